@@ -1,0 +1,9 @@
+"""One configuration for generator, golden model, testbench, host and documents."""
+
+from .accelerator import AcceleratorConfig
+from .error import ConfigError
+from .geometry import Geometry
+from .model import ModelShape
+from .presets import PRESETS, preset
+
+__all__ = ["AcceleratorConfig", "ConfigError", "Geometry", "ModelShape", "PRESETS", "preset"]

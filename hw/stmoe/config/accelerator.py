@@ -1,0 +1,148 @@
+"""Configuration of a generated accelerator."""
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+from dataclasses import dataclass
+from typing import Any, Self
+
+from .error import ConfigError, check_choice, check_multiple, check_power_of_two, check_range
+from .model import ModelShape
+
+__all__ = ["AcceleratorConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcceleratorConfig:
+    """Everything a netlist depends on, and nothing that a register may change at run time.
+
+    Parameters
+    ----------
+    model: shape that sizes tables and buffers; smaller shapes can be set at run time.
+    pes: processing elements, 1 to 16.
+    rows, lanes: int8 multipliers of a PE, output channels x inputs, powers of two.
+    slots: expert slots, 2 to 4096, of ``banks_per_slot`` banks (a power of two).
+    max_d_ff: largest hidden width that can be set at run time, with banks regrouped; 0 = ``model.d_ff``.
+    tile_bytes: grain at which arrival is tracked, a power of two, a multiple of the bus width.
+    axi_data_bits, axi_addr_bits, burst_beats, outstanding: the expert memory's AXI4 port.
+    retries: times a failed burst is read again before it is reported.
+    predictor: prediction unit to generate, "table" or "none".
+    prefetch_round: most experts promised by one prediction, 1 to 255.
+    router_layers: layers whose gate weights the on-chip router holds, 0 = no router.
+    clock_mhz: clock that memory timing in nanoseconds is converted with.
+    """
+
+    model: ModelShape
+    pes: int = 2
+    rows: int = 4
+    lanes: int = 16
+    slots: int = 16
+    banks_per_slot: int = 1
+    max_d_ff: int = 0
+    tile_bytes: int = 512
+    axi_data_bits: int = 64
+    axi_addr_bits: int = 40
+    burst_beats: int = 64
+    outstanding: int = 8
+    retries: int = 2
+    predictor: str = "table"
+    prefetch_round: int = 32
+    router_layers: int = 1
+    clock_mhz: int = 800
+    name: str = "custom"
+
+    def __post_init__(self) -> None:
+        check_range("pes", self.pes, 1, 16)
+        check_power_of_two("rows", self.rows, 2, 128)
+        check_power_of_two("lanes", self.lanes, 4, 128)
+        check_range("slots", self.slots, 2, 4096)
+        check_power_of_two("banks_per_slot", self.banks_per_slot, 1, 16)
+        check_power_of_two("axi_data_bits", self.axi_data_bits, 32, 512)
+        check_range("axi_addr_bits", self.axi_addr_bits, 16, 64)
+        check_power_of_two("tile_bytes", self.tile_bytes, self.axi_data_bits // 8, 4096)
+        check_range("burst_beats", self.burst_beats, 1, 256)
+        check_range("outstanding", self.outstanding, 1, 64)
+        check_range("retries", self.retries, 0, 7)
+        check_choice("predictor", self.predictor, ("none", "table"))
+        check_range("prefetch_round", self.prefetch_round, 1, 255)
+        check_range("router_layers", self.router_layers, 0, self.model.layers)
+        check_range("clock_mhz", self.clock_mhz, 1, 4000)
+        if self.rows * self.lanes * 8 < self.axi_data_bits:
+            raise ConfigError("rows*lanes", self.rows * self.lanes,
+                              f"at least the bus width of {self.axi_data_bits // 8} bytes")
+        model = self.model
+        for field, value in (("model.d_model", model.d_model), ("model.d_ff", model.d_ff)):
+            check_multiple(field, value, self.lanes, "lanes")
+            check_multiple(field, value, self.rows, "rows")
+        if model.d_model // self.rows < 4:
+            raise ConfigError("model.d_model", model.d_model,
+                              f"at least 4 * rows = {4 * self.rows} (accumulator turnaround)")
+        if self.max_d_ff:
+            check_range("max_d_ff", self.max_d_ff, model.d_ff, 16384)
+            check_multiple("max_d_ff", self.max_d_ff, self.lanes, "lanes")
+            check_multiple("max_d_ff", self.max_d_ff, self.rows, "rows")
+
+    @property
+    def hash(self) -> int:
+        """64-bit digest of every field but the names; a register of the netlist holds it."""
+        data = self.to_dict()
+        del data["name"], data["model"]["name"]
+        text = json.dumps(data, sort_keys=True, separators=(",", ":"))
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with fields changed; ``model_FIELD`` reaches into the model's shape."""
+        inner = {key[6:]: changes.pop(key) for key in list(changes) if key.startswith("model_")}
+        model = changes.pop("model", self.model)
+        if inner:
+            known = {field.name for field in dataclasses.fields(ModelShape)}
+            for key, value in inner.items():
+                if key not in known:
+                    raise ConfigError(f"model.{key}", value, "a known field: " + ", ".join(sorted(known)))
+            model = dataclasses.replace(model, **inner)
+        known = {field.name for field in dataclasses.fields(self)}
+        for key, value in changes.items():
+            if key not in known:
+                raise ConfigError(key, value, "a known field: " + ", ".join(sorted(known)))
+        return dataclasses.replace(self, model=model, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fields as plain data, the model's under ``model``."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """The inverse of :meth:`to_dict`; unknown and missing fields are errors."""
+        data = dict(data)
+        model = data.pop("model", None)
+        if not isinstance(model, dict):
+            raise ConfigError("model", model, "a table of the model's shape")
+        for kind, prefix, given in ((ModelShape, "model.", model), (cls, "", data)):
+            fields = {field.name: field for field in dataclasses.fields(kind)}
+            for key, value in given.items():
+                if key not in fields:
+                    raise ConfigError(prefix + key, value, "a known field: " + ", ".join(sorted(fields)))
+            for key, field in fields.items():
+                if field.default is dataclasses.MISSING and key not in given and key != "model":
+                    raise ConfigError(prefix + key, None, "given")
+        for field, value in (("name", data.get("name", "")), ("model.name", model.get("name", ""))):
+            if not isinstance(value, str):
+                raise ConfigError(field, value, "text")
+        return cls(model=ModelShape(**model), **data)
+
+    def to_toml(self) -> str:
+        """The configuration as TOML text."""
+        data = self.to_dict()
+        model = data.pop("model")
+        lines = [f"{key} = {json.dumps(value)}" for key, value in data.items()]
+        lines += ["", "[model]"] + [f"{key} = {json.dumps(value)}" for key, value in model.items()]
+        return "\n".join(lines) + "\n"
+
+    @classmethod
+    def from_toml(cls, text: str) -> Self:
+        """Read what :meth:`to_toml` writes; errors are :class:`ConfigError`."""
+        try:
+            return cls.from_dict(tomllib.loads(text))
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError("TOML", str(error), "well-formed") from None

@@ -1,0 +1,175 @@
+"""Every width, depth and address that follows from a configuration, derived once."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from .accelerator import AcceleratorConfig
+from .error import ConfigError
+
+__all__ = ["Geometry"]
+
+
+def _bits(count: int) -> int:
+    """Bits that hold 0 .. count - 1, at least one."""
+    return max(1, (count - 1).bit_length())
+
+
+def _up(value: int, unit: int) -> int:
+    return -(-value // unit)
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Derived values of ``config`` at hidden width ``d_ff`` (0 = the configured one).
+
+    Sizes of memory and wires always come from the configuration; the run-time shape, from ``d_ff``.
+    """
+
+    config: AcceleratorConfig
+    d_ff: int = 0
+
+    def __post_init__(self) -> None:
+        if self.ff > self.max_d_ff:
+            raise ConfigError("d_ff", self.ff, f"at most max_d_ff = {self.max_d_ff}")
+        if self.ff % self.config.lanes or self.ff % self.config.rows:
+            raise ConfigError("d_ff", self.ff, f"a multiple of lanes = {self.config.lanes} and rows = {self.config.rows}")
+        if self.slots < 2:
+            raise ConfigError("d_ff", self.ff, "small enough that two experts fit the buffer")
+
+    @property
+    def ff(self) -> int:
+        return self.d_ff or self.config.model.d_ff
+
+    @property
+    def max_d_ff(self) -> int:
+        return self.config.max_d_ff or self.config.model.d_ff
+
+    # Run-time shape
+    @property
+    def in_words(self) -> int:
+        """Activation words of one token."""
+        return self.config.model.d_model // self.config.lanes
+
+    @property
+    def gu_groups(self) -> int:
+        """Row groups of the gate and up projections."""
+        return 2 * self.ff // self.config.rows
+
+    @property
+    def dn_tiles(self) -> int:
+        """Hidden words, the outer loop of the down projection."""
+        return self.ff // self.config.lanes
+
+    @property
+    def out_groups(self) -> int:
+        """Row groups of the down projection."""
+        return self.config.model.d_model // self.config.rows
+
+    @property
+    def param_rows(self) -> int:
+        """Rows of requantisation parameters of an expert."""
+        return 1 + self.gu_groups + self.out_groups
+
+    @property
+    def side_bytes(self) -> int:
+        """Bytes of a word of the side region."""
+        return max(4 * self.config.rows, self.axi_bytes)
+
+    @property
+    def side_words(self) -> int:
+        return _up(self.param_rows * 4 * self.config.rows, self.side_bytes)
+
+    @property
+    def word_bytes(self) -> int:
+        """Bytes of a weight word, which a PE consumes per cycle."""
+        return self.config.rows * self.config.lanes
+
+    @property
+    def weight_words(self) -> int:
+        return self.gu_groups * self.in_words + self.dn_tiles * self.out_groups
+
+    @property
+    def blob_bytes(self) -> int:
+        return self.side_words * self.side_bytes + self.weight_words * self.word_bytes
+
+    @property
+    def blob_beats(self) -> int:
+        return self.blob_bytes // self.axi_bytes
+
+    @property
+    def side_beats(self) -> int:
+        return self.side_words * self.side_bytes // self.axi_bytes
+
+    @property
+    def stride(self) -> int:
+        """Bytes from one expert's blob to the next."""
+        return _up(self.blob_bytes, max(64, self.axi_bytes)) * max(64, self.axi_bytes)
+
+    @cached_property
+    def group(self) -> int:
+        """log2 of the banks that one slot takes at this hidden width."""
+        group = 0
+        while (self.bank_words << group) < self.weight_words or (self.bank_side_words << group) < self.side_words:
+            group += 1
+        return group
+
+    @property
+    def slots(self) -> int:
+        """Slots that the banks make at this hidden width."""
+        return self.banks >> self.group
+
+    # Sizes of the netlist, from the configured shape
+    @property
+    def axi_bytes(self) -> int:
+        return self.config.axi_data_bits // 8
+
+    @property
+    def banks(self) -> int:
+        return self.config.slots * self.config.banks_per_slot
+
+    @cached_property
+    def bank_words(self) -> int:
+        full = self if not self.d_ff else Geometry(self.config)
+        return _up(full.weight_words, self.config.banks_per_slot)
+
+    @cached_property
+    def bank_side_words(self) -> int:
+        full = self if not self.d_ff else Geometry(self.config)
+        return _up(full.side_words, self.config.banks_per_slot)
+
+    @property
+    def slot_bits(self) -> int:
+        """Bits of a slot number (banks may all be slots of their own)."""
+        return _bits(self.banks)
+
+    @property
+    def layer_bits(self) -> int:
+        return _bits(self.config.model.layers)
+
+    @property
+    def expert_bits(self) -> int:
+        """Bits of an expert id, shared units included."""
+        return _bits(self.config.model.expert_ids)
+
+    @property
+    def max_blob_beats(self) -> int:
+        return Geometry(self.config, self.max_d_ff).blob_beats
+
+    @property
+    def beat_bits(self) -> int:
+        """Bits that hold 0 .. max_blob_beats inclusive."""
+        return _bits(self.max_blob_beats + 1)
+
+    @property
+    def id_bits(self) -> int:
+        """Bits of an AXI id: one id per outstanding burst."""
+        return _bits(self.config.outstanding)
+
+    @property
+    def score_bits(self) -> int:
+        return 6
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of expert memory in use, from the base address."""
+        return self.config.model.layers * self.config.model.expert_ids * self.stride

@@ -1,0 +1,124 @@
+"""Payloads and signatures that cross block boundaries. Contracts: docs/architecture.md."""
+
+from enum import IntEnum
+
+from amaranth.hdl import unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .config import Geometry
+
+__all__ = ["AxiReadSignature", "BufferReadSignature", "Event", "Status", "candidate", "event",
+           "expert_tag", "fill", "observation", "routed", "shape_layout", "status", "transfer", "work"]
+
+GATE_ONE = 0x8000  # gate weight 1.0 in Q1.15
+
+
+class Event(IntEnum):
+    """Kinds of manager events."""
+
+    NONE = 0
+    ROUTE = 1
+    HIT_RESIDENT = 2
+    HIT_PREFETCHED = 3
+    HIT_LATE = 4
+    MISS = 5
+    CANCEL = 6
+    DROP = 7
+    EVICT = 8
+    DEMAND = 9
+    PREFETCH = 10
+    TOUCH = 11
+    STOP = 12
+    READY = 13
+    FAIL = 14
+    RELEASE = 15
+    FIRST = 16
+
+
+class Status(IntEnum):
+    """What the DMA reports of a transfer."""
+
+    FIRST = 0  # first tile landed; not sent for a transfer that fails before
+    DONE = 1
+    FAILED = 2  # after retries; progress has been driven to the whole blob, contents undefined
+
+
+def expert_tag(g: Geometry) -> dict:
+    return {"layer": unsigned(g.layer_bits), "expert": unsigned(g.expert_bits)}
+
+
+def routed(g: Geometry) -> data.StructLayout:
+    """Routed experts to the manager, in rank order, shared units last. ``count`` = number in all."""
+    return data.StructLayout({**expert_tag(g), "gate": unsigned(16), "count": unsigned(8),
+                              "shared": unsigned(1), "last": unsigned(1)})
+
+
+def observation(g: Geometry) -> data.StructLayout:
+    """Routed experts (without shared units) to the prediction unit, in rank order."""
+    return data.StructLayout({**expert_tag(g), "first_token": unsigned(1), "last": unsigned(1)})
+
+
+def candidate(g: Geometry) -> data.StructLayout:
+    """Predicted expert of ``layer`` in falling score, shared units first; an ``end`` beat (no expert) closes a round."""
+    return data.StructLayout({**expert_tag(g), "score": unsigned(g.score_bits), "end": unsigned(1)})
+
+
+def transfer(g: Geometry) -> data.StructLayout:
+    """Order to the DMA: bring an expert's blob into a slot."""
+    return data.StructLayout({**expert_tag(g), "slot": unsigned(g.slot_bits)})
+
+
+def status(g: Geometry) -> data.StructLayout:
+    """Report of the DMA on a slot's transfer, ``kind`` a :class:`Status`."""
+    return data.StructLayout({"slot": unsigned(g.slot_bits), "kind": unsigned(2)})
+
+
+def fill(g: Geometry) -> data.StructLayout:
+    """One landed bus beat for the buffer: ``beat`` counts from the start of the blob."""
+    return data.StructLayout({"slot": unsigned(g.slot_bits), "beat": unsigned(g.beat_bits),
+                              "data": unsigned(g.config.axi_data_bits)})
+
+
+def work(g: Geometry) -> data.StructLayout:
+    """An expert for the PE array, in order of readiness."""
+    return data.StructLayout({"slot": unsigned(g.slot_bits), "gate": unsigned(16)})
+
+
+def event(g: Geometry) -> data.StructLayout:
+    """Record on the event port; valid for one cycle, no back-pressure."""
+    return data.StructLayout({"kind": unsigned(5), **expert_tag(g), "slot": unsigned(g.slot_bits),
+                              "arg": unsigned(24)})
+
+
+def shape_layout(g: Geometry) -> data.StructLayout:
+    """Run-time shape from registers, stable while a layer command runs."""
+    return data.StructLayout({
+        "in_words": 16, "gu_groups": 16, "dn_tiles": 16, "out_groups": 16, "side_words": 16,
+        "blob_beats": 24, "stride": 32, "base": g.config.axi_addr_bits, "group": 4,
+        "slots": g.slot_bits + 1, "layers": 9, "experts": 10})
+
+
+class BufferReadSignature(wiring.Signature):
+    """A PE's port into the expert buffer (PE side: ``Out`` = driven by the PE).
+
+    ``data`` and ``params`` answer ``word``/``row`` two cycles after ``en``/``param_en``; they hold no longer than that
+    cycle. ``watermark`` (beats landed) answers ``slot`` one cycle later. ``word`` counts weight words of the blob, ``row``
+    parameter rows. ``slot`` is stable from the first to the last read of an expert; at most one PE reads a slot at a time.
+    """
+
+    def __init__(self, g: Geometry):
+        super().__init__({
+            "slot": Out(g.slot_bits), "en": Out(1), "word": Out(24), "data": In(8 * g.word_bytes),
+            "param_en": Out(1), "row": Out(16), "params": In(32 * g.config.rows),
+            "watermark": In(g.beat_bits)})
+
+
+class AxiReadSignature(wiring.Signature):
+    """The read channels of AXI4, manager side."""
+
+    def __init__(self, g: Geometry):
+        ar = data.StructLayout({"addr": g.config.axi_addr_bits, "id": g.id_bits, "len": 8,
+                                "size": 3, "burst": 2})
+        r = data.StructLayout({"data": g.config.axi_data_bits, "id": g.id_bits, "resp": 2, "last": 1})
+        super().__init__({"ar": Out(stream.Signature(ar)), "r": In(stream.Signature(r))})
