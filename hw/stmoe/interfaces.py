@@ -8,8 +8,9 @@ from amaranth.lib.wiring import In, Out
 
 from .config import Geometry
 
-__all__ = ["AxiReadSignature", "BufferReadSignature", "Event", "Status", "candidate", "event",
-           "expert_tag", "fill", "observation", "routed", "shape_layout", "status", "transfer", "work"]
+__all__ = ["GATE_ONE", "AxiReadSignature", "BufferReadSignature", "ErrorCode", "Event", "Opcode",
+           "Status", "candidate", "event", "expert_tag", "fill", "observation", "routed",
+           "shape_layout", "status", "transfer", "work"]
 
 GATE_ONE = 0x8000  # gate weight 1.0 in Q1.15
 
@@ -44,12 +45,35 @@ class Status(IntEnum):
     FAILED = 2  # after retries; progress has been driven to the whole blob, contents undefined
 
 
+class Opcode(IntEnum):
+    """First byte of a command."""
+
+    TOKEN = 1
+    LAYER = 2
+    LOAD_ROUTER = 3
+    LOAD_TABLE = 4
+    FLUSH = 5
+
+
+class ErrorCode(IntEnum):
+    """Code in the ERROR register."""
+
+    NONE = 0
+    BAD_OPCODE = 1
+    BAD_LAYER = 2
+    BAD_EXPERT = 3
+    BAD_TOKENS = 4
+    BUS = 5
+    NO_ROUTER_WEIGHTS = 6
+    BAD_SHAPE = 7
+
+
 def expert_tag(g: Geometry) -> dict:
     return {"layer": unsigned(g.layer_bits), "expert": unsigned(g.expert_bits)}
 
 
 def routed(g: Geometry) -> data.StructLayout:
-    """Routed experts to the manager, in rank order, shared units last. ``count`` = number in all."""
+    """Routed experts to the manager, in rank order, shared units last; ``count`` in all."""
     return data.StructLayout({**expert_tag(g), "gate": unsigned(16), "count": unsigned(8),
                               "shared": unsigned(1), "last": unsigned(1)})
 
@@ -60,7 +84,7 @@ def observation(g: Geometry) -> data.StructLayout:
 
 
 def candidate(g: Geometry) -> data.StructLayout:
-    """Predicted expert of ``layer`` in falling score, shared units first; an ``end`` beat (no expert) closes a round."""
+    """Predicted expert of ``layer``, falling score, shared units first; an ``end`` beat closes."""
     return data.StructLayout({**expert_tag(g), "score": unsigned(g.score_bits), "end": unsigned(1)})
 
 
@@ -102,9 +126,10 @@ def shape_layout(g: Geometry) -> data.StructLayout:
 class BufferReadSignature(wiring.Signature):
     """A PE's port into the expert buffer (PE side: ``Out`` = driven by the PE).
 
-    ``data`` and ``params`` answer ``word``/``row`` two cycles after ``en``/``param_en``; they hold no longer than that
-    cycle. ``watermark`` (beats landed) answers ``slot`` one cycle later. ``word`` counts weight words of the blob, ``row``
-    parameter rows. ``slot`` is stable from the first to the last read of an expert; at most one PE reads a slot at a time.
+    ``data`` and ``params`` answer ``word``/``row`` two cycles after ``en``/``param_en``; they hold
+    no longer than that cycle. ``watermark`` (beats landed) answers ``slot`` one cycle later.
+    ``word`` counts weight words of the blob, ``row`` parameter rows. ``slot`` is stable from the
+    first to the last read of an expert; at most one PE reads a slot at a time.
     """
 
     def __init__(self, g: Geometry):
@@ -120,5 +145,6 @@ class AxiReadSignature(wiring.Signature):
     def __init__(self, g: Geometry):
         ar = data.StructLayout({"addr": g.config.axi_addr_bits, "id": g.id_bits, "len": 8,
                                 "size": 3, "burst": 2})
-        r = data.StructLayout({"data": g.config.axi_data_bits, "id": g.id_bits, "resp": 2, "last": 1})
+        r = data.StructLayout({"data": g.config.axi_data_bits, "id": g.id_bits, "resp": 2,
+                               "last": 1})
         super().__init__({"ar": Out(stream.Signature(ar)), "r": In(stream.Signature(r))})

@@ -6,4 +6,4 @@ from .geometry import Geometry
 from .model import ModelShape
 from .presets import PRESETS, preset
 
-__all__ = ["AcceleratorConfig", "ConfigError", "Geometry", "ModelShape", "PRESETS", "preset"]
+__all__ = ["PRESETS", "AcceleratorConfig", "ConfigError", "Geometry", "ModelShape", "preset"]

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import tomllib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -11,6 +12,10 @@ from .error import ConfigError, check_choice, check_multiple, check_power_of_two
 from .model import ModelShape
 
 __all__ = ["AcceleratorConfig"]
+
+
+def _known(names: Iterable[str]) -> str:
+    return "a known field: " + ", ".join(sorted(names))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +28,7 @@ class AcceleratorConfig:
     pes: processing elements, 1 to 16.
     rows, lanes: int8 multipliers of a PE, output channels x inputs, powers of two.
     slots: expert slots, 2 to 4096, of ``banks_per_slot`` banks (a power of two).
-    max_d_ff: largest hidden width that can be set at run time, with banks regrouped; 0 = ``model.d_ff``.
+    max_d_ff: largest hidden width settable at run time, banks regrouped; 0 = ``model.d_ff``.
     tile_bytes: grain at which arrival is tracked, a power of two, a multiple of the bus width.
     axi_data_bits, axi_addr_bits, burst_beats, outstanding: the expert memory's AXI4 port.
     retries: times a failed burst is read again before it is reported.
@@ -99,12 +104,12 @@ class AcceleratorConfig:
             known = {field.name for field in dataclasses.fields(ModelShape)}
             for key, value in inner.items():
                 if key not in known:
-                    raise ConfigError(f"model.{key}", value, "a known field: " + ", ".join(sorted(known)))
+                    raise ConfigError(f"model.{key}", value, _known(known))
             model = dataclasses.replace(model, **inner)
         known = {field.name for field in dataclasses.fields(self)}
         for key, value in changes.items():
             if key not in known:
-                raise ConfigError(key, value, "a known field: " + ", ".join(sorted(known)))
+                raise ConfigError(key, value, _known(known))
         return dataclasses.replace(self, model=model, **changes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -122,7 +127,7 @@ class AcceleratorConfig:
             fields = {field.name: field for field in dataclasses.fields(kind)}
             for key, value in given.items():
                 if key not in fields:
-                    raise ConfigError(prefix + key, value, "a known field: " + ", ".join(sorted(fields)))
+                    raise ConfigError(prefix + key, value, _known(fields))
             for key, field in fields.items():
                 if field.default is dataclasses.MISSING and key not in given and key != "model":
                     raise ConfigError(prefix + key, None, "given")

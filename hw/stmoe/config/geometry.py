@@ -32,7 +32,8 @@ class Geometry:
         if self.ff > self.max_d_ff:
             raise ConfigError("d_ff", self.ff, f"at most max_d_ff = {self.max_d_ff}")
         if self.ff % self.config.lanes or self.ff % self.config.rows:
-            raise ConfigError("d_ff", self.ff, f"a multiple of lanes = {self.config.lanes} and rows = {self.config.rows}")
+            raise ConfigError("d_ff", self.ff, f"a multiple of lanes = {self.config.lanes} "
+                                               f"and rows = {self.config.rows}")
         if self.slots < 2:
             raise ConfigError("d_ff", self.ff, "small enough that two experts fit the buffer")
 
@@ -109,7 +110,8 @@ class Geometry:
     def group(self) -> int:
         """log2 of the banks that one slot takes at this hidden width."""
         group = 0
-        while (self.bank_words << group) < self.weight_words or (self.bank_side_words << group) < self.side_words:
+        while ((self.bank_words << group) < self.weight_words
+               or (self.bank_side_words << group) < self.side_words):
             group += 1
         return group
 

@@ -18,7 +18,7 @@ class ModelShape:
     top_k: experts routed per token, 1 to 16 and at most ``experts``.
     d_model, d_ff: width of the model and of one expert's hidden layer, 8 to 16384.
     shared_experts: always-active experts per layer, 0 to 8.
-    shared_d_ff: hidden width of each shared expert, a multiple of ``d_ff``; 0 without shared experts.
+    shared_d_ff: hidden width of each shared expert, a multiple of ``d_ff``; 0 without any.
     weight_bits: bits of an expert weight; 8.
     name: free text.
     """
@@ -49,7 +49,7 @@ class ModelShape:
 
     @property
     def shared_units(self) -> int:
-        """Shared experts as experts of the common ``d_ff``: SwiGLU splits along its hidden width."""
+        """Shared experts as experts of ``d_ff``: SwiGLU splits along its hidden width."""
         return self.shared_experts * self.shared_d_ff // self.d_ff
 
     @property

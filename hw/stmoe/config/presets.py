@@ -8,13 +8,17 @@ __all__ = ["PRESETS", "preset"]
 
 PRESETS = {
     "tiny": AcceleratorConfig(
-        name="tiny", model=ModelShape(name="tiny", layers=8, experts=32, top_k=4, d_model=64, d_ff=32),
+        name="tiny",
+        model=ModelShape(name="tiny", layers=8, experts=32, top_k=4, d_model=64, d_ff=32),
         pes=2, rows=4, lanes=16, slots=76, max_d_ff=64, router_layers=8, clock_mhz=800),
     "edge": AcceleratorConfig(
-        name="edge", model=ModelShape(name="tiny-moe", layers=8, experts=32, top_k=4, d_model=128, d_ff=32),
+        name="edge",
+        model=ModelShape(name="tiny-moe", layers=8, experts=32, top_k=4, d_model=128, d_ff=32),
         pes=2, rows=4, lanes=8, slots=16, clock_mhz=100, router_layers=1),
     "server": AcceleratorConfig(
-        name="server", model=ModelShape(name="qwen3-30b-a3b", layers=48, experts=128, top_k=8, d_model=2048, d_ff=768),
+        name="server",
+        model=ModelShape(name="qwen3-30b-a3b", layers=48, experts=128, top_k=8, d_model=2048,
+                         d_ff=768),
         pes=8, rows=64, lanes=64, slots=8, axi_data_bits=512, tile_bytes=4096, burst_beats=64,
         outstanding=32, clock_mhz=1000, router_layers=1),
 }

