@@ -15,7 +15,8 @@ class Sequencer(wiring.Component):
     """Command words in; routing, activations and table loads out; one layer in flight.
 
     A layer is received, routed on chip if asked, dispatched to the expert manager and the
-    prediction unit, one expert a cycle each, and is over when the array's last result beat has been accepted.
+    prediction unit, one expert a cycle each, and is over when the array's last result beat
+    has been accepted.
     Host routing is dispatched while the activations still arrive. A layer command that cannot run
     (bad layer, expert, token count or shape, router weights missing) still consumes its words and
     answers with one packet of zeros marked as error, so that the host never loses step. An unknown
@@ -28,7 +29,7 @@ class Sequencer(wiring.Component):
 
     Members
     -------
-    cmd, act: command words and activation words of ``lanes`` bytes (docs/programming-model.md).
+    cmd, act: command words, activation words of ``lanes`` bytes (docs/programming-model.md).
     x, router_x, router_load: activations for array and router, gate weights for the router.
     route, gates: order to the router and its answer.
     routed, observe: experts for the manager and the prediction unit.
@@ -36,7 +37,8 @@ class Sequencer(wiring.Component):
     start, count: a layer begins on the array, with ``count`` experts.
     result_in, failed: packet of the array, and whether to replace it by zeros.
     result: packet to the host.
-    flush_request, flush_done, clear: FLUSH handshake with the top, and pulse to the prediction unit.
+    flush_request, flush_done, clear: FLUSH handshake with the top, and pulse to the
+        prediction unit.
     in_layer, receiving, routing, running: phase, for the cycle counters; at most one of the last
         three is set.
     error_*: one-cycle report of a refused command.
@@ -167,7 +169,7 @@ class Sequencer(wiring.Component):
             with m.State("IDLE"):
                 m.d.comb += self.cmd.ready.eq(1)
                 with m.If(self.cmd.valid):
-                    m.d.sync += [words.eq(0), shared.eq(0), observed.eq(0), bad.eq(0),
+                    m.d.sync += [words.eq(0), shared.eq(0), observed.eq(0),
                                  bad_expert.eq(0), layer.eq(header.a), load_expert.eq(header.b),
                                  on_chip.eq(0), flow.eq(0), to_x.eq(0), to_router.eq(0)]
                     with m.Switch(header.opcode):
@@ -317,5 +319,6 @@ class Sequencer(wiring.Component):
                     m.next = "IDLE"
             with m.State("REPORT"):
                 m.d.comb += self.error_valid.eq(1)
+                m.d.sync += bad.eq(0)
                 m.next = "IDLE"
         return m
