@@ -1,8 +1,8 @@
 """The accelerator: blocks wired together behind plain AXI ports."""
 
-from amaranth.hdl import Cat, Module, Signal
-from amaranth.lib import stream, wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect
 
 from .buffer.manager import ExpertManager
 from .buffer.storage import BufferStorage
@@ -74,17 +74,17 @@ class Accelerator(wiring.Component):
         g = self.geometry
         m.submodules.csr = csr = CsrBlock(g)
         m.submodules.sequencer = sequencer = Sequencer(g)
-        m.submodules.router = router = Router(g) if g.config.router_layers else None
         m.submodules.predict = predict = prediction_unit(g)
         m.submodules.manager = manager = ExpertManager(g)
         m.submodules.storage = storage = BufferStorage(g)
         m.submodules.dma = dma = PrefetchDma(g)
         m.submodules.array = array = PeArray(g)
-        self._ports(m, csr, sequencer, dma, predict)
+        self._streams(m, sequencer)
+        self._expert_memory(m, dma)
 
         # Run-time settings.
         shape = Signal.like(sequencer.shape)
-        for field in dict(shape.shape()):
+        for field, _ in shape.shape():
             if field == "base":
                 m.d.comb += shape.base.eq(Cat(csr.shape_base_lo, csr.shape_base_hi))
             else:
@@ -93,16 +93,14 @@ class Accelerator(wiring.Component):
             m.d.comb += block.shape.eq(shape)
 
         # Data path.
-        connect(m, sequencer.routed, manager.routed)
-        connect(m, sequencer.observe, predict.observe)
-        connect(m, predict.candidates, manager.candidates)
-        connect(m, manager.demand, dma.demand)
-        connect(m, manager.prefetch, dma.prefetch)
-        connect(m, dma.status, manager.status)
-        connect(m, manager.work, array.work)
-        connect(m, array.release, manager.release)
-        connect(m, sequencer.x, array.x)
-        connect(m, array.result, sequencer.result_in)
+        for source, sink in (
+                (sequencer.observe, predict.observe), (sequencer.table_load, predict.load),
+                (sequencer.routed, manager.routed), (predict.candidates, manager.candidates),
+                (manager.demand, dma.demand), (manager.prefetch, dma.prefetch),
+                (dma.status, manager.status), (manager.work, array.work),
+                (array.release, manager.release), (sequencer.x, array.x),
+                (array.result, sequencer.result_in)):
+            connect(m, source, sink)
         for index in range(g.config.pes):
             connect(m, array.read[index], storage.read[index])
         m.d.comb += [
@@ -111,5 +109,114 @@ class Accelerator(wiring.Component):
             dma.promote.eq(manager.promote), dma.cancel.eq(manager.cancel),
             manager.cancel_ack.eq(dma.cancel_ack), manager.cancel_beats.eq(dma.cancel_beats),
             storage.fill.eq(dma.fill), storage.progress.eq(dma.progress),
-            predict.layers.eq(shape.layers)]
+            predict.enable.eq(csr.ctrl_predict), predict.use_cct.eq(csr.ctrl_use_cct),
+            predict.use_ht.eq(csr.ctrl_use_ht), predict.threshold.eq(csr.threshold),
+            predict.layers.eq(shape.layers), manager.retain.eq(csr.ctrl_retain)]
+        if g.config.router_layers:
+            self._router(m, csr, sequencer, shape)
+
+        # FLUSH waits until nothing is on its way; meanwhile nothing new is prefetched.
+        quiet = Signal(5)
+        busy = Signal()
+        m.d.comb += [
+            busy.eq(sequencer.in_layer | dma.active | ~manager.idle | predict.busy),
+            manager.prefetch_enable.eq(csr.ctrl_prefetch & ~sequencer.flush_request)]
+        flushing = Signal()
+        with m.If(~sequencer.flush_request | busy):
+            m.d.sync += quiet.eq(0)
+        with m.Elif(~quiet.all()):
+            m.d.sync += quiet.eq(quiet + 1)
+        m.d.comb += [manager.flush.eq(quiet.all() & ~flushing), predict.clear.eq(sequencer.clear)]
+        with m.If(manager.flush):
+            m.d.sync += flushing.eq(1)
+        with m.Elif(flushing & ~manager.flushing):
+            m.d.comb += sequencer.flush_done.eq(1)
+            m.d.sync += [flushing.eq(0), quiet.eq(0)]
+
+        # Observation, errors, interrupt.
+        candidates = predict.candidates
+        m.d.comb += [
+            self.event_valid.eq(manager.event.valid),
+            *(getattr(self, f"event_{name}").eq(manager.event.payload[name])
+              for name in ("kind", "layer", "expert", "slot", "arg")),
+            self.predict_valid.eq(candidates.valid & candidates.ready),
+            *(getattr(self, f"predict_{name}").eq(candidates.payload[name])
+              for name in ("layer", "expert", "score", "end")),
+            csr.status_busy.eq(busy), csr.status_flushing.eq(flushing | manager.flushing),
+            csr.error_code_we.eq(sequencer.error_valid | manager.layer_failed),
+            csr.error_layer_we.eq(csr.error_code_we), csr.error_expert_we.eq(csr.error_code_we),
+            csr.error_detail_we.eq(csr.error_code_we),
+            csr.error_code_in.eq(Mux(sequencer.error_valid, sequencer.error_code, ErrorCode.BUS)),
+            csr.error_layer_in.eq(
+                Mux(sequencer.error_valid, sequencer.error_layer, manager.failed_layer)),
+            csr.error_expert_in.eq(
+                Mux(sequencer.error_valid, sequencer.error_expert, manager.failed_expert)),
+            csr.error_detail_in.eq(sequencer.error_detail)]
+        m.d.sync += self.irq.eq(csr.ctrl_irq_enable & (csr.error_code != 0))
+        self._counters(m, csr, sequencer, predict, manager, storage, dma, array)
         return m
+
+    def _streams(self, m, sequencer):
+        m.d.comb += [
+            sequencer.cmd.payload.eq(self.s_axis_cmd_tdata),
+            sequencer.cmd.valid.eq(self.s_axis_cmd_tvalid),
+            self.s_axis_cmd_tready.eq(sequencer.cmd.ready),
+            sequencer.act.payload.eq(self.s_axis_act_tdata),
+            sequencer.act.valid.eq(self.s_axis_act_tvalid),
+            self.s_axis_act_tready.eq(sequencer.act.ready),
+            self.m_axis_res_tdata.eq(sequencer.result.payload.data),
+            self.m_axis_res_tlast.eq(sequencer.result.payload.last),
+            self.m_axis_res_tuser.eq(sequencer.result.payload.error),
+            self.m_axis_res_tvalid.eq(sequencer.result.valid),
+            sequencer.result.ready.eq(self.m_axis_res_tready)]
+
+    def _expert_memory(self, m, dma):
+        ar, r = dma.axi.ar, dma.axi.r
+        m.d.comb += [
+            *(getattr(self, f"m_axi_ar{name}").eq(ar.payload[name])
+              for name in ("addr", "id", "len", "size", "burst")),
+            self.m_axi_arcache.eq(0b0011),  # normal, non-cacheable, bufferable
+            self.m_axi_arvalid.eq(ar.valid), ar.ready.eq(self.m_axi_arready),
+            *(r.payload[name].eq(getattr(self, f"m_axi_r{name}"))
+              for name in ("data", "id", "resp", "last")),
+            r.valid.eq(self.m_axi_rvalid), self.m_axi_rready.eq(r.ready)]
+
+    def _router(self, m, csr, sequencer, shape):
+        m.submodules.router = router = Router(self.geometry)
+        for source, sink in ((sequencer.router_x, router.x), (sequencer.router_load, router.load),
+                             (sequencer.route, router.route), (router.gates, sequencer.gates)):
+            connect(m, source, sink)
+        m.d.comb += [
+            router.load_start.eq(sequencer.router_load_start),
+            router.load_layer.eq(sequencer.router_load_layer),
+            router.in_words.eq(shape.in_words), router.experts.eq(shape.experts),
+            router.mode.eq(csr.router_mode), router.renormalise.eq(csr.router_renormalise),
+            router.mult.eq(csr.router_scale_mult), router.shift.eq(csr.router_scale_shift)]
+
+    def _counters(self, m, csr, sequencer, predict, manager, storage, dma, array):
+        running = sequencer.running
+        blocked = sequencer.result.valid & ~sequencer.result.ready
+        causes = (  # the first that holds counts the cycle
+            ("attention", ~sequencer.in_layer), ("receive", sequencer.receiving),
+            ("route", sequencer.routing), ("output", blocked),
+            ("merge", array.merging | sequencer.result.valid), ("compute", array.active),
+            ("stall_demand", manager.waiting_demand), ("stall_late", manager.waiting_late),
+            ("verify", running))
+        taken = 0
+        for name, holds in causes:
+            m.d.comb += getattr(csr, f"inc_cycles_{name}").eq(holds & ~taken)
+            taken = taken | holds
+        m.d.comb += csr.inc_cycles_total.eq(1)
+        for name in ("routed", "hit_resident", "hit_prefetched", "hit_late", "missed", "shared_hit",
+                     "shared_late", "shared_missed", "prefetches", "cancelled", "dropped",
+                     "evictions", "beats_demand", "beats_useful", "beats_wasted", "failed",
+                     "map_reads"):
+            m.d.comb += getattr(csr, f"inc_{name}").eq(getattr(manager, f"inc_{name}"))
+        m.d.comb += [
+            csr.inc_beats_link.eq(dma.beats), csr.inc_bursts.eq(dma.bursts),
+            csr.inc_retries.eq(dma.retried), csr.inc_dma_active.eq(dma.active),
+            csr.inc_predicted.eq(predict.predicted), csr.inc_table_reads.eq(predict.row_reads),
+            csr.inc_table_writes.eq(predict.row_writes), csr.inc_score_adds.eq(predict.score_adds),
+            csr.inc_mac_words.eq(array.mac_words), csr.inc_side_reads.eq(array.side_reads),
+            csr.inc_bank_reads.eq(storage.bank_reads), csr.inc_bank_writes.eq(storage.bank_writes),
+            csr.inc_layers_done.eq(sequencer.layer_done), csr.inc_tokens.eq(sequencer.token_seen)]

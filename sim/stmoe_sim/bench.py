@@ -1,7 +1,7 @@
 """cocotb test that plays one job on the simulated top. Acts per command; knows nothing of golden.
 
-Runs inside the simulator process. The job is a directory: ``job.json`` (registers, modes, widths) and
-``job.npz`` (stimulus); it leaves ``result.npz``, ``result.json``, ``events.log`` and, in
+Runs inside the simulator process. The job is a directory: ``job.json`` (registers, modes, widths)
+and ``job.npz`` (stimulus); it leaves ``result.npz``, ``result.json``, ``events.log`` and, in
 ``progress``, the number of tokens done.
 """
 

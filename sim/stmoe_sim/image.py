@@ -1,0 +1,50 @@
+"""Expert memory: seeded experts, and the image that the simulated memory loads."""
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from stmoe_golden.compute.blob import pack
+from stmoe_golden.compute.expert import Expert
+
+from stmoe.config import AcceleratorConfig, Geometry
+
+__all__ = ["Experts", "write_image"]
+
+
+class Experts:
+    """Random experts of a configuration, each from (seed, layer, expert) alone."""
+
+    def __init__(self, config: AcceleratorConfig, seed: int):
+        self.config, self.seed = config, seed
+        self.get = lru_cache(maxsize=None)(self._make)
+
+    def _make(self, layer: int, expert: int) -> Expert:
+        rng = np.random.default_rng((self.seed, layer, expert))
+        return Expert.random(rng, self.config.model.d_model, self.config.model.d_ff)
+
+
+def write_image(experts: Experts, cache: Path) -> Path:
+    """The memory image of all experts, layer by layer, bytes within a bus beat reversed.
+
+    ``$fread`` fills words from their most significant byte; the reversal makes the byte at the
+    lowest address the least significant. Cached under ``cache/images``.
+    """
+    config = experts.config
+    g = Geometry(config)
+    model = config.model
+    key = hashlib.sha256(f"{config.hash} {experts.seed} 1".encode()).hexdigest()[:16]
+    path = cache / "images" / f"{key}.bin"
+    if path.exists() and path.stat().st_size == g.memory_bytes:
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_suffix(".part")
+    with scratch.open("wb") as file:
+        for layer in range(model.layers):
+            for expert in range(model.expert_ids):
+                blob = pack(experts.get(layer, expert), g).ljust(g.stride, b"\0")
+                beats = np.frombuffer(blob, np.uint8).reshape(-1, g.axi_bytes)
+                file.write(beats[:, ::-1].tobytes())
+    scratch.rename(path)
+    return path
