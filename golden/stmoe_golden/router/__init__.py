@@ -1,0 +1,1 @@
+"""The gating network, as specification."""
