@@ -1,5 +1,7 @@
 """The register description, compiled for a configuration: what hardware and host code share."""
 
+import re
+import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -10,7 +12,8 @@ from systemrdl.node import AddrmapNode, FieldNode
 
 from ..config import Geometry
 
-__all__ = ["SOURCE", "Field", "Register", "compile_registers", "register_map", "registers"]
+__all__ = ["SOURCE", "Field", "Register", "compile_registers", "register_map", "registers",
+           "resolved_source"]
 
 SOURCE = Path(__file__).with_name("stmoe.rdl")
 
@@ -62,12 +65,28 @@ def _parameters(g: Geometry) -> dict[str, int]:
         "SLOTS_BITS": g.slot_bits + 1}
 
 
+def resolved_source(geometry: Geometry) -> str:
+    """The description with the configuration's values as its parameters' defaults."""
+    text = SOURCE.read_text()
+    for name, value in _parameters(geometry).items():
+        text, count = re.subn(rf"(longint unsigned {name} = )\d+", rf"\g<1>{value}", text)
+        if count != 1:
+            raise ValueError(f"{SOURCE.name}: parameter {name} found {count} times")
+    return text
+
+
 @lru_cache(maxsize=16)
 def compile_registers(geometry: Geometry) -> AddrmapNode:
-    """The compiled description, for exporters."""
-    compiler = RDLCompiler()
-    compiler.compile_file(str(SOURCE))
-    return compiler.elaborate(parameters=_parameters(geometry)).top
+    """The compiled description, for exporters.
+
+    Compiled from the resolved source: exporters put overridden parameters into every name.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / SOURCE.name
+        path.write_text(resolved_source(geometry))
+        compiler = RDLCompiler()
+        compiler.compile_file(str(path))
+    return compiler.elaborate().top
 
 
 def _kind(field: FieldNode) -> str:
