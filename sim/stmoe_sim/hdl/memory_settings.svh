@@ -1,0 +1,28 @@
+    // Settings of the expert memory, written by Python before reset ends; names as in memory.py.
+    int clk_ps /* verilator public_flat_rw */ = 1250;
+    int column_ps /* verilator public_flat_rw */ = 0;
+    int latency_ps /* verilator public_flat_rw */ = 20000;
+    int cas_ps /* verilator public_flat_rw */ = 0;
+    int rcd_ps /* verilator public_flat_rw */ = 0;
+    int rp_ps /* verilator public_flat_rw */ = 0;
+    int ras_ps /* verilator public_flat_rw */ = 0;
+    int rrd_ps /* verilator public_flat_rw */ = 0;
+    int faw_ps /* verilator public_flat_rw */ = 0;
+    int refresh_interval_ps /* verilator public_flat_rw */ = 0;
+    int refresh_ps /* verilator public_flat_rw */ = 0;
+    int banks /* verilator public_flat_rw */ = 1;
+    int row_bytes /* verilator public_flat_rw */ = 2048;
+    int mem_outstanding /* verilator public_flat_rw */ = 16;
+    int mem_stall /* verilator public_flat_rw */ = 0;
+    bit ideal /* verilator public_flat_rw */ = 1;
+    bit reorder /* verilator public_flat_rw */ = 0;
+    longint unsigned fault_low /* verilator public_flat_rw */ = 0;
+    longint unsigned fault_high /* verilator public_flat_rw */ = 0;
+    int fault_count /* verilator public_flat_rw */ = 0;
+    bit [1:0] fault_resp /* verilator public_flat_rw */ = 2;
+    longint unsigned mem_beats /* verilator public_flat_rd */;
+    longint unsigned row_hits /* verilator public_flat_rd */;
+    longint unsigned row_misses /* verilator public_flat_rd */;
+    longint unsigned row_conflicts /* verilator public_flat_rd */;
+    longint unsigned refreshes /* verilator public_flat_rd */;
+    longint unsigned faults /* verilator public_flat_rd */;
