@@ -80,6 +80,7 @@ class Accelerator(wiring.Component):
         m.submodules.dma = dma = PrefetchDma(g)
         m.submodules.array = array = PeArray(g)
         self._streams(m, sequencer)
+        self._registers(m, csr)
         self._expert_memory(m, dma)
 
         # Run-time settings.
@@ -134,6 +135,7 @@ class Accelerator(wiring.Component):
             m.d.sync += [flushing.eq(0), quiet.eq(0)]
 
         # Observation, errors, interrupt.
+        failed_before = Signal()
         candidates = predict.candidates
         m.d.comb += [
             self.event_valid.eq(manager.event.valid),
@@ -143,16 +145,15 @@ class Accelerator(wiring.Component):
             *(getattr(self, f"predict_{name}").eq(candidates.payload[name])
               for name in ("layer", "expert", "score", "end")),
             csr.status_busy.eq(busy), csr.status_flushing.eq(flushing | manager.flushing),
-            csr.error_code_we.eq(sequencer.error_valid | manager.layer_failed),
-            csr.error_layer_we.eq(csr.error_code_we), csr.error_expert_we.eq(csr.error_code_we),
-            csr.error_detail_we.eq(csr.error_code_we),
-            csr.error_code_in.eq(Mux(sequencer.error_valid, sequencer.error_code, ErrorCode.BUS)),
-            csr.error_layer_in.eq(
+            csr.error_valid.eq(sequencer.error_valid | (manager.layer_failed & ~failed_before)),
+            csr.error_code.eq(Mux(sequencer.error_valid, sequencer.error_code, ErrorCode.BUS)),
+            csr.error_layer.eq(
                 Mux(sequencer.error_valid, sequencer.error_layer, manager.failed_layer)),
-            csr.error_expert_in.eq(
+            csr.error_expert.eq(
                 Mux(sequencer.error_valid, sequencer.error_expert, manager.failed_expert)),
-            csr.error_detail_in.eq(sequencer.error_detail)]
-        m.d.sync += self.irq.eq(csr.ctrl_irq_enable & (csr.error_code != 0))
+            csr.error_detail.eq(sequencer.error_detail)]
+        m.d.sync += failed_before.eq(manager.layer_failed)
+        m.d.sync += self.irq.eq(csr.ctrl_irq_enable & (csr.error != 0))
         self._counters(m, csr, sequencer, predict, manager, storage, dma, array)
         return m
 
@@ -169,6 +170,13 @@ class Accelerator(wiring.Component):
             self.m_axis_res_tuser.eq(sequencer.result.payload.error),
             self.m_axis_res_tvalid.eq(sequencer.result.valid),
             sequencer.result.ready.eq(self.m_axis_res_tready)]
+
+    def _registers(self, m, csr):
+        for name, member in csr.signature.members.items():
+            port = f"s_axil_{name}"
+            if port in self.signature.members:
+                inner, outer = getattr(csr, name), getattr(self, port)
+                m.d.comb += inner.eq(outer) if member.flow == In else outer.eq(inner)
 
     def _expert_memory(self, m, dma):
         ar, r = dma.axi.ar, dma.axi.r
