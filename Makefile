@@ -1,10 +1,35 @@
-.PHONY: test
+# make demo: replay an embedded trace through the generated hardware and report.
+# make test: lint and all tests. Each sets up .venv on its own.
+PYTHON ?= python3
 VENV ?= .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+DEMO_ARGS ?=
 
-$(VENV)/.stamp-test: pyproject.toml
-	python3 -m venv $(VENV)
-	$(VENV)/bin/python -m pip install -q -e '.[test]'
+.PHONY: demo test lint check-tools clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.stamp-run
+	$(BIN)/stmoe simulate $(DEMO_ARGS)
+
+test: lint
+	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+lint: $(VENV)/.stamp-test
+	PATH="$(abspath $(BIN)):$$PATH" scripts/lint
+
+$(VENV)/.stamp-run: pyproject.toml | check-tools
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -e .
 	touch $@
 
-test: $(VENV)/.stamp-test
-	$(VENV)/bin/pytest -n 2
+$(VENV)/.stamp-test: pyproject.toml | check-tools
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -e '.[test]'
+	touch $@ $(VENV)/.stamp-run
+
+check-tools:
+	@PYTHON="$(PYTHON)" scripts/check-tools
+
+clean:
+	rm -rf build

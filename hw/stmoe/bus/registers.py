@@ -145,5 +145,5 @@ def register_map(geometry: Geometry) -> dict[str, dict[str, Any]]:
             name = register.name + ("", "_lo", "_hi")[0 if register.width == 32 else 1 + word]
             result[name] = {
                 "address": register.address + 4 * word, "description": register.description,
-                "reset": sum(f["reset"] << f["lsb"] for f in fields.values()), "fields": fields}
+                "reset": sum(f.reset << f.lsb for f in register.fields), "fields": fields}
     return result

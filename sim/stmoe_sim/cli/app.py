@@ -1,0 +1,39 @@
+"""Wiring of the verbs into one application."""
+
+import importlib
+import importlib.metadata
+import importlib.util
+from typing import Annotated
+
+import typer
+
+from . import config, generate
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="stmoe", no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+    pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
+    help="Generator of Mixture-of-Experts accelerators with spatio-temporal expert prefetching.")
+app.add_typer(config.app, name="config")
+app.command("generate")(generate.generate)
+if importlib.util.find_spec("stmoe_sim.cli.simulate"):
+    app.command("simulate")(importlib.import_module("stmoe_sim.cli.simulate").simulate)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"stmoe {importlib.metadata.version('stmoe')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(version: Annotated[bool, typer.Option(
+        "--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+    pass
+
+
+@app.command("version")
+def version() -> None:
+    """Print the version."""
+    _version(True)

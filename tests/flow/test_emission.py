@@ -1,0 +1,152 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from amaranth.hdl import Module
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from stmoe.bus.csr import CsrBlock
+from stmoe.bus.registers import register_map
+from stmoe.config import PRESETS, Geometry
+from stmoe.emit import LintError, Sidecar, generate, lint
+from stmoe.emit.netlist import build_netlist, loop_zero_memories
+
+TINY = PRESETS["tiny"]
+
+
+@pytest.fixture(scope="module")
+def emitted(tmp_path_factory):
+    out = tmp_path_factory.mktemp("emitted")
+    return out, generate(TINY, out, top=CsrBlock)
+
+
+class Memories(wiring.Component):
+    """A RAM of zeros, a table, and a table that starts with zeros."""
+
+    a: In(4)
+    d: In(8)
+    w: In(1)
+    q: Out(24)
+
+    def elaborate(self, platform):
+        m = Module()
+        for index, init in enumerate(([], [1, 2, 3], [0] * 8 + [7])):
+            memory = Memory(shape=8, depth=16, init=init)
+            m.submodules[("ram", "table", "tail")[index]] = memory
+            read = memory.read_port()
+            m.d.comb += [read.addr.eq(self.a), self.q.word_select(index, 8).eq(read.data)]
+            if not init:
+                write = memory.write_port()
+                m.d.comb += [write.addr.eq(self.a), write.data.eq(self.d), write.en.eq(self.w)]
+        return m
+
+
+def test_everything_promised_is_written(emitted):
+    out, sidecar = emitted
+    for name in [*sidecar.files.values(), "stmoe.json"]:
+        assert (out / name).stat().st_size, name
+    assert Sidecar.from_json((out / "stmoe.json").read_text()) == sidecar
+    assert "module stmoe(" in (out / "stmoe.v").read_text()
+    assert f"STMOE__HASH_LO__VALUE_reset {TINY.hash & 0xffffffff:#x}" in (
+        out / "stmoe.h").read_text()
+    assert "get_ports clk" in (out / "stmoe.sdc").read_text()
+
+
+def test_sidecar_describes_the_netlist(emitted):
+    out, _ = emitted
+    data = json.loads((out / "stmoe.json").read_text())
+    assert data["hash"] == f"{TINY.hash:016x}" and data["config"] == TINY.to_dict()
+    assert data["registers"] == register_map(Geometry(TINY))
+    verilog = (out / "stmoe.v").read_text()
+    for port in data["ports"]:
+        size = f"[{port['width'] - 1}:0] " if port["width"] > 1 else ""
+        assert f"  {port['direction']} {size}{port['name']};" in verilog, port
+    assert "stmoe.count_cycles_total" in data["signals"]
+    assert data["signals"]["stmoe.front.write_word"] == 10
+    assert "absent" not in data["tools"].values()
+
+
+def test_same_input_same_bytes_in_another_process(emitted, tmp_path):
+    out, _ = emitted
+    script = ("import sys; from pathlib import Path; from stmoe.config import PRESETS; "
+              "from stmoe.bus.csr import CsrBlock; from stmoe.emit import generate; "
+              "generate(PRESETS['tiny'], Path(sys.argv[1]), top=CsrBlock)")
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True,
+                   env={**os.environ, "PYTHONHASHSEED": "77"}, cwd=tmp_path)
+    names = sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file())
+    assert names == sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())
+    for name in names:
+        assert (out / name).read_bytes() == (tmp_path / name).read_bytes(), name
+
+
+def test_no_path_of_this_machine_is_written(emitted):
+    out, _ = emitted
+    home = str(Path(__file__).parents[2]).encode()
+    for path in out.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert home not in content and str(out).encode() not in content, path
+
+
+def test_another_configuration_gives_other_bytes(emitted, tmp_path):
+    out, _ = emitted
+    generate(TINY.replace(slots=8), tmp_path, top=CsrBlock)
+    for name in ("stmoe.v", "stmoe.json", "stmoe.h"):
+        assert (out / name).read_bytes() != (tmp_path / name).read_bytes(), name
+
+
+def test_lint_is_clean_and_can_fail(emitted):
+    out, _ = emitted
+    verilog = (out / "stmoe.v").read_text()
+    lint(verilog)
+    latch = ("\nmodule broken(input a, input b, output reg q);\n"
+             "always @* if (a) q = b;\nendmodule\n")
+    with pytest.raises(LintError, match="LATCH"):
+        lint(latch, top="broken")
+
+
+def test_only_memories_of_zeros_lose_their_lines():
+    netlist = build_netlist(Memories(), "stmoe")
+    assert netlist.verilog.count("initial for (") == 1
+    assert "initial for (row_ram = 0; row_ram < 16; row_ram = row_ram + 1) ram[row_ram] = 8'h0;" \
+        in netlist.verilog
+    assert "table[0] = 8'h01;" in netlist.verilog.replace("\\table ", "table")
+    assert "tail[8] = 8'h07;" in netlist.verilog
+    lint(netlist.verilog)
+
+
+@pytest.mark.parametrize("rows", [
+    "    m[0] = 8'h00;\n    m[1] = 8'h00;\n    m[2] = 8'h00;\n    m[3] = 8'h01;\n",
+    "    m[0] = 8'h00;\n    m[1] = 8'h00;\n    m[2] = 8'h00;\n    n[3] = 8'h00;\n",
+    "    m[1] = 8'h00;\n    m[2] = 8'h00;\n    m[3] = 8'h00;\n    m[4] = 8'h00;\n",
+])
+def test_other_initial_blocks_stay(rows):
+    text = f"  initial begin\n{rows}  end\n"
+    assert loop_zero_memories(text) == text
+
+
+def test_fusesoc_reads_the_core_file(emitted):
+    out, sidecar = emitted
+    from fusesoc.capi2.coreparser import Core2Parser
+    from fusesoc.core import Core
+    core = Core(Core2Parser(), str(out / "stmoe.core"))
+    assert core.name.name == "stmoe-tiny"
+    files = {file["name"] for file in core.get_files({"tool": "vivado", "is_toplevel": True})}
+    assert {"stmoe.v", "stmoe.xdc"} <= files
+    lint_flags = {"tool": "verilator", "is_toplevel": True, "target": "lint"}
+    assert "waivers.vlt" in {file["name"] for file in core.get_files(lint_flags)}
+    assert core.get_toplevel(lint_flags) == sidecar.top
+
+
+def test_c_header_compiles(emitted, tmp_path):
+    out, _ = emitted
+    entry = register_map(Geometry(TINY))["tokens_lo"]["address"]
+    source = tmp_path / "probe.cc"
+    source.write_text('#include <cstddef>\n#include "stmoe.h"\n'
+                      f"static_assert(offsetof(stmoe_t, tokens) == {entry}, \"\");\n")
+    subprocess.run(["g++", "-fsyntax-only", f"-I{out}", str(source)], check=True)

@@ -1,0 +1,127 @@
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+from stmoe.config import PRESETS, AcceleratorConfig, ConfigError, Geometry, preset
+
+TINY = PRESETS["tiny"]
+
+# Field (as in the message) -> a value that must be refused, with what else must change with it.
+ILLEGAL = [
+    ("model.layers", 0, {}), ("model.layers", 257, {}), ("model.layers", "8", {}),
+    ("model.layers", True, {}),
+    ("model.experts", 1, {}), ("model.experts", 513, {}),
+    ("model.top_k", 0, {}), ("model.top_k", 17, {}), ("model.top_k", 5, {"model_experts": 4}),
+    ("model.d_model", 4, {}), ("model.d_model", 16400, {}), ("model.d_model", 72, {}),
+    ("model.d_model", 64, {"rows": 32}),
+    ("model.d_ff", 4, {}), ("model.d_ff", 16400, {}), ("model.d_ff", 40, {}),
+    ("model.shared_experts", 9, {}), ("model.shared_experts", -1, {}),
+    ("model.shared_d_ff", 0, {"model_shared_experts": 1}), ("model.shared_d_ff", 32, {}),
+    ("model.shared_d_ff", 48, {"model_shared_experts": 1}),
+    ("model.weight_bits", 4, {}), ("model.weight_bits", 16, {}),
+    ("pes", 0, {}), ("pes", 17, {}), ("rows", 3, {}), ("rows", 256, {}),
+    ("lanes", 2, {}), ("lanes", 24, {}), ("slots", 1, {}), ("slots", 4097, {}),
+    ("banks_per_slot", 0, {}), ("banks_per_slot", 3, {}), ("banks_per_slot", 32, {}),
+    ("max_d_ff", 16, {}), ("max_d_ff", 72, {}), ("max_d_ff", -1, {}),
+    ("tile_bytes", 4, {}), ("tile_bytes", 500, {}), ("tile_bytes", 8192, {}),
+    ("axi_data_bits", 16, {}), ("axi_data_bits", 96, {}), ("axi_data_bits", 1024, {}),
+    ("axi_addr_bits", 15, {}), ("axi_addr_bits", 65, {}),
+    ("burst_beats", 0, {}), ("burst_beats", 257, {}),
+    ("outstanding", 0, {}), ("outstanding", 65, {}), ("retries", -1, {}), ("retries", 8, {}),
+    ("predictor", "oracle", {}), ("prefetch_round", 0, {}), ("prefetch_round", 256, {}),
+    ("router_layers", 9, {}), ("router_layers", -1, {}),
+    ("clock_mhz", 0, {}), ("clock_mhz", 4001, {}), ("slots", 2.0, {}),
+]
+
+
+@pytest.mark.parametrize(("field", "value", "others"), ILLEGAL)
+def test_illegal_value_is_refused_with_field_value_and_limit(field, value, others):
+    with pytest.raises(ConfigError) as caught:
+        TINY.replace(**others, **{field.replace(".", "_"): value})
+    assert caught.value.field == field
+    assert caught.value.value == value
+    assert caught.value.limit
+    assert field in str(caught.value) and repr(value) in str(caught.value)
+
+
+def test_every_field_has_a_refused_value():
+    fields = set(AcceleratorConfig.__dataclass_fields__) - {"model", "name"}
+    fields |= {f"model.{field}" for field in TINY.model.__dataclass_fields__} - {"model.name"}
+    assert {field for field, _, _ in ILLEGAL} == fields
+
+
+def test_bus_wider_than_a_weight_word_is_refused():
+    with pytest.raises(ConfigError, match=r"rows\*lanes must be at least .* 64 bytes, not 16"):
+        TINY.replace(rows=4, lanes=4, axi_data_bits=512, tile_bytes=512)
+
+
+def test_expert_larger_than_half_the_buffer_is_refused():
+    with pytest.raises(ConfigError, match="two experts fit the buffer"):
+        Geometry(TINY.replace(slots=2), 64)
+    with pytest.raises(ConfigError, match="d_ff must be at most max_d_ff = 64, not 96"):
+        Geometry(TINY, 96)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_toml_round_trip(name):
+    config = PRESETS[name]
+    again = AcceleratorConfig.from_toml(config.to_toml())
+    assert again == config and again.hash == config.hash
+    assert tomllib.loads(config.to_toml())["model"]["d_ff"] == config.model.d_ff
+    assert AcceleratorConfig.from_dict(config.to_dict()) == config
+
+
+def test_toml_round_trip_keeps_awkward_names():
+    config = TINY.replace(name='a "b"\n\\ é')
+    assert AcceleratorConfig.from_toml(config.to_toml()) == config
+
+
+@pytest.mark.parametrize(("text", "field"), [
+    ("slots = ", "TOML"), ("slots = 8", "model"), ("model = 3", "model"),
+    ("[model]\nlayers = 1", "model.experts"),
+    (TINY.to_toml() + "colour = 1\n", "model.colour"),
+    ("colour = 1\n" + TINY.to_toml(), "colour"),
+    (TINY.to_toml().replace('name = "tiny"', "name = 3", 1), "name"),
+])
+def test_bad_toml_names_the_field(text, field):
+    with pytest.raises(ConfigError) as caught:
+        AcceleratorConfig.from_toml(text)
+    assert caught.value.field == field
+
+
+def test_hash_ignores_names_and_sees_every_other_field():
+    assert TINY.replace(name="other", model_name="other").hash == TINY.hash
+    changes = {
+        "pes": 1, "rows": 8, "lanes": 8, "slots": 8, "banks_per_slot": 2, "max_d_ff": 32,
+        "tile_bytes": 256, "axi_data_bits": 128, "axi_addr_bits": 32, "burst_beats": 16,
+        "outstanding": 4, "retries": 1, "predictor": "none", "prefetch_round": 8,
+        "router_layers": 0, "clock_mhz": 100, "model_layers": 9, "model_experts": 16,
+        "model_top_k": 2, "model_d_model": 128, "model_d_ff": 64}
+    hashes = {TINY.hash} | {TINY.replace(**{key: value}).hash for key, value in changes.items()}
+    assert len(hashes) == len(changes) + 1
+    shared = TINY.replace(model_shared_experts=1, model_shared_d_ff=32)
+    assert shared.hash not in hashes
+
+
+def test_hash_is_the_same_in_every_process():
+    script = "from stmoe.config import PRESETS; print([c.hash for c in PRESETS.values()])"
+    seen = {subprocess.run([sys.executable, "-c", script], check=True, capture_output=True,
+                           env={"PYTHONHASHSEED": seed}).stdout for seed in ("1", "2")}
+    assert seen == {f"{[config.hash for config in PRESETS.values()]}\n".encode()}
+
+
+def test_unknown_preset_names_the_known_ones():
+    with pytest.raises(ConfigError, match="tiny, edge, server, not 'huge'"):
+        preset("huge")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_geometry_is_consistent(name):
+    g = Geometry(PRESETS[name])
+    assert g.blob_beats * g.axi_bytes == g.blob_bytes <= g.stride
+    assert g.bank_words * g.config.banks_per_slot >= g.weight_words
+    assert g.slots == g.config.slots and g.group == g.config.banks_per_slot.bit_length() - 1
+    assert g.weight_words * g.word_bytes == 3 * g.config.model.d_model * g.config.model.d_ff
+    assert 2 ** g.beat_bits > g.max_blob_beats
