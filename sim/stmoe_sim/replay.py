@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from stmoe.bus.csr import register_map
-from stmoe_golden.predict.table import TablePredictor
-from stmoe_golden.trace import Trace, gates
 
-from stmoe.config import AcceleratorConfig, ConfigError, Geometry
+from stmoe.bus.csr import register_map
+from stmoe.config import AcceleratorConfig, Geometry
+from stmoe_golden.predict.table import TablePredictor
+from stmoe_golden.trace import Trace, Window, gates
 
 from .image import Experts
 from .memory import Memory
@@ -33,10 +33,9 @@ class SimulationError(RuntimeError):
 
 def fit(config: AcceleratorConfig, trace: Trace) -> AcceleratorConfig:
     """``config`` with layers, experts and top-k of ``trace``; d_model, d_ff and the rest kept."""
-    layers = trace.experts.shape[1]
     return config.replace(
-        model_layers=layers, model_experts=trace.num_experts, model_top_k=trace.experts.shape[2],
-        model_name=trace.model, router_layers=min(config.router_layers, layers))
+        model_layers=trace.layers, model_experts=trace.num_experts, model_top_k=trace.top_k,
+        model_name=trace.model, router_layers=min(config.router_layers, trace.layers))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,36 +44,20 @@ class Replay:
 
     Parameters
     ----------
-    config: as returned by :func:`fit`.
-    trace: the recorded routing; tokens ``start .. start + warmup + tokens - 1`` are replayed.
-    profile: token range [from, to) that the correlation table is profiled on.
+    config: as returned by :func:`fit` for the window's trace.
+    window: the tokens that are profiled, replayed uncounted, and measured.
     memory: timing of the expert memory.
     attention_cycles: cycles between a layer's last result and the next layer's command.
     stall: chance of a stall per stream port and cycle, of 256.
     """
 
     config: AcceleratorConfig
-    trace: Trace
-    start: int
-    tokens: int
-    warmup: int
-    profile: tuple[int, int]
+    window: Window
     memory: Memory
     attention_cycles: int
     seed: int = 1
     stall: int = 0
     cache: Path = field(default_factory=lambda: Path("build"))
-
-    def __post_init__(self) -> None:
-        available = len(self.trace.experts) - self.start - self.warmup
-        if not 1 <= self.tokens <= available:
-            raise ConfigError("tokens", self.tokens, f"from 1 to {available}, what the trace has "
-                              f"after {self.start} profiled and {self.warmup} warm-up tokens")
-
-    @property
-    def window(self) -> slice:
-        """Tokens that are replayed, warm-up included."""
-        return slice(self.start, self.start + self.warmup + self.tokens)
 
     def simulator(self, waves: bool = False) -> Simulator:
         """The simulation binary, built if it is not in the cache."""
@@ -88,23 +71,21 @@ class Replay:
         predictor = TablePredictor(
             model.layers, model.experts, model.top_k, threshold=PUBLISHED_THRESHOLD,
             use_cct=policy.use_cct, use_ht=policy.use_ht, shared_units=model.shared_units)
-        low, high = self.profile
-        inside = self.trace.offsets[(self.trace.offsets > low) & (self.trace.offsets < high)]
-        predictor.profile(self.trace.experts[low:high], np.array([0, *(inside - low), high - low]))
+        predictor.profile(self.window.trace.experts, np.array(self.window.profile))
         return predictor
 
     def stimulus(self) -> dict[str, np.ndarray]:
         """Tokens, routing, gates and activations of the window."""
-        part = self.trace.experts[self.window]
-        weights = np.array([[gates(self.trace, t, layer) for layer in range(part.shape[1])]
-                            for t in range(self.window.start, self.window.stop)], np.uint16)
+        trace, replayed = self.window.trace, self.window.replayed
+        part = trace.experts[replayed]
+        tokens = range(replayed.start, replayed.stop)
+        weights = np.array([[gates(trace, t, layer) for layer in range(trace.layers)]
+                            for t in tokens], np.uint16)
         rng = np.random.default_rng((self.seed, 0xac7))
+        starts = {*trace.offsets.tolist(), replayed.start}
         shape = (*part.shape[:2], self.config.model.d_model)
-        starts = set(self.trace.offsets.tolist())
-        first = np.array([t in starts or t == self.window.start
-                          for t in range(self.window.start, self.window.stop)])
-        return {"experts": part.astype(np.int64), "gates": weights, "first": first,
-                "token": self.trace.token[self.window],
+        return {"experts": part.astype(np.int64), "gates": weights, "token": trace.token[replayed],
+                "first": np.array([t in starts for t in tokens]),
                 "x": rng.integers(-128, 128, shape, np.int8)}
 
 
@@ -184,7 +165,7 @@ def _play(replay: Replay, policy: Policy, simulator: Simulator, image: Path,
                 if name.endswith("_lo") and entry["address"] >= 0x200}
     freeze = registers["counter_ctrl"]
     job = {
-        "layout": layout(config), "hash": config.hash, "warmup": replay.warmup,
+        "layout": layout(config), "hash": config.hash, "warmup": replay.window.warmup,
         "attention_cycles": replay.attention_cycles, "stall": replay.stall,
         "route_on_chip": False, "memory": replay.memory.ports(config.clock_mhz),
         "memory_counters": [],

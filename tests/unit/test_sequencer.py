@@ -4,6 +4,7 @@ import random
 
 import pytest
 from amaranth.sim import Simulator
+
 from stmoe.config import AcceleratorConfig, Geometry, ModelShape
 from stmoe.interfaces import GATE_ONE, ErrorCode, Opcode
 from stmoe.sequencer import Sequencer

@@ -128,8 +128,8 @@ class AcceleratorConfig:
             for key, value in given.items():
                 if key not in fields:
                     raise ConfigError(prefix + key, value, _known(fields))
-            for key, field in fields.items():
-                if field.default is dataclasses.MISSING and key not in given and key != "model":
+            for key, declared in fields.items():
+                if declared.default is dataclasses.MISSING and key not in {*given, "model"}:
                     raise ConfigError(prefix + key, None, "given")
         for field, value in (("name", data.get("name", "")), ("model.name", model.get("name", ""))):
             if not isinstance(value, str):
