@@ -5,10 +5,10 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from stmoe_golden.compute.blob import pack
-from stmoe_golden.compute.expert import Expert
 
 from stmoe.config import AcceleratorConfig, Geometry
+from stmoe_golden.compute.blob import pack
+from stmoe_golden.compute.expert import Expert
 
 __all__ = ["Experts", "write_image"]
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from stmoe.config import AcceleratorConfig
 from stmoe_golden.buffer.manager import ExpertManager, ManagerEvent, Mismatch
 from stmoe_golden.compute.expert import moe_layer
 from stmoe_golden.predict.table import TablePredictor
-
-from stmoe.config import AcceleratorConfig
 
 from .image import Experts
 from .policies import Policy
