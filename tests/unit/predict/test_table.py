@@ -1,0 +1,265 @@
+"""The prediction unit against golden, beat by beat, with stalls, and its latency."""
+
+import random
+
+import numpy as np
+import pytest
+from amaranth.hdl import Fragment
+from amaranth.sim import Simulator
+
+from stmoe.config import AcceleratorConfig, Geometry, ModelShape
+from stmoe.predict import NullPredictor, TablePredictor, prediction_unit
+from stmoe_golden.predict import table as golden_table
+
+COUNTERS = ("row_reads", "row_writes", "score_adds", "predicted")
+SETTINGS = ("enable", "use_cct", "use_ht", "threshold", "layers")
+
+
+def geometry(layers, experts, top_k, shared=0, predictor="table"):
+    model = ModelShape(layers=layers, experts=experts, top_k=top_k, d_model=64, d_ff=32,
+                       shared_experts=shared, shared_d_ff=32 if shared else 0)
+    return Geometry(AcceleratorConfig(model=model, predictor=predictor, router_layers=0))
+
+
+def golden_for(g):
+    model = g.config.model
+    return golden_table.TablePredictor(model.layers, model.experts, model.top_k,
+                                       shared_units=model.shared_units)
+
+
+class Bench:
+    """Plays operations into the unit; collects rounds of candidates, counters and cycles."""
+
+    def __init__(self, g, operations, *, seed=0, stall=0.3):
+        self.unit = prediction_unit(g)
+        self.operations, self.stall = operations, stall
+        self.rng, self.sink_rng = random.Random(seed), random.Random(~seed)
+        self.rounds, self.counts = [], dict.fromkeys(COUNTERS, 0)
+        self.last_beats, self.firsts, self.ends, self.cycle = [], [], [], 0
+        self.expected = sum(op[0] == "observe" for op in operations)
+        sim = Simulator(self.unit)
+        sim.add_clock(1e-8)
+        sim.add_testbench(self.stimulus)
+        sim.add_testbench(self.sink)
+        sim.add_testbench(self.monitor, background=True)
+        sim.run()
+
+    async def put(self, ctx, port, payload):
+        while self.rng.random() < self.stall:
+            await ctx.tick()
+        ctx.set(port.payload, payload)
+        ctx.set(port.valid, 1)
+        await ctx.tick().until(port.ready)
+        ctx.set(port.valid, 0)
+
+    async def stimulus(self, ctx):
+        unit = self.unit
+        for name, value in dict(enable=1, use_cct=1, use_ht=1, threshold=2,
+                                layers=unit.geometry.config.model.layers).items():
+            ctx.set(getattr(unit, name), value)
+        for kind, *rest in self.operations:
+            if kind == "observe":
+                layer, experts, first = rest
+                for expert in experts:
+                    await self.put(ctx, unit.observe, {
+                        "layer": layer, "expert": expert, "first_token": first,
+                        "last": expert == experts[-1]})
+                self.last_beats.append(self.cycle - 1)
+            elif kind == "load":
+                for (layer, expert), (ids, conf) in rest[0].items():
+                    await self.put(ctx, unit.load, {
+                        "layer": layer, "expert": expert,
+                        "entries": [i | c << 14 for i, c in zip(ids, conf, strict=True)]})
+            elif kind == "clear":
+                ctx.set(unit.clear, 1)
+                await ctx.tick()
+                ctx.set(unit.clear, 0)
+            elif kind == "set":
+                await ctx.tick()
+                while ctx.get(unit.busy):
+                    await ctx.tick()
+                for name, value in rest[0].items():
+                    ctx.set(getattr(unit, name), value)
+        while ctx.get(unit.busy) or len(self.rounds) < self.expected:
+            assert self.cycle < 200000, f"{len(self.rounds)} of {self.expected} rounds"
+            await ctx.tick()
+
+    async def sink(self, ctx):
+        port, current, held = self.unit.candidates, [], None
+        while len(self.rounds) < self.expected:
+            ready = self.sink_rng.random() >= self.stall
+            ctx.set(port.ready, ready)
+            _, _, valid, beat = await ctx.tick().sample(port.valid, port.payload)
+            assert held is None or (valid and beat == held), f"cycle {self.cycle}: beat not held"
+            held = beat if valid and not ready else None
+            if valid and ready:
+                if len(self.firsts) == len(self.rounds):
+                    self.firsts.append(self.cycle)
+                if beat.end:
+                    self.ends.append(self.cycle)
+                    self.rounds.append(current)
+                    current = []
+                else:
+                    current.append((beat.layer, beat.expert, beat.score))
+        ctx.set(port.ready, 0)
+
+    async def monitor(self, ctx):
+        ports = [getattr(self.unit, name) for name in COUNTERS]
+        async for _, _, *values in ctx.tick().sample(*ports):
+            self.cycle += 1
+            for name, value in zip(COUNTERS, values, strict=True):
+                self.counts[name] += value
+
+
+def expect(golden, operations):
+    rounds = []
+    for kind, *rest in operations:
+        if kind == "observe":
+            layer = rest[0] + 1
+            rounds.append([(layer, e, s) for e, s in golden.observe(*rest)])
+        elif kind == "load":
+            ids, conf = golden.rows()
+            for (layer, expert), (row, sure) in rest[0].items():
+                ids[layer, expert], conf[layer, expert] = row, sure
+            golden.load_rows(ids, conf)
+        elif kind == "clear":
+            golden.new_sequence()
+        else:
+            for name, value in rest[0].items():
+                setattr(golden, name, bool(value) if name in SETTINGS[:3] else value)
+    return rounds
+
+
+def tokens(g, count, seed, *, sequence=7, spread=3):
+    """Routing with locality: related experts across layers and tokens."""
+    rng, model = random.Random(seed), g.config.model
+    operations = []
+    base = 0
+    for t in range(count):
+        if rng.random() < 0.5:
+            base = rng.randrange(model.experts)
+        for layer in range(model.layers):
+            pool = [(base + 3 * layer + i) % model.experts
+                    for i in range(min(model.experts, spread * model.top_k))]
+            operations.append(("observe", layer, rng.sample(pool, model.top_k), t % sequence == 0))
+    return operations
+
+
+def random_rows(g, seed, share=1.0):
+    rng, model = random.Random(seed), g.config.model
+    return {(layer, e): (rng.sample(range(model.experts), model.top_k),
+                         [rng.randrange(4) for _ in range(model.top_k)])
+            for layer in range(model.layers - 1) for e in range(model.experts)
+            if rng.random() < share}
+
+
+def check(g, operations, **options):
+    golden = golden_for(g)
+    want = expect(golden, operations)
+    bench = Bench(g, operations, **options)
+    for at, (found, wanted) in enumerate(zip(bench.rounds, want, strict=True)):
+        assert found == wanted, f"round {at}, {options}: {found} is not {wanted}"
+    assert bench.counts == {name: golden.counts()[name] for name in COUNTERS}, options
+    return bench, golden
+
+
+@pytest.mark.parametrize("layers, experts, k, shared, count", [
+    (6, 32, 4, 0, 14), (4, 128, 8, 0, 7), (3, 60, 4, 2, 10), (2, 2, 1, 1, 20), (5, 17, 3, 0, 16),
+    (1, 8, 2, 0, 6), (3, 16, 16, 0, 4)])
+@pytest.mark.parametrize("stall", [0.0, 0.4])
+def test_token_streams_equal_golden(layers, experts, k, shared, count, stall):
+    g = geometry(layers, experts, k, shared)
+    operations = tokens(g, count, seed=experts)
+    if stall:
+        operations.insert(0, ("load", random_rows(g, 5, share=0.3)))
+    check(g, operations, seed=layers, stall=stall)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_layers_out_of_order_few_experts_loads_clears_and_settings(seed):
+    g = geometry(5, 20, 4, shared=seed % 2)
+    rng = random.Random(seed)
+    operations = []
+    layer = 0
+    for _ in range(120):
+        layer = (layer + 1) % 5 if rng.random() < 0.8 else rng.randrange(5)
+        some = rng.sample(range(12), rng.randint(1, 4))
+        operations.append(("observe", layer, some, rng.random() < 0.2))
+        if rng.random() < 0.05:
+            operations.append(("load", random_rows(g, rng.random(), share=0.1)))
+        if rng.random() < 0.05:
+            operations.append(("clear",))
+        if rng.random() < 0.1:
+            operations.append(("set", {
+                "enable": rng.random() < 0.8, "use_cct": rng.random() < 0.7,
+                "use_ht": rng.random() < 0.7, "threshold": rng.choice([0, 1, 2, 2, 3, 5, 14, 63])}))
+    check(g, operations, seed=seed)
+
+
+def test_ties_come_in_order_of_id():
+    g = geometry(2, 128, 8)
+    rows = {(0, e): ([127 - 9 * w - e for w in range(8)], [2] * 8) for e in range(8)}
+    bench, _ = check(g, [("load", rows), ("observe", 0, list(range(8)), True)], stall=0)
+    found = [expert for _, expert, _ in bench.rounds[0]]
+    assert found == sorted(found) and len(found) == 64
+
+
+def test_fewer_layers_at_run_time():
+    g = geometry(6, 16, 2)
+    operations = [op for op in tokens(g, 5, seed=2) if op[1] < 3]
+    golden = golden_table.TablePredictor(3, 16, 2)
+    bench = Bench(g, [("set", {"layers": 3}), *operations])
+    assert bench.rounds == expect(golden, operations)
+
+
+@pytest.mark.parametrize("broken", ["threshold", "confidence", "first_token", "learning"])
+def test_a_wrong_unit_is_noticed(broken, monkeypatch):
+    g = geometry(4, 32, 4)
+    operations = tokens(g, 6, seed=1, sequence=3)
+    want = expect(golden_for(g), operations)
+    assert Bench(g, operations, stall=0).rounds == want
+    if broken == "threshold":
+        wrong = [("set", {"threshold": 3}), *operations]
+    elif broken == "confidence":
+        wrong = [("load", {(0, operations[0][2][0]): ([0, 1, 2, 3], [2, 2, 1, 2])}), *operations]
+    elif broken == "first_token":
+        wrong = [(*op[:3], False) for op in operations]
+    else:
+        wrong = operations
+        monkeypatch.setattr("stmoe.predict.learn.Mux", lambda _, one, other: other)
+    assert Bench(g, wrong, stall=0).rounds != want
+
+
+def test_scores_are_final_within_16_and_candidates_within_64_cycles():
+    g = geometry(3, 128, 8)
+    rng = np.random.default_rng(11)
+    # Rows that agree among experts used together, as profiled ones do: 1.8 k candidates.
+    pool = rng.permutation(128)[:11].tolist()
+    rows = {(layer, e): (rng.permutation(pool)[:8].tolist(), [2] * 8)
+            for layer in range(2) for e in range(8)}
+    history = [*pool[:5], *(e for e in range(128) if e not in pool)][:8]
+    operations = [("load", rows), ("observe", 1, history, False),
+                  ("observe", 0, list(range(8)), False)]
+    bench, _ = check(g, operations, stall=0)
+    last, first, end = bench.last_beats[1], bench.firsts[1], bench.ends[1]
+    top = bench.rounds[1][0][2]
+    assert len(bench.rounds[1]) == 14
+    final = first - last - (3 * 8 + 2 - top) - 2  # less the scan down to the first level in use
+    print(f"scores final after {final} cycles, first candidate {first - last}, end {end - last}")
+    assert final <= 16
+    assert end - last <= 64
+
+
+def test_null_unit_only_ends():
+    g = geometry(4, 16, 2, shared=1, predictor="none")
+    bench = Bench(g, [("load", random_rows(g, 1, 0.1)), *tokens(g, 5, 1)], seed=3)
+    assert isinstance(bench.unit, NullPredictor)
+    assert bench.rounds == [[]] * 20 and not any(bench.counts.values())
+
+
+def test_factory_makes_one_interface():
+    units = [prediction_unit(geometry(4, 16, 2, predictor=kind)) for kind in ("none", "table")]
+    for unit in units:
+        Fragment.get(unit, None)
+    assert isinstance(units[1], TablePredictor)
+    assert units[0].signature.members == units[1].signature.members
