@@ -14,7 +14,7 @@ from stmoe.bus.csr import CsrBlock
 from stmoe.bus.registers import register_map
 from stmoe.config import PRESETS, Geometry
 from stmoe.emit import LintError, Sidecar, generate, lint
-from stmoe.emit.netlist import build_netlist, loop_zero_memories
+from stmoe.emit.netlist import build_netlist, loop_uniform_memories
 
 TINY = PRESETS["tiny"]
 
@@ -26,18 +26,18 @@ def emitted(tmp_path_factory):
 
 
 class Memories(wiring.Component):
-    """A RAM of zeros, a table, and a table that starts with zeros."""
+    """RAMs of zeros and of another value, a table, and a table that starts with zeros."""
 
     a: In(4)
     d: In(8)
     w: In(1)
-    q: Out(24)
+    q: Out(32)
 
     def elaborate(self, platform):
         m = Module()
-        for index, init in enumerate(([], [1, 2, 3], [0] * 8 + [7])):
+        for index, init in enumerate(([], [1, 2, 3], [0] * 8 + [7], [90] * 16)):
             memory = Memory(shape=8, depth=16, init=init)
-            m.submodules[("ram", "table", "tail")[index]] = memory
+            m.submodules[("ram", "rom", "tail", "even")[index]] = memory
             read = memory.read_port()
             m.d.comb += [read.addr.eq(self.a), self.q.word_select(index, 8).eq(read.data)]
             if not init:
@@ -110,14 +110,22 @@ def test_lint_is_clean_and_can_fail(emitted):
         lint(latch, top="broken")
 
 
-def test_only_memories_of_zeros_lose_their_lines():
+def test_only_memories_of_one_value_lose_their_lines():
     netlist = build_netlist(Memories(), "stmoe")
-    assert netlist.verilog.count("initial for (") == 1
-    assert "initial for (row_ram = 0; row_ram < 16; row_ram = row_ram + 1) ram[row_ram] = 8'h0;" \
+    assert netlist.verilog.count("initial for (") == 2
+    assert "initial for (ram$row = 0; ram$row < 16; ram$row = ram$row + 1) ram[ram$row] = 8'h00;" \
         in netlist.verilog
-    assert "table[0] = 8'h01;" in netlist.verilog.replace("\\table ", "table")
+    assert "even$row < 16; even$row = even$row + 1) even[even$row] = 8'h5a;" in netlist.verilog
+    assert "rom[0] = 8'h01;" in netlist.verilog
     assert "tail[8] = 8'h07;" in netlist.verilog
     lint(netlist.verilog)
+
+
+def test_escaped_names_stay_escaped():
+    rows = "".join(f"    \\m$1 [{row}] = 8'h00;\n" for row in range(4))
+    text = loop_uniform_memories(f"  initial begin\n{rows}  end\n")
+    assert text == ("  integer \\m$1$row ;\n  initial for (\\m$1$row  = 0; \\m$1$row  < 4; "
+                    "\\m$1$row  = \\m$1$row  + 1) \\m$1 [\\m$1$row ] = 8'h00;\n")
 
 
 @pytest.mark.parametrize("rows", [
@@ -127,7 +135,7 @@ def test_only_memories_of_zeros_lose_their_lines():
 ])
 def test_other_initial_blocks_stay(rows):
     text = f"  initial begin\n{rows}  end\n"
-    assert loop_zero_memories(text) == text
+    assert loop_uniform_memories(text) == text
 
 
 def test_fusesoc_reads_the_core_file(emitted):

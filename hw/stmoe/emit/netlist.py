@@ -10,7 +10,7 @@ from amaranth.hdl import Fragment, Value, ValueCastable
 from amaranth.hdl._ir import PortDirection
 from amaranth.lib.wiring import Component, In
 
-__all__ = ["Netlist", "Port", "build_netlist", "loop_zero_memories"]
+__all__ = ["Netlist", "Port", "build_netlist", "loop_uniform_memories"]
 
 NAME = "stmoe"
 
@@ -52,32 +52,31 @@ def build_netlist(component: Component, name: str = NAME) -> Netlist:
     listed += [Port(port, direction.value, len(value))
                for port, (value, direction) in ports.items()]
     source = verilog._convert_rtlil_text(text, strip_internal_attrs=True)
-    return Netlist(verilog=loop_zero_memories(source), rtlil=text, ports=tuple(listed),
+    return Netlist(verilog=loop_uniform_memories(source), rtlil=text, ports=tuple(listed),
                    signals=dict(sorted(signals.items())))
 
 
 _INITIAL = re.compile(
     r"  initial begin\n"
-    r"(?P<rows>(?:    (?P<name>\\\S+ |\w+)\[\d+\] = \d+'h0+;\n)"
-    r"(?:    (?P=name)\[\d+\] = \d+'h0+;\n)*)"
+    r"    (?P<name>\\\S+ |\w+)\[0\] = (?P<value>\d+'h[0-9a-f]+);\n"
+    r"(?P<rest>(?:    (?P=name)\[\d+\] = (?P=value);\n)+)"
     r"  end\n")
 
 
-def loop_zero_memories(text: str) -> str:
-    """Write the initial zeros of a memory as a loop instead of a line per row.
+def loop_uniform_memories(text: str) -> str:
+    """Write the initial contents of a memory as a loop instead of a line per row.
 
-    Touches only blocks that set every row, from 0 on, of one memory to zero; contents of ROMs stay.
+    Touches only blocks that set rows 0, 1, 2 .. of one memory to one value; ROMs stay.
     """
     def shorten(match: re.Match[str]) -> str:
-        rows = match["rows"].splitlines()
-        indices = [int(row[row.rindex("[") + 1:row.rindex("]")]) for row in rows]
-        if len(rows) < 4 or indices != list(range(len(rows))):
+        indices = [0] + [int(row[row.rindex("[") + 1:row.rindex("]")])
+                         for row in match["rest"].splitlines()]
+        if len(indices) < 4 or indices != list(range(len(indices))):
             return match[0]
         name = match["name"]
-        width = rows[0].split(" = ")[1].split("'")[0]
-        counter = "row_" + re.sub(r"\W+", "_", name).strip("_")
-        return (f"  integer {counter};\n"
-                f"  initial for ({counter} = 0; {counter} < {len(rows)}; {counter} = {counter} + 1)"
-                f" {name}[{counter}] = {width}'h0;\n")
+        row = f"{name[:-1]}$row " if name[0] == "\\" else f"{name}$row"
+        return (f"  integer {row};\n"
+                f"  initial for ({row} = 0; {row} < {len(indices)}; {row} = {row} + 1)"
+                f" {name}[{row}] = {match['value']};\n")
 
     return _INITIAL.sub(shorten, text)
