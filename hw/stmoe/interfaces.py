@@ -126,17 +126,18 @@ def shape_layout(g: Geometry) -> data.StructLayout:
 class BufferReadSignature(wiring.Signature):
     """A PE's port into the expert buffer (PE side: ``Out`` = driven by the PE).
 
-    ``data`` and ``params`` answer ``word``/``row`` two cycles after ``en``/``param_en``; they hold
-    no longer than that cycle. ``watermark`` (beats landed) answers ``slot`` one cycle later.
-    ``word`` counts weight words of the blob, ``row`` parameter rows. ``slot`` is stable from the
-    first to the last read of an expert; at most one PE reads a slot at a time.
+    ``data`` (weight word ``word`` of ``slot``) answers two cycles after ``en``, ``params``
+    (parameter row ``row`` of ``param_slot``) two cycles after ``param_en``; they hold no longer
+    than that cycle. ``watermark`` (beats landed in slot ``watch``) answers one cycle later.
+    At most one PE reads a slot at a time.
     """
 
     def __init__(self, g: Geometry):
         super().__init__({
-            "slot": Out(g.slot_bits), "en": Out(1), "word": Out(24), "data": In(8 * g.word_bytes),
-            "param_en": Out(1), "row": Out(16), "params": In(32 * g.config.rows),
-            "watermark": In(g.beat_bits)})
+            "en": Out(1), "slot": Out(g.slot_bits), "word": Out(24), "data": In(8 * g.word_bytes),
+            "param_en": Out(1), "param_slot": Out(g.slot_bits), "row": Out(16),
+            "params": In(32 * g.config.rows),
+            "watch": Out(g.slot_bits), "watermark": In(g.beat_bits)})
 
 
 class AxiReadSignature(wiring.Signature):

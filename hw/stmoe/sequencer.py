@@ -158,11 +158,12 @@ class Sequencer(wiring.Component):
             self.table_load.payload.entries.eq(row)]
 
         bad_shape = Signal()
+        least = {"in_words": 2, "out_groups": 4, "slots": 2}
         limits = {"in_words": g.in_words, "out_groups": g.out_groups, "slots": g.banks,
                   "gu_groups": Geometry(g.config, g.max_d_ff).gu_groups,
                   "dn_tiles": Geometry(g.config, g.max_d_ff).dn_tiles,
                   "blob_beats": g.max_blob_beats, "layers": model.layers, "experts": model.experts}
-        m.d.sync += bad_shape.eq(Cat(*((shape[field] == 0) | (shape[field] > limit)
+        m.d.sync += bad_shape.eq(Cat(*((shape[field] < least.get(field, 1)) | (shape[field] > limit)
                                        for field, limit in limits.items())).any())
 
         with m.FSM():

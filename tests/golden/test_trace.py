@@ -153,7 +153,7 @@ def test_a_saved_trace_comes_back_the_same(tmp_path):
     assert (again.name, again.model, again.num_experts) == (trace.name, "synthetic", 8)
     assert again.metadata == trace.metadata
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["x.npz"]
-    with pytest.raises(TraceError, match="saved as .npz"):
+    with pytest.raises(TraceError, match=r"saved as \.npz"):
         save(trace, tmp_path / "x.csv")
 
 

@@ -83,6 +83,9 @@ class AcceleratorConfig:
         if model.d_model // self.rows < 4:
             raise ConfigError("model.d_model", model.d_model,
                               f"at least 4 * rows = {4 * self.rows} (accumulator turnaround)")
+        if model.d_model // self.lanes < 2:
+            raise ConfigError("model.d_model", model.d_model,
+                              f"at least 2 * lanes = {2 * self.lanes}")
         if self.max_d_ff:
             check_range("max_d_ff", self.max_d_ff, model.d_ff, 16384)
             check_multiple("max_d_ff", self.max_d_ff, self.lanes, "lanes")

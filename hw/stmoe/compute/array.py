@@ -1,0 +1,147 @@
+"""The array of processing elements: hands out experts, merges their sums."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .. import interfaces
+from ..config import Geometry
+from ..interfaces import BufferReadSignature
+from .pe import ACCUMULATOR_BITS, ProcessingElement
+from .requantise import saturated
+
+__all__ = ["PeArray"]
+
+GATE_FRACTION = 15  # bits
+
+
+class PeArray(wiring.Component):
+    """Computes ``saturate16(round(sum of gate * expert(x)))`` of one layer at a time.
+
+    Experts go to the first idle PE, else to the first one near the end of its expert. Activations
+    may come before or after ``start`` and are kept for one layer; ``count`` experts make the layer,
+    whose result follows as ``out_groups`` beats. Back-pressure is honoured everywhere. Reset: idle.
+
+    Parameters
+    ----------
+    geometry: Geometry
+
+    Members
+    -------
+    x: activation words, ``lanes`` bytes each, lowest channel first.
+    start, count: pulse, a layer of ``count`` experts begins. Not before the last layer's last beat.
+    work: experts, in any order. release: slots that will not be read any more.
+    shape: run-time shape. read: the PEs' ports into the expert buffer.
+    result: ``rows`` int16 outputs per beat, ``last`` on the layer's last.
+    active: a PE reads a word, or would but for activations or hidden values on their way.
+    merging: every word has been read and the result is not out.
+    mac_words, side_reads: weight words and parameter rows read in this cycle.
+    """
+
+    def __init__(self, geometry: Geometry):
+        g = self.geometry = geometry
+        pes = g.config.pes
+        super().__init__({
+            "x": In(stream.Signature(8 * g.config.lanes)), "start": In(1), "count": In(8),
+            "work": In(stream.Signature(interfaces.work(g))),
+            "release": Out(stream.Signature(data.StructLayout({"slot": unsigned(g.slot_bits)}))),
+            "shape": In(interfaces.shape_layout(g)),
+            "read": Out(BufferReadSignature(g)).array(pes),
+            "result": Out(stream.Signature(data.StructLayout(
+                {"data": 16 * g.config.rows, "last": 1}))),
+            "active": Out(1), "merging": Out(1),
+            "mac_words": Out(range(pes + 1)), "side_reads": Out(range(pes + 1))})
+
+    def elaborate(self, platform):
+        m = Module()
+        g = self.geometry
+        pes = [ProcessingElement(g) for _ in range(g.config.pes)]
+        for index, pe in enumerate(pes):
+            m.submodules[f"pe_{index}"] = pe
+            wiring.connect(m, pe.read, wiring.flipped(self.read[index]))
+
+        # Activations.
+        received = Signal(16)
+        m.d.comb += self.x.ready.eq(received != self.shape.in_words)
+        for pe in pes:
+            m.d.comb += [
+                pe.x.eq(self.x.payload), pe.x_index.eq(received), pe.activations.eq(received),
+                pe.x_valid.eq(self.x.valid & self.x.ready), pe.start.eq(self.start),
+                pe.shape.eq(self.shape), pe.work.payload.eq(self.work.payload)]
+        with m.If(self.x.valid & self.x.ready):
+            m.d.sync += received.eq(received + 1)
+
+        # Experts out, slots back.
+        idle = Cat(pe.idle for pe in pes)
+        ready = Cat(pe.work.ready for pe in pes)
+        able = Signal(len(pes))
+        m.d.comb += [able.eq(Mux(idle.any(), idle, ready)), self.work.ready.eq(able.any())]
+        for index, pe in enumerate(pes):
+            m.d.comb += pe.work.valid.eq(
+                self.work.valid & able[index] & ~able[:index].any())
+        releases = Cat(pe.release.valid for pe in pes)
+        for index, pe in reversed(list(enumerate(pes))):
+            with m.If(pe.release.valid):
+                m.d.comb += self.release.payload.eq(pe.release.payload)
+            m.d.comb += pe.release.ready.eq(self.release.ready & ~releases[:index].any())
+        m.d.comb += self.release.valid.eq(releases.any())
+
+        # The layer's progress.
+        running, unread, unfinished = Signal(), Signal(8), Signal(8)
+        ended = sum(pe.release.valid & pe.release.ready for pe in pes)
+        done = sum(pe.finished for pe in pes)
+        with m.If(self.start):
+            m.d.sync += [running.eq(1), unread.eq(self.count), unfinished.eq(self.count)]
+        with m.Else():
+            m.d.sync += [unread.eq(unread - ended), unfinished.eq(unfinished - done)]
+        issuing = Cat(pe.issued for pe in pes)
+        m.d.comb += [
+            self.mac_words.eq(sum(pe.issued for pe in pes)),
+            self.side_reads.eq(sum(pe.side_read for pe in pes)),
+            self.active.eq(issuing.any() | Cat(~pe.idle & ~pe.waiting for pe in pes).any()),
+            self.merging.eq(running & idle.all() & (unfinished <= len(pes)) & (unread == 0))]
+
+        self._merge(m, pes, running & ~self.start & (unfinished == 0) & (unread == 0))
+        with m.If(self.result.valid & self.result.ready & self.result.payload.last):
+            m.d.sync += [running.eq(0), received.eq(0)]
+        return m
+
+    def _merge(self, m, pes, ready):
+        """Sums of all PEs, group by group, through a pipeline that halts as a whole."""
+        g = self.geometry
+        rows = g.config.rows
+        index = Signal(16)
+        room = Signal()
+        m.d.comb += room.eq(~self.result.valid | self.result.ready)
+        read, added, over = Signal(), Signal(), Signal()
+        last_read, last_added = Signal(), Signal()
+        reading = Signal()
+        m.d.comb += reading.eq(ready & ~over)
+        # The RAMs read on: while halted, the address of the word in flight stands.
+        held = Signal(16)
+        for pe in pes:
+            m.d.comb += pe.sum_index.eq(Mux(room, index, held))
+        with m.If(room):
+            m.d.sync += [read.eq(reading), held.eq(index), added.eq(read), last_added.eq(last_read),
+                         last_read.eq(index == self.shape.out_groups - 1),
+                         self.result.valid.eq(added), self.result.payload.last.eq(last_added)]
+            with m.If(reading):
+                m.d.sync += index.eq(index + 1)
+                with m.If(index == self.shape.out_groups - 1):
+                    m.d.sync += over.eq(1)
+        with m.If(self.start):
+            m.d.sync += [index.eq(0), over.eq(0)]
+
+        for row in range(rows):
+            total = Signal(signed(ACCUMULATOR_BITS), name=f"total_{row}")
+            kept = total[GATE_FRACTION:].as_signed()
+            half = 1 << (GATE_FRACTION - 1)
+            rest = total[:GATE_FRACTION]
+            rounded = Signal(signed(ACCUMULATOR_BITS - GATE_FRACTION + 1), name=f"rounded_{row}")
+            m.d.comb += rounded.eq(kept + ((rest > half) | ((rest == half) & kept[0])))
+            value = saturated(m, rounded, 16, f"value_{row}")
+            with m.If(room):
+                m.d.sync += [
+                    total.eq(sum(pe.sums.word_select(row, ACCUMULATOR_BITS).as_signed()
+                                 for pe in pes)),
+                    self.result.payload.data.word_select(row, 16).eq(value)]

@@ -1,0 +1,82 @@
+"""Gate and up values to hidden activations, and the buffer that holds them."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import Geometry
+from .pipeline import delay
+from .requantise import Requantiser
+from .silu import SILU_BITS, SiluTable
+
+__all__ = ["HiddenUnit"]
+
+
+class HiddenUnit(wiring.Component):
+    """``h = requant(silu(gate) * up)`` for a row group per cycle, stored for the down projection.
+
+    Streams without back-pressure. Reset: nothing stored.
+
+    Parameters
+    ----------
+    geometry: Geometry
+
+    Members
+    -------
+    valid, values, group: requantised accumulators of a gate/up group, row 2i gate, 2i+1 up.
+    mult, shift: the hidden requantiser, stable from two cycles after a group's ``valid`` on.
+    clear: a new expert: nothing is computed. Only when no group is on its way.
+    hidden: values computed since ``clear``.
+    index, word: ``lanes`` values of hidden word ``index``, one cycle later.
+    """
+
+    def __init__(self, geometry: Geometry):
+        g = self.geometry = geometry
+        super().__init__({
+            "valid": In(1), "values": In(16 * g.config.rows), "group": In(16),
+            "mult": In(16), "shift": In(6), "clear": In(1), "hidden": Out(16),
+            "index": In(16), "word": Out(8 * g.config.lanes)})
+
+    def elaborate(self, platform):
+        m = Module()
+        g = self.geometry
+        pairs, lanes = g.config.rows // 2, g.config.lanes
+        results = []
+        for i in range(pairs):
+            gate = self.values[32 * i:32 * i + SILU_BITS].as_signed()
+            up = self.values[32 * i + 16:32 * i + 32].as_signed()
+            m.submodules[f"silu_{i}"] = silu = SiluTable()
+            m.submodules[f"requant_{i}"] = requant = Requantiser(8)
+            product = Signal(signed(32), name=f"product_{i}")
+            m.d.comb += silu.g.eq(gate)
+            m.d.sync += product.eq(silu.result * delay(m, up, 1, f"up_{i}"))
+            m.d.comb += [requant.acc.eq(product), requant.mult.eq(self.mult),
+                         requant.shift.eq(self.shift)]
+            results.append(requant.result)
+        latency = 2 + Requantiser.LATENCY
+        done = delay(m, self.valid, latency, "done")
+        group = delay(m, self.group, latency, "group")
+
+        # A memory word holds whole hidden words and whole groups.
+        width = max(lanes, pairs)
+        depth = -(-g.max_d_ff // width)
+        m.submodules.store = store = memory.Memory(shape=8 * width, depth=depth, init=[])
+        write, read = store.write_port(granularity=8 * pairs), store.read_port()
+        per_write, per_read = width // pairs, width // lanes
+        results_word = Cat(*results)
+        part = group[:per_write.bit_length() - 1]
+        m.d.comb += [
+            write.addr.eq(group >> (per_write.bit_length() - 1)),
+            write.data.eq(Cat(*([results_word] * per_write))),
+            write.en.eq(Mux(done, 1 << part if per_write > 1 else 1, 0)),
+            read.addr.eq(self.index >> (per_read.bit_length() - 1)), read.en.eq(1)]
+        if per_read > 1:
+            chosen = delay(m, self.index[:per_read.bit_length() - 1], 1, "chosen")
+            m.d.comb += self.word.eq(read.data.word_select(chosen, 8 * lanes))
+        else:
+            m.d.comb += self.word.eq(read.data)
+        with m.If(self.clear):
+            m.d.sync += self.hidden.eq(0)
+        with m.Elif(done):
+            m.d.sync += self.hidden.eq(self.hidden + pairs)
+        return m

@@ -1,0 +1,115 @@
+"""Decides, cycle by cycle, which weight word a PE reads."""
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .. import interfaces
+from ..config import Geometry
+
+__all__ = ["IssueUnit"]
+
+
+class IssueUnit(wiring.Component):
+    """Walks the words of one expert after the other: gate/up by group, then down by hidden tile.
+
+    A word is issued when it has landed in the buffer, its activation has arrived and its hidden
+    tile is computed. The next expert is accepted within the last tile of the present one, and
+    its first word follows the last word of the present one in the next cycle if it has landed.
+    Reset: no expert.
+
+    Parameters
+    ----------
+    geometry: Geometry
+
+    Members
+    -------
+    work: experts; ready while idle or near the end of the present one. idle: none in hand.
+    shape: run-time shape, stable while not idle.
+    activations: activation words received. hidden: hidden values computed of this expert.
+    hold: the last word of an expert is not issued.
+    watch, watermark: beats landed in slot ``watch``, answered one cycle later.
+    go: a word is issued, described by: slot, word, gate, down (phase), index (activation word, or
+        hidden word), group (row group), first and last (of an accumulation), begin and end (of the
+        expert).
+    waiting: an expert is in hand and its next word has not landed.
+    """
+
+    def __init__(self, geometry: Geometry):
+        g = self.geometry = geometry
+        super().__init__({
+            "work": In(stream.Signature(interfaces.work(g))), "idle": Out(1),
+            "shape": In(interfaces.shape_layout(g)),
+            "activations": In(16), "hidden": In(16), "hold": In(1),
+            "watch": Out(g.slot_bits), "watermark": In(g.beat_bits),
+            "go": Out(1), "slot": Out(g.slot_bits), "word": Out(24), "gate": Out(16),
+            "down": Out(1), "index": Out(16), "group": Out(16), "first": Out(1), "last": Out(1),
+            "begin": Out(1), "end": Out(1), "waiting": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        g, shape = self.geometry, self.shape
+        word_beats = g.word_bytes // g.axi_bytes
+        side_beats = g.side_bytes // g.axi_bytes
+        lanes = g.config.lanes
+
+        valid = Signal()
+        present = Signal(interfaces.work(g))
+        following, follows = Signal(interfaces.work(g)), Signal()
+        m.d.comb += [self.idle.eq(~valid), self.slot.eq(present.slot), self.gate.eq(present.gate)]
+
+        # Arrival: the watermark turns to the next expert once the present one is complete.
+        watched = Signal(g.slot_bits)
+        complete, fresh = Signal(), Signal()
+        need = Signal(g.beat_bits + 1)
+        landed = Signal()
+        m.d.sync += watched.eq(self.watch)
+        m.d.comb += [
+            self.watch.eq(Mux(follows & complete, following.slot, present.slot)),
+            fresh.eq(watched == present.slot),
+            landed.eq(complete | (fresh & (need <= self.watermark)))]
+        with m.If(valid & fresh & (self.watermark >= shape.blob_beats)):
+            m.d.sync += complete.eq(1)
+
+        last_group, last_index = Signal(), Signal()
+        hidden_need = Signal(16)  # hidden values that the present tile takes
+        ready = Signal()
+        m.d.comb += [
+            last_index.eq(self.index == Mux(self.down, shape.dn_tiles, shape.in_words) - 1),
+            last_group.eq(self.group == Mux(self.down, shape.out_groups, shape.gu_groups) - 1),
+            self.first.eq(self.index == 0), self.last.eq(last_index),
+            self.begin.eq(~self.down & (self.index == 0) & (self.group == 0)),
+            self.end.eq(self.down & last_index & last_group),
+            ready.eq(Mux(self.down, hidden_need <= self.hidden, self.index < self.activations)),
+            self.go.eq(valid & landed & ready & ~(self.end & self.hold)),
+            self.waiting.eq(valid & ~landed)]
+
+        with m.If(self.go):
+            m.d.sync += [self.word.eq(self.word + 1), need.eq(need + word_beats)]
+            with m.If(self.down):  # groups within a tile
+                m.d.sync += self.group.eq(self.group + 1)
+                with m.If(last_group):
+                    m.d.sync += [self.group.eq(0), self.index.eq(self.index + 1),
+                                 hidden_need.eq(hidden_need + lanes)]
+            with m.Else():  # activations within a group
+                m.d.sync += self.index.eq(self.index + 1)
+                with m.If(last_index):
+                    m.d.sync += [self.index.eq(0), self.group.eq(self.group + 1)]
+                    with m.If(last_group):
+                        m.d.sync += [self.group.eq(0), self.down.eq(1)]
+
+        take = Signal()
+        m.d.comb += [
+            self.work.ready.eq(~valid | (self.down & last_index & complete & ~follows)),
+            take.eq(self.work.valid & self.work.ready)]
+        finish = Signal()
+        m.d.comb += finish.eq(self.go & self.end)
+        with m.If(finish | ~valid):
+            m.d.sync += [
+                present.eq(Mux(follows, following, self.work.payload)), follows.eq(0),
+                valid.eq(follows | take), complete.eq(0), self.word.eq(0), self.index.eq(0),
+                self.group.eq(0), self.down.eq(0), hidden_need.eq(lanes),
+                need.eq(shape.side_words * side_beats + word_beats)]
+        with m.Elif(take):
+            m.d.sync += [following.eq(self.work.payload), follows.eq(1)]
+        return m

@@ -1,0 +1,189 @@
+"""Processing element: the SwiGLU of one expert after the other, on one activation."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .. import interfaces
+from ..config import Geometry
+from ..interfaces import BufferReadSignature
+from .dot import DotProducts
+from .hidden import HiddenUnit
+from .issue import IssueUnit
+from .pipeline import delay
+from .requantise import Requantiser
+from .silu import SILU_BITS
+
+__all__ = ["ACCUMULATOR_BITS", "ProcessingElement"]
+
+ACCUMULATOR_BITS = 40
+READ_LATENCY = 2  # of the expert buffer
+
+
+class ProcessingElement(wiring.Component):
+    """``rows`` x ``lanes`` int8 multipliers around one weight word per cycle.
+
+    A pipeline that never stalls: words enter it when :class:`IssueUnit` says. Gate and up rows are
+    interleaved, so that a hidden value is requantised, looked up and multiplied as its rows end;
+    the down projection takes the hidden words as they come, its partial sums in a RAM; outputs are
+    weighted and summed over experts in another. Arithmetic: docs/number-formats.md.
+    Back-pressure on ``release`` is honoured. Reset: idle, sums undefined until ``start``.
+
+    Parameters
+    ----------
+    geometry: Geometry
+
+    Members
+    -------
+    x, x_index, x_valid: an activation word, written as it comes.
+    activations: words received of this layer.
+    start: pulse, a layer begins: the sums restart from zero. Only when idle and drained.
+    work: experts (ready: see IssueUnit). idle: no expert in hand.
+    release: slots whose last word has been read.
+    read: port into the expert buffer.
+    finished: pulse, an expert's last sum has been written.
+    sum_index, sums: output sums of a row group, one cycle later; zeros if no expert ran.
+    issued, side_read: a weight word, a parameter row is read in this cycle.
+    waiting: the next word has not landed.
+    """
+
+    def __init__(self, geometry: Geometry):
+        g = self.geometry = geometry
+        super().__init__({
+            "x": In(8 * g.config.lanes), "x_index": In(16), "x_valid": In(1),
+            "activations": In(16), "start": In(1),
+            "work": In(stream.Signature(interfaces.work(g))), "idle": Out(1),
+            "release": Out(stream.Signature(data.StructLayout({"slot": unsigned(g.slot_bits)}))),
+            "shape": In(interfaces.shape_layout(g)), "read": Out(BufferReadSignature(g)),
+            "finished": Out(1), "sum_index": In(16),
+            "sums": Out(ACCUMULATOR_BITS * g.config.rows),
+            "issued": Out(1), "side_read": Out(1), "waiting": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        g = self.geometry
+        rows, lanes = g.config.rows, g.config.lanes
+        m.submodules.issue = issue = IssueUnit(g)
+        m.submodules.hidden = hidden = HiddenUnit(g)
+        m.submodules.dot = dot = DotProducts(rows, lanes)
+        wiring.connect(m, wiring.flipped(self.work), issue.work)
+        m.d.comb += [
+            issue.shape.eq(self.shape), issue.activations.eq(self.activations),
+            issue.hidden.eq(hidden.hidden), issue.watermark.eq(self.read.watermark),
+            self.read.watch.eq(issue.watch), self.idle.eq(issue.idle),
+            self.waiting.eq(issue.waiting), self.issued.eq(issue.go),
+            self.read.en.eq(issue.go), self.read.slot.eq(issue.slot),
+            self.read.word.eq(issue.word)]
+
+        # What goes along with a word, and the stages at which it is needed (cycles after issue).
+        step = Signal(data.StructLayout({
+            "valid": 1, "down": 1, "first": 1, "last": 1, "begin": 1, "end": 1, "group": 16,
+            "gate": 16, "slot": g.slot_bits, "fresh": 1}))
+        fresh = Signal()  # the first expert of the layer on this PE
+        m.d.comb += [step.valid.eq(issue.go), step.fresh.eq(fresh),
+                     *(step[name].eq(getattr(issue, name)) for name in
+                       ("down", "first", "last", "begin", "end", "group", "gate", "slot"))]
+        with m.If(self.start):
+            m.d.sync += fresh.eq(1)
+        with m.Elif(issue.go & issue.end):
+            m.d.sync += fresh.eq(0)
+        summed = READ_LATENCY + dot.latency  # dot products out
+        total_at = summed + 1  # accumulated
+        scaled_at = total_at + Requantiser.LATENCY
+        stages = [step]
+        for cycle in range(1, scaled_at + 2):
+            later = Signal(step.shape(), name=f"step_{cycle}")
+            m.d.sync += later.eq(stages[-1])
+            stages.append(later)
+
+        # Operands.
+        m.submodules.x_store = x_store = memory.Memory(shape=8 * lanes, depth=g.in_words, init=[])
+        x_write, x_read = x_store.write_port(), x_store.read_port()
+        index = delay(m, issue.index, 1, "index")
+        m.d.comb += [
+            x_write.addr.eq(self.x_index), x_write.data.eq(self.x), x_write.en.eq(self.x_valid),
+            x_read.addr.eq(index), x_read.en.eq(1), hidden.index.eq(index),
+            dot.weights.eq(self.read.data),
+            dot.operand.eq(Mux(stages[READ_LATENCY].down, hidden.word, x_read.data))]
+
+        # Accumulation.
+        now = stages[summed]
+        m.submodules.partial = partial = memory.Memory(
+            shape=32 * rows, depth=g.out_groups, init=[])
+        partial_write, partial_read = partial.write_port(), partial.read_port()
+        totals = [Signal(signed(32), name=f"total_{row}") for row in range(rows)]
+        m.d.comb += [
+            partial_read.addr.eq(stages[summed - 1].group), partial_read.en.eq(1),
+            partial_write.addr.eq(stages[total_at].group), partial_write.data.eq(Cat(*totals)),
+            partial_write.en.eq(stages[total_at].valid & stages[total_at].down)]
+        for row, total in enumerate(totals):
+            base = Signal(signed(32), name=f"base_{row}")
+            part = dot.sums[dot.sum_bits * row:dot.sum_bits * (row + 1)].as_signed()
+            stored = partial_read.data[32 * row:32 * row + 32].as_signed()
+            m.d.comb += base.eq(Mux(now.first, 0, Mux(now.down, stored, total)))
+            with m.If(now.valid):
+                m.d.sync += total.eq(base + part)
+
+        # Requantisation, parameters read so that they meet the sums.
+        asking, now = stages[total_at - READ_LATENCY], stages[total_at]
+        entry = data.StructLayout({"mult": 16, "shift": 6, "_": 10})
+        params = Signal(data.ArrayLayout(entry, rows))
+        scales = Signal(entry)  # of the hidden values
+        m.d.comb += [
+            self.read.param_slot.eq(asking.slot),
+            self.read.param_en.eq(asking.valid & (asking.last | asking.begin)),
+            self.read.row.eq(Mux(asking.begin, 0, asking.group + 1
+                                 + Mux(asking.down, self.shape.gu_groups, 0))),
+            self.side_read.eq(self.read.param_en), params.eq(self.read.params)]
+        with m.If(now.valid & now.begin):
+            m.d.sync += scales.eq(params[0])
+        values = []
+        for row, total in enumerate(totals):
+            unit = Requantiser(16, 0 if row % 2 else SILU_BITS)
+            m.submodules[f"requant_{row}"] = unit
+            m.d.comb += [unit.acc.eq(total), unit.mult.eq(params[row].mult),
+                         unit.shift.eq(params[row].shift), unit.clip.eq(~now.down)]
+            values.append(unit.result)
+        now = stages[scaled_at]
+        m.d.comb += [
+            hidden.values.eq(Cat(*values)), hidden.group.eq(now.group),
+            hidden.valid.eq(now.valid & now.last & ~now.down),
+            hidden.mult.eq(scales.mult), hidden.shift.eq(scales.shift),
+            hidden.clear.eq(issue.go & issue.begin)]
+
+        # Weighted sum over experts.
+        m.submodules.output = output = memory.Memory(
+            shape=ACCUMULATOR_BITS * rows, depth=g.out_groups, init=[])
+        write, read = output.write_port(), output.read_port()
+        adding = now.valid & now.down & now.last
+        m.d.comb += [read.en.eq(1), read.addr.eq(Mux(adding, now.group, self.sum_index))]
+        now = stages[scaled_at + 1]
+        sums = []
+        for row, value in enumerate(values):
+            weighted = Signal(signed(33), name=f"weighted_{row}")
+            m.d.sync += weighted.eq(value * stages[scaled_at].gate)
+            so_far = read.data.word_select(row, ACCUMULATOR_BITS).as_signed()
+            total = Signal(signed(ACCUMULATOR_BITS), name=f"output_{row}")
+            m.d.comb += total.eq(Mux(now.fresh, 0, so_far) + weighted)
+            sums.append(total)
+        ran = Signal()
+        with m.If(self.start):
+            m.d.sync += ran.eq(0)
+        with m.Elif(self.finished):
+            m.d.sync += ran.eq(1)
+        m.d.comb += [
+            write.en.eq(now.valid & now.down & now.last), write.addr.eq(now.group),
+            write.data.eq(Cat(*sums)), self.finished.eq(now.valid & now.end),
+            self.sums.eq(Mux(ran, read.data, 0))]
+
+        # A slot is released when nothing of it will be read any more.
+        leaving = stages[total_at]
+        releasing = Signal()  # from the issue of the last word to the hand-over of the slot
+        m.d.comb += issue.hold.eq(releasing)
+        with m.If(issue.go & issue.end):
+            m.d.sync += releasing.eq(1)
+        with m.If(leaving.valid & leaving.end):
+            m.d.sync += [self.release.valid.eq(1), self.release.payload.slot.eq(leaving.slot)]
+        with m.If(self.release.valid & self.release.ready):
+            m.d.sync += [self.release.valid.eq(0), releasing.eq(0)]
+        return m
