@@ -1,0 +1,204 @@
+"""Prefetch DMA: brings experts from memory into slots of the buffer."""
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+
+from .. import interfaces
+from ..config import Geometry
+from ..interfaces import AxiReadSignature, Status
+from .legaliser import Legaliser
+from .reader import BurstReader
+
+__all__ = ["CHANNELS", "PREFETCHES", "PrefetchDma"]
+
+CHANNELS = 4  # transfers in hand
+PREFETCHES = 2  # of which prefetches; a prediction outdated early is better not ordered at all
+
+
+class PrefetchDma(wiring.Component):
+    """Front end (transfers in hand), legaliser and AXI4 read back end.
+
+    Bursts are issued for the oldest demand transfer, in its absence for the oldest prefetch. A
+    transfer's watermark is set to 0 in the cycle in which it is accepted and grows as tiles land in
+    order. After the last tile DONE is reported; FIRST before it, once the first tile has landed. A
+    burst that fails ``retries`` + 1 times ends its transfer: watermark at the blob's end, FAILED.
+    Reset: nothing in hand.
+
+    Parameters
+    ----------
+    geometry: Geometry
+
+    Members
+    -------
+    demand, prefetch: orders; a slot has one transfer at a time.
+    promote: makes the transfer to ``slot``, if in hand, a demand.
+    cancel: forgets the transfer to ``slot``, with every report of it, in this cycle, which
+        ``cancel_ack`` confirms; ``cancel_beats`` are the beats of it that the link carries.
+    status: reports; withdrawn by ``cancel`` only.
+    fill, progress: to the buffer. axi: read channels. shape: run-time shape.
+    beats, bursts, retried: increments for counters. active: a transfer in hand, or beats to drain.
+    """
+
+    def __init__(self, geometry: Geometry):
+        g = self.geometry = geometry
+        order = stream.Signature(interfaces.transfer(g))
+        on_slot = data.StructLayout({"valid": 1, "slot": g.slot_bits})
+        super().__init__({
+            "demand": In(order), "prefetch": In(order),
+            "promote": In(on_slot), "cancel": In(on_slot),
+            "cancel_ack": Out(1), "cancel_beats": Out(24),
+            "status": Out(stream.Signature(interfaces.status(g))),
+            "fill": Out(data.StructLayout({"valid": 1, "payload": interfaces.fill(g)})),
+            "progress": Out(data.StructLayout(
+                {"valid": 1, "slot": g.slot_bits, "beats": g.beat_bits})),
+            "axi": Out(AxiReadSignature(g)), "shape": In(interfaces.shape_layout(g)),
+            "beats": Out(1), "bursts": Out(1), "retried": Out(1), "active": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        g, shape = self.geometry, self.shape
+        model = g.config.model
+        m.submodules.legaliser = legaliser = Legaliser(g)
+        m.submodules.reader = reader = BurstReader(g, CHANNELS)
+        connect(m, reader.axi, flipped(self.axi))
+        m.d.comb += [self.fill.eq(reader.fill), self.beats.eq(reader.beats),
+                     self.bursts.eq(reader.bursts), self.retried.eq(reader.retried)]
+
+        channel = data.StructLayout({
+            "slot": unsigned(g.slot_bits), "base": unsigned(g.config.axi_addr_bits),
+            "issued": unsigned(g.beat_bits)})
+        channels = [Signal(channel, name=f"channel_{c}") for c in range(CHANNELS)]
+        # Located: the address is known. First, done, failed: to be reported.
+        valid, demanded, located, first, done, failed = (
+            Signal(CHANNELS, name=name)
+            for name in ("valid", "demanded", "located", "first", "done", "failed"))
+        older = [Signal(CHANNELS, name=f"older_{c}") for c in range(CHANNELS)]  # than c
+        waiting_fail = Signal(CHANNELS)  # the watermark of a failed transfer is still to be moved
+        cancelled, stopping = Signal(CHANNELS), Signal(CHANNELS)
+        for c in range(CHANNELS):
+            m.d.comb += cancelled[c].eq(
+                self.cancel.valid & valid[c] & (channels[c].slot == self.cancel.slot))
+            with m.If(self.promote.valid & (channels[c].slot == self.promote.slot)):
+                m.d.sync += demanded[c].eq(1)
+
+        # Acceptance: a demand first; one transfer at a time while its address is computed.
+        free = Signal(range(CHANNELS))
+        prefetching = Signal(range(CHANNELS + 1))
+        locating, accept = Signal(), Signal()
+        order = Signal(interfaces.transfer(g))
+        for c in reversed(range(CHANNELS)):
+            with m.If(~valid[c]):
+                m.d.comb += free.eq(c)
+        m.d.comb += [
+            prefetching.eq(sum(valid[c] & ~demanded[c] for c in range(CHANNELS))),
+            self.demand.ready.eq(~locating & ~valid.all()),
+            self.prefetch.ready.eq(
+                ~locating & ~valid.all() & ~self.demand.valid & (prefetching < PREFETCHES)),
+            accept.eq((self.demand.valid & self.demand.ready)
+                      | (self.prefetch.valid & self.prefetch.ready)),
+            order.eq(Mux(self.demand.valid, self.demand.payload, self.prefetch.payload))]
+        number = Signal(range(model.layers * model.expert_ids))
+        target = Signal.like(free)
+        product = Signal(g.config.axi_addr_bits)
+        step = Signal(2)
+        with m.If(accept):
+            m.d.sync += [number.eq(order.layer * (shape.experts + model.shared_units)
+                                   + order.expert), target.eq(free), locating.eq(1), step.eq(0)]
+            for c in range(CHANNELS):
+                with m.If(free == c):
+                    m.d.comb += reader.begin[c].eq(1)
+                    m.d.sync += [
+                        channels[c].slot.eq(order.slot), channels[c].issued.eq(0),
+                        valid[c].eq(1), demanded[c].eq(self.demand.valid), located[c].eq(0),
+                        first[c].eq(0), done[c].eq(0), failed[c].eq(0), older[c].eq(valid)]
+                with m.Else():
+                    m.d.sync += older[c].bit_select(free, 1).eq(0)
+        with m.Elif(locating):
+            m.d.sync += [step.eq(step + 1), product.eq(number * shape.stride)]
+            with m.If(step == 1):
+                m.d.sync += [Array(channels)[target].base.eq(shape.base + product),
+                             located.bit_select(target, 1).eq(1), locating.eq(0)]
+
+        # Issue: choose a channel, then send its next burst.
+        wanting = Signal(CHANNELS)
+        chosen, chosen_valid = Signal(range(CHANNELS)), Signal()
+        for c in range(CHANNELS):
+            m.d.comb += wanting[c].eq(
+                valid[c] & located[c] & ~done[c] & ~failed[c] & ~waiting_fail[c] & ~stopping[c]
+                & (channels[c].issued != shape.blob_beats))
+        pool = Signal(CHANNELS)
+        m.d.comb += pool.eq(Mux((wanting & demanded).any(), wanting & demanded, wanting))
+        sending = Array(channels)[chosen]
+        m.d.comb += [
+            legaliser.base.eq(sending.base), legaliser.beat.eq(sending.issued),
+            legaliser.blob_beats.eq(shape.blob_beats),
+            reader.order.valid.eq(chosen_valid & wanting.bit_select(chosen, 1)),
+            reader.order.payload.channel.eq(chosen), reader.order.payload.slot.eq(sending.slot),
+            reader.order.payload.address.eq(legaliser.address),
+            reader.order.payload.beat.eq(sending.issued),
+            reader.order.payload.beats.eq(legaliser.beats)]
+        with m.If(reader.order.valid & reader.order.ready):
+            m.d.sync += [sending.issued.eq(sending.issued + legaliser.beats), chosen_valid.eq(0)]
+        with m.Else():  # a demand takes the place of a prefetch that waits
+            m.d.sync += chosen_valid.eq(pool.any())
+            for c in range(CHANNELS):
+                with m.If(pool[c] & ~(pool & older[c]).any()):
+                    m.d.sync += chosen.eq(c)
+
+        # Progress and reports.
+        finishing = Array(channels)[reader.landed.channel]
+        failing = Signal(range(CHANNELS))
+        m.d.comb += failing.eq(reader.failed.channel)
+        fails = Signal()
+        m.d.comb += [
+            fails.eq(reader.failed.valid & valid.bit_select(failing, 1)
+                     & ~cancelled.bit_select(failing, 1)),
+            reader.hold.eq(accept), reader.drop.eq(stopping),
+            stopping.eq(cancelled | Mux(fails, 1 << failing, 0))]
+        tile_beats = g.config.tile_bytes // g.axi_bytes
+        with m.If(fails):
+            m.d.sync += waiting_fail.bit_select(failing, 1).eq(1)
+        with m.If(accept):
+            m.d.comb += [self.progress.valid.eq(1), self.progress.slot.eq(order.slot)]
+        with m.Elif(reader.landed.valid):
+            m.d.comb += [self.progress.valid.eq(1), self.progress.slot.eq(finishing.slot),
+                         self.progress.beats.eq(reader.landed.beats)]
+            for c in range(CHANNELS):
+                with m.If(reader.landed.channel == c):
+                    with m.If((reader.landed.beats == tile_beats)
+                              & (shape.blob_beats != tile_beats)):
+                        m.d.sync += first[c].eq(1)
+                    with m.If(reader.landed.beats == shape.blob_beats):
+                        m.d.sync += done[c].eq(1)
+        with m.Else():
+            for c in range(CHANNELS):
+                with m.If(waiting_fail[c] & ~waiting_fail[:c].any()):
+                    m.d.comb += [self.progress.valid.eq(~cancelled[c]),
+                                 self.progress.slot.eq(channels[c].slot),
+                                 self.progress.beats.eq(shape.blob_beats)]
+                    m.d.sync += [waiting_fail[c].eq(0), failed[c].eq(1)]
+
+        reports = Signal(CHANNELS)
+        m.d.comb += reports.eq(valid & ~cancelled & (first | done | failed))
+        withdrawn = Signal()
+        m.d.comb += withdrawn.eq(self.cancel.valid & (self.status.payload.slot == self.cancel.slot))
+        with m.If(~self.status.valid | self.status.ready | withdrawn):
+            m.d.sync += self.status.valid.eq(reports.any())
+            for c in range(CHANNELS):
+                with m.If(reports[c] & ~reports[:c].any()):
+                    m.d.sync += [
+                        self.status.payload.slot.eq(channels[c].slot), first[c].eq(0),
+                        self.status.payload.kind.eq(Mux(
+                            first[c], Status.FIRST, Mux(done[c], Status.DONE, Status.FAILED)))]
+                    with m.If(~first[c]):
+                        m.d.sync += valid[c].eq(0)
+
+        # Cancellation.
+        m.d.comb += [self.cancel_ack.eq(self.cancel.valid), self.cancel_beats.eq(shape.blob_beats)]
+        for c in range(CHANNELS):
+            with m.If(cancelled[c]):
+                m.d.comb += self.cancel_beats.eq(channels[c].issued)
+                m.d.sync += [valid[c].eq(0), waiting_fail[c].eq(0)]
+        m.d.comb += self.active.eq(Cat(valid, reader.busy).any())
+        return m

@@ -1,0 +1,161 @@
+"""AXI4 read back end of the prefetch DMA: bursts in flight, in any order of their answers."""
+
+from amaranth.hdl import Array, Cat, Module, Signal, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from .. import interfaces
+from ..config import Geometry
+from ..interfaces import AxiReadSignature
+
+__all__ = ["BurstReader", "burst"]
+
+INCR = 1
+
+
+def burst(g: Geometry, channels: int) -> data.StructLayout:
+    """A legal burst of a channel's transfer, ``beat`` counting from the start of the blob."""
+    return data.StructLayout({
+        "channel": unsigned(max(1, (channels - 1).bit_length())), "slot": unsigned(g.slot_bits),
+        "address": unsigned(g.config.axi_addr_bits), "beat": unsigned(g.beat_bits),
+        "beats": unsigned(9)})
+
+
+class BurstReader(wiring.Component):
+    """Keeps up to ``outstanding`` bursts in flight, one AXI id each.
+
+    Beats are passed on as they come. A channel's bursts are retired in the order given, whatever
+    the order of their last beats; a burst with an error response is read again ``retries`` times
+    before its channel is reported as failed. R is never stalled. Reset: nothing in flight.
+
+    Parameters
+    ----------
+    geometry: Geometry
+    channels: transfers that may be in work at a time.
+
+    Members
+    -------
+    order: bursts. begin: per channel, a new transfer begins (before its first burst).
+    drop: per channel, its bursts in flight are of no use any more; from this cycle on nothing is
+        reported of them, and their beats are drained.
+    fill: a beat has landed. landed: beats of a channel's blob from its start that have landed,
+        valid as they grow; held back while ``hold``. failed: channel that failed.
+    axi: read channels. beats, bursts, retried: increments for counters. busy: bursts in flight.
+    """
+
+    def __init__(self, geometry: Geometry, channels: int):
+        g = self.geometry = geometry
+        self.channels = channels
+        channel_bits = max(1, (channels - 1).bit_length())
+        super().__init__({
+            "order": In(stream.Signature(burst(g, channels))),
+            "begin": In(channels), "drop": In(channels), "hold": In(1),
+            "fill": Out(data.StructLayout({"valid": 1, "payload": interfaces.fill(g)})),
+            "landed": Out(data.StructLayout(
+                {"valid": 1, "channel": channel_bits, "beats": g.beat_bits})),
+            "failed": Out(data.StructLayout({"valid": 1, "channel": channel_bits})),
+            "axi": Out(AxiReadSignature(g)),
+            "beats": Out(1), "bursts": Out(1), "retried": Out(1), "busy": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        g, count = self.geometry, self.geometry.config.outstanding
+        ar, r = self.axi.ar, self.axi.r
+
+        # One entry per AXI id.
+        entry = data.StructLayout({
+            **dict(burst(g, self.channels).members), "tries": 3, "received": 9, "error": 1})
+        entries = [Signal(entry, name=f"burst_{i}") for i in range(count)]
+        used, dropped, done, again = (
+            Signal(count, name=name) for name in ("used", "dropped", "done", "again"))
+        dropping = Signal(count)
+        for i in range(count):
+            m.d.comb += dropping[i].eq(self.drop.bit_select(entries[i].channel, 1))
+        m.d.comb += self.busy.eq(used.any())
+
+        # AR: bursts to be repeated first, then the next one.
+        free, repeat = Signal(range(count)), Signal(range(count))
+        for i in reversed(range(count)):
+            with m.If(~used[i]):
+                m.d.comb += free.eq(i)
+            with m.If(again[i]):
+                m.d.comb += repeat.eq(i)
+        room = Signal()
+        is_repeat = Signal()
+        m.d.comb += [
+            room.eq(~ar.valid | ar.ready), self.order.ready.eq(room & ~used.all() & ~again.any()),
+            ar.payload.size.eq(g.axi_bytes.bit_length() - 1), ar.payload.burst.eq(INCR),
+            self.bursts.eq(ar.valid & ar.ready), self.retried.eq(self.bursts & is_repeat)]
+        with m.If(room):
+            m.d.sync += ar.valid.eq(0)
+            repeated = Array(entries)[repeat]
+            with m.If(again.any()):
+                with m.If(~dropping.bit_select(repeat, 1)):
+                    m.d.sync += [
+                        ar.valid.eq(1), ar.payload.addr.eq(repeated.address),
+                        ar.payload.len.eq(repeated.beats - 1), ar.payload.id.eq(repeat),
+                        is_repeat.eq(1), again.bit_select(repeat, 1).eq(0)]
+            with m.Elif(self.order.valid & self.order.ready):
+                m.d.sync += [
+                    ar.valid.eq(1), ar.payload.addr.eq(self.order.payload.address),
+                    ar.payload.len.eq(self.order.payload.beats - 1), ar.payload.id.eq(free),
+                    is_repeat.eq(0)]
+                for i in range(count):
+                    with m.If(free == i):
+                        m.d.sync += [
+                            *(entries[i][name].eq(self.order.payload[name])
+                              for name, _ in burst(g, self.channels)),
+                            entries[i].tries.eq(g.config.retries), entries[i].received.eq(0),
+                            entries[i].error.eq(0), used[i].eq(1), dropped[i].eq(0)]
+
+        # R: a register stage towards the buffer.
+        answered = Array(entries)[r.payload.id]
+        m.d.comb += [r.ready.eq(1), self.beats.eq(r.valid)]
+        m.d.sync += [
+            self.fill.valid.eq(r.valid & (used & ~dropped & ~dropping).bit_select(r.payload.id, 1)),
+            self.fill.payload.slot.eq(answered.slot), self.fill.payload.data.eq(r.payload.data),
+            self.fill.payload.beat.eq(answered.beat + answered.received),
+            self.failed.valid.eq(0), self.failed.channel.eq(answered.channel)]
+        for i in range(count):
+            mine = entries[i]
+            bad = mine.error | r.payload.resp[1]
+            with m.If(r.valid & (r.payload.id == i)):
+                m.d.sync += [mine.received.eq(mine.received + 1), mine.error.eq(bad)]
+                with m.If(r.payload.last):
+                    with m.If(dropped[i] | dropping[i]):
+                        m.d.sync += used[i].eq(0)
+                    with m.Elif(~bad):
+                        m.d.sync += done[i].eq(1)
+                    with m.Elif(mine.tries == 0):
+                        m.d.sync += [used[i].eq(0), self.failed.valid.eq(1)]
+                    with m.Else():
+                        m.d.sync += [again[i].eq(1), mine.tries.eq(mine.tries - 1),
+                                     mine.received.eq(0), mine.error.eq(0)]
+                with m.Elif(dropping[i]):
+                    m.d.sync += dropped[i].eq(1)
+            with m.Elif(used[i] & dropping[i]):
+                m.d.sync += dropped[i].eq(1)
+                with m.If(done[i] | again[i]):  # nothing of it is on the bus
+                    m.d.sync += [used[i].eq(0), done[i].eq(0), again[i].eq(0)]
+
+        # Retirement, in order within a channel.
+        marks = [Signal(g.beat_bits, name=f"landed_{c}") for c in range(self.channels)]
+        mark_of = Array(marks)
+        ripe = Cat(done[i] & ~dropping[i] & (entries[i].beat == mark_of[entries[i].channel])
+                   for i in range(count))
+        chosen = Signal(range(count))
+        for i in reversed(range(count)):
+            with m.If(ripe[i]):
+                m.d.comb += chosen.eq(i)
+        retiring = Array(entries)[chosen]
+        m.d.comb += [
+            self.landed.valid.eq(ripe.any() & ~self.hold),
+            self.landed.channel.eq(retiring.channel),
+            self.landed.beats.eq(retiring.beat + retiring.beats)]
+        with m.If(self.landed.valid):
+            m.d.sync += [mark_of[self.landed.channel].eq(self.landed.beats),
+                         used.bit_select(chosen, 1).eq(0), done.bit_select(chosen, 1).eq(0)]
+        for channel, mark in enumerate(marks):
+            with m.If(self.begin[channel]):
+                m.d.sync += mark.eq(0)
+        return m
