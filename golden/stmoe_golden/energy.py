@@ -38,13 +38,12 @@ def _experts(counters: Counters) -> int:
     return sum(counters[name] for name in ("routed", "shared_hit", "shared_late", "shared_missed"))
 
 
-def _side_words_written(counters: Counters, g: Geometry) -> float:
-    beats = sum(counters[f"beats_{kind}"] for kind in ("demand", "useful", "wasted"))
-    return beats * g.side_words / g.blob_beats
-
-
 def _bank(g: Geometry) -> tuple[int, float]:
     return g.word_bytes * 8, g.bank_words * g.word_bytes
+
+
+def _beat(g: Geometry) -> tuple[int, float]:
+    return g.axi_bytes * 8, g.bank_words * g.axi_bytes  # the macros that the beat goes to
 
 
 def _side(g: Geometry) -> tuple[int, float]:
@@ -73,9 +72,8 @@ ACTIONS: dict[str, Action] = {
     "silu_multiply": Action("compute", lambda c, g: _experts(c) * g.ff),
     "accumulate": Action("compute", lambda c, g: _experts(c) * g.config.model.d_model),
     "bank_read": Action("buffer", lambda c, g: c["bank_reads"], _bank),
-    "bank_write": Action("buffer", lambda c, g: c["bank_writes"], _bank),
+    "bank_write": Action("buffer", lambda c, g: c["bank_writes"], _beat),
     "side_read": Action("buffer", lambda c, g: c["side_reads"], _side),
-    "side_write": Action("buffer", _side_words_written, _side),
     "map_read": Action("manager", lambda c, g: c["map_reads"], _map),
     "table_read": Action("prediction", lambda c, g: c["table_reads"], _table),
     "table_write": Action("prediction", lambda c, g: c["table_writes"], _table),

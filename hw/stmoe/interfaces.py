@@ -35,6 +35,7 @@ class Event(IntEnum):
     FAIL = 14
     RELEASE = 15
     FIRST = 16
+    LANDED = 17
 
 
 class Status(IntEnum):

@@ -109,6 +109,7 @@ class Accelerator(wiring.Component):
             sequencer.failed.eq(manager.layer_failed),
             dma.promote.eq(manager.promote), dma.cancel.eq(manager.cancel),
             manager.cancel_ack.eq(dma.cancel_ack), manager.cancel_beats.eq(dma.cancel_beats),
+            manager.cancel_landed.eq(dma.cancel_landed),
             storage.fill.eq(dma.fill), storage.progress.eq(dma.progress),
             predict.enable.eq(csr.ctrl_predict), predict.use_cct.eq(csr.ctrl_use_cct),
             predict.use_ht.eq(csr.ctrl_use_ht), predict.threshold.eq(csr.threshold),

@@ -30,7 +30,7 @@ def test_energy_by_hand_45nm():
         1000 * 64 * 0.3 + used * (3 * 32 + 64) * 3.2 + used * 32 * (10 * 16 / 64 + 3.1)
         + used * 64 * 3.2)
     assert found["buffer"] == pytest.approx(
-        1501 * 8 * 10 + (300 + 2 * g.side_words) * 2 * 10)
+        1001 * 8 * 10 + 500 * 10 + 300 * 2 * 10)
     assert found["manager"] == pytest.approx(40 * 10 * 9 / 64)
     assert found["prediction"] == pytest.approx(70 * 10 * 4 * 7 / 64 + 700 * 0.03)
     assert found["memory"] == pytest.approx(8340 * 64 * 8.0)

@@ -33,7 +33,7 @@ class BufferStorage(wiring.Component):
     fill: valid and a beat of a slot's blob; beats of a slot in any order.
     progress: valid, slot, beats: sets the slot's watermark.
     read: ports of the PEs. shape: run-time shape; ``group`` and ``side_words`` are used.
-    bank_reads, bank_writes: weight words read and weight beats written in this cycle.
+    bank_reads, bank_writes: weight words read and beats written in this cycle.
     """
 
     def __init__(self, geometry: Geometry):
@@ -84,7 +84,7 @@ class BufferStorage(wiring.Component):
                              if word_beats > 1 else 1, 0)),
             side_en.eq(Mux(self.fill.valid & ~is_weight, 1 << side_part[:_log2(side_beats)]
                            if side_beats > 1 else 1, 0))]
-        m.d.comb += [self.bank_writes.eq(self.fill.valid & is_weight),
+        m.d.comb += [self.bank_writes.eq(self.fill.valid),
                      self.bank_reads.eq(sum(read.en for read in self.read))]
 
         # Reading: a register stage, the RAM, the network.

@@ -34,7 +34,8 @@ class PrefetchDma(wiring.Component):
     demand, prefetch: orders; a slot has one transfer at a time.
     promote: makes the transfer to ``slot``, if in hand, a demand.
     cancel: forgets the transfer to ``slot``, with every report of it, in this cycle, which
-        ``cancel_ack`` confirms; ``cancel_beats`` are the beats of it that the link carries.
+        ``cancel_ack`` confirms; ``cancel_beats`` are the beats of it that the link carries,
+        ``cancel_landed`` those that were written to the buffer.
     status: reports; withdrawn by ``cancel`` only.
     fill, progress: to the buffer. axi: read channels. shape: run-time shape.
     beats, bursts, retried: increments for counters. active: a transfer in hand, or beats to drain.
@@ -47,7 +48,7 @@ class PrefetchDma(wiring.Component):
         super().__init__({
             "demand": In(order), "prefetch": In(order),
             "promote": In(on_slot), "cancel": In(on_slot),
-            "cancel_ack": Out(1), "cancel_beats": Out(24),
+            "cancel_ack": Out(1), "cancel_beats": Out(24), "cancel_landed": Out(24),
             "status": Out(stream.Signature(interfaces.status(g))),
             "fill": Out(data.StructLayout({"valid": 1, "payload": interfaces.fill(g)})),
             "progress": Out(data.StructLayout(
@@ -195,10 +196,12 @@ class PrefetchDma(wiring.Component):
                         m.d.sync += valid[c].eq(0)
 
         # Cancellation.
-        m.d.comb += [self.cancel_ack.eq(self.cancel.valid), self.cancel_beats.eq(shape.blob_beats)]
+        m.d.comb += [self.cancel_ack.eq(self.cancel.valid), self.cancel_beats.eq(shape.blob_beats),
+                     self.cancel_landed.eq(shape.blob_beats)]
         for c in range(CHANNELS):
             with m.If(cancelled[c]):
-                m.d.comb += self.cancel_beats.eq(channels[c].issued)
+                m.d.comb += [self.cancel_beats.eq(channels[c].issued),
+                             self.cancel_landed.eq(reader.written[c])]
                 m.d.sync += [valid[c].eq(0), waiting_fail[c].eq(0)]
         m.d.comb += self.active.eq(Cat(valid, reader.busy).any())
         return m

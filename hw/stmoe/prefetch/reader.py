@@ -38,7 +38,8 @@ class BurstReader(wiring.Component):
     order: bursts. begin: per channel, a new transfer begins (before its first burst).
     drop: per channel, its bursts in flight are of no use any more; from this cycle on nothing is
         reported of them, and their beats are drained.
-    fill: a beat has landed. landed: beats of a channel's blob from its start that have landed,
+    fill: a beat has landed. written: beats filled of each channel's transfer, this cycle's too.
+    landed: beats of a channel's blob from its start that have landed,
         valid as they grow; held back while ``hold``. failed: channel that failed.
     axi: read channels. beats, bursts, retried: increments for counters. busy: bursts in flight.
     """
@@ -51,6 +52,7 @@ class BurstReader(wiring.Component):
             "order": In(stream.Signature(burst(g, channels))),
             "begin": In(channels), "drop": In(channels), "hold": In(1),
             "fill": Out(data.StructLayout({"valid": 1, "payload": interfaces.fill(g)})),
+            "written": Out(data.ArrayLayout(unsigned(24), channels)),
             "landed": Out(data.StructLayout(
                 {"valid": 1, "channel": channel_bits, "beats": g.beat_bits})),
             "failed": Out(data.StructLayout({"valid": 1, "channel": channel_bits})),
@@ -110,9 +112,14 @@ class BurstReader(wiring.Component):
 
         # R: a register stage towards the buffer.
         answered = Array(entries)[r.payload.id]
-        m.d.comb += [r.ready.eq(1), self.beats.eq(r.valid)]
+        takes = Signal()
+        m.d.comb += [
+            r.ready.eq(1), self.beats.eq(r.valid),
+            takes.eq(r.valid & (used & ~dropped & ~dropping).bit_select(r.payload.id, 1))]
+        with m.If(takes):
+            m.d.sync += self.written[answered.channel].eq(self.written[answered.channel] + 1)
         m.d.sync += [
-            self.fill.valid.eq(r.valid & (used & ~dropped & ~dropping).bit_select(r.payload.id, 1)),
+            self.fill.valid.eq(takes),
             self.fill.payload.slot.eq(answered.slot), self.fill.payload.data.eq(r.payload.data),
             self.fill.payload.beat.eq(answered.beat + answered.received),
             self.failed.valid.eq(0), self.failed.channel.eq(answered.channel)]
@@ -157,5 +164,5 @@ class BurstReader(wiring.Component):
                          used.bit_select(chosen, 1).eq(0), done.bit_select(chosen, 1).eq(0)]
         for channel, mark in enumerate(marks):
             with m.If(self.begin[channel]):
-                m.d.sync += mark.eq(0)
+                m.d.sync += [mark.eq(0), self.written[channel].eq(0)]
         return m

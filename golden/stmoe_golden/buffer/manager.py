@@ -1,0 +1,302 @@
+"""Expert manager: residency, replacement and the fate of prefetches, decision by decision."""
+
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+from stmoe.config import AcceleratorConfig, Geometry
+
+__all__ = ["ExpertManager", "Kind", "ManagerEvent", "Mismatch"]
+
+
+class Kind(IntEnum):
+    """Kinds of events; docs/architecture.md gives their meaning."""
+
+    ROUTE = 1
+    HIT_RESIDENT = 2
+    HIT_PREFETCHED = 3
+    HIT_LATE = 4
+    MISS = 5
+    CANCEL = 6
+    DROP = 7
+    EVICT = 8
+    DEMAND = 9
+    PREFETCH = 10
+    TOUCH = 11
+    STOP = 12
+    READY = 13
+    FAIL = 14
+    RELEASE = 15
+    FIRST = 16
+    LANDED = 17
+
+
+class ManagerEvent(NamedTuple):
+    """One decision or arrival. ``arg``: experts of a ROUTE, beats of CANCEL and LANDED, whether
+    the layer fails of a FAIL, else 0; None in an expectation = any."""
+
+    kind: int
+    layer: int
+    expert: int
+    slot: int
+    arg: int | None = 0
+
+    def __str__(self) -> str:
+        try:
+            name = Kind(self.kind).name
+        except ValueError:
+            name = f"event {self.kind}"
+        arg = "any" if self.arg is None else self.arg
+        return f"{name} layer {self.layer} expert {self.expert} slot {self.slot} arg {arg}"
+
+
+class Mismatch(Exception):
+    """An event that golden would not have brought about."""
+
+
+FREE, FILLING, READY = range(3)
+
+
+@dataclass
+class Slot:
+    """State of a slot. ``promised``: prefetched for the layer to come and not yet used."""
+
+    layer: int = 0
+    expert: int = 0
+    state: int = FREE
+    pinned: bool = False
+    promised: bool = False
+    first: bool = False
+    bad: bool = False
+
+
+COUNTERS = (
+    "routed", "hit_resident", "hit_prefetched", "hit_late", "missed", "shared_hit", "shared_late",
+    "shared_missed", "prefetches", "cancelled", "dropped", "evictions", "beats_demand",
+    "beats_useful", "beats_wasted", "beats_link", "failed", "map_reads", "mac_words", "side_reads",
+    "bank_reads", "bank_writes", "layers_done")
+SHARED = {Kind.HIT_RESIDENT: "shared_hit", Kind.HIT_PREFETCHED: "shared_hit",
+          Kind.HIT_LATE: "shared_late", Kind.MISS: "shared_missed"}
+ROUTED = {Kind.HIT_RESIDENT: "hit_resident", Kind.HIT_PREFETCHED: "hit_prefetched",
+          Kind.HIT_LATE: "hit_late", Kind.MISS: "missed"}
+
+
+class ExpertManager:
+    """Follows the events of a run and comes to the same decisions.
+
+    What depends on time is taken from the events: when transfers land, slots are released, and how
+    far a round of candidates gets before the next layer is routed. Everything else is decided here
+    and must be what the next event says.
+
+    Parameters
+    ----------
+    config: shape and sizes of the machine.
+    slots: slots in use. retain: keep experts after use, least recently used first out.
+    prefetch: candidates are ordered. prefetch_round: most promises of one round.
+
+    Attributes
+    ----------
+    counters: by name, as the hardware's, exact while no bus error occurs.
+    """
+
+    def __init__(self, config: AcceleratorConfig, *, slots: int, retain: bool, prefetch: bool,
+                 prefetch_round: int):
+        self.geometry = Geometry(config)
+        self.retain, self.prefetch, self.round_size = retain, prefetch, prefetch_round
+        self.slots = [Slot() for _ in range(slots)]
+        self.where: dict[tuple[int, int], int] = {}
+        self.order: OrderedDict[int, None] = OrderedDict.fromkeys(range(slots))  # first out first
+        self.promises: list[int] = []
+        self.wanted: set[int] = set()
+        self.candidates: deque[tuple[int, int]] = deque()
+        self.demands: deque[tuple[int, int]] = deque()
+        self.expected: deque[ManagerEvent] = deque()
+        self.layer, self.routing = 0, list[int]()
+        self.shared: frozenset[int] = frozenset()
+        self.counters = dict.fromkeys(COUNTERS, 0)
+
+    def route(self, layer: int, experts: Sequence[int], shared: Sequence[int]) -> None:
+        """A layer's routing is about to be reported by a ROUTE event."""
+        if self.expected or self.demands:
+            raise Mismatch(f"layer {layer} was routed while {self._due()} was still to come")
+        if any(slot.pinned for slot in self.slots):
+            raise Mismatch(f"layer {layer} was routed before the last layer's experts were read")
+        self.layer, self.routing = layer, [*experts, *shared]
+        self.shared = frozenset(shared)
+        self.expected.append(ManagerEvent(Kind.ROUTE, layer, 0, 0, len(self.routing)))
+
+    def predict(self, layer: int, candidates: Sequence[tuple[int, int]]) -> None:
+        """Candidates (expert, score) of the round that follows the last ROUTE, in order."""
+        self.candidates = deque((layer, expert) for expert, _ in candidates if self.prefetch)
+
+    def check(self, event: ManagerEvent) -> None:
+        """Take the next event; :class:`Mismatch` if it cannot be."""
+        if not self.expected:
+            self._expect(event)
+        due = self.expected.popleft()
+        if due._replace(arg=event.arg if due.arg is None else due.arg) != event:
+            raise Mismatch(f"hardware says {event}; golden, {due}")
+        self._count(event)
+        if event.kind == Kind.ROUTE:
+            self._verify()
+
+    def _due(self) -> str:
+        if self.expected:
+            return str(self.expected[0])
+        return "DEMAND layer {} expert {}".format(*self.demands[0])
+
+    def _expect(self, event: ManagerEvent) -> None:
+        """Work out what the next decision is, of the kind that ``event`` claims."""
+        if event.kind in (Kind.FIRST, Kind.READY, Kind.FAIL, Kind.RELEASE):
+            self._arrival(event)
+        elif event.kind == Kind.ROUTE:
+            raise Mismatch(f"hardware says {event}; golden knows of no layer")
+        elif self.demands:
+            self._demand()
+        elif self.candidates:
+            self._candidate(*self.candidates.popleft())
+        else:
+            raise Mismatch(f"hardware says {event}; golden has nothing to decide")
+
+    def _say(self, kind: Kind, number: int, arg: int | None = 0) -> None:
+        slot = self.slots[number]
+        self.expected.append(ManagerEvent(kind, slot.layer, slot.expert, number, arg))
+
+    def _free(self, number: int) -> None:
+        slot = self.slots[number]
+        del self.where[slot.layer, slot.expert]
+        self.slots[number] = Slot()
+        self._first_out(number)
+
+    def _first_out(self, number: int) -> None:
+        self.order[number] = None
+        self.order.move_to_end(number, last=False)
+
+    def _verify(self) -> None:
+        """Classify the layer's experts, then settle what it had been promised."""
+        self.candidates.clear()
+        self.wanted.clear()
+        for expert in self.routing:
+            number = self.where.get((self.layer, expert))
+            if number is None:
+                self.expected.append(ManagerEvent(Kind.MISS, self.layer, expert, 0))
+                self.demands.append((self.layer, expert))
+                continue
+            slot = self.slots[number]
+            if slot.state == FILLING:
+                kind = Kind.HIT_LATE
+            else:
+                kind = Kind.HIT_PREFETCHED if slot.promised else Kind.HIT_RESIDENT
+            self._say(kind, number)
+            self.order.pop(number, None)
+            slot.pinned, slot.promised = True, False
+        for number in self.promises:
+            slot = self.slots[number]
+            if not slot.promised:
+                continue
+            if slot.state == FILLING:
+                self._say(Kind.CANCEL, number, None)
+                self._say(Kind.LANDED, number, None)
+                self._free(number)
+            else:
+                self._say(Kind.DROP, number)
+                slot.promised = False
+                if self.retain:
+                    self._first_out(number)
+                else:
+                    self._free(number)
+        self.promises.clear()
+
+    def _arrival(self, event: ManagerEvent) -> None:
+        number = event.slot
+        slot = self.slots[number] if number < len(self.slots) else Slot()
+        kind = Kind(event.kind)
+        filling = slot.state == FILLING
+        if kind == Kind.RELEASE:
+            possible = slot.pinned and slot.state == READY
+        else:
+            possible = filling and not (kind == Kind.FIRST and slot.first)
+        if not possible:
+            raise Mismatch(f"hardware says {event}; golden has the slot as {slot}")
+        self._say(kind, number, int(slot.pinned) if kind == Kind.FAIL else 0)
+        if kind == Kind.FIRST:
+            slot.first = True
+        elif kind == Kind.READY:
+            slot.state = READY
+        elif kind == Kind.FAIL and slot.pinned:
+            slot.state, slot.bad = READY, True
+        elif kind == Kind.RELEASE and self.retain and not slot.bad:
+            slot.pinned = False
+            self.order[number] = None
+        else:
+            self._free(number)
+
+    def _take(self, kind: Kind, layer: int, expert: int) -> int:
+        """The first slot out leaves the list and is filled with another expert."""
+        number = next(iter(self.order))
+        old = self.slots[number]
+        if old.state != FREE:
+            self._say(Kind.EVICT, number)
+            del self.where[old.layer, old.expert]
+        del self.order[number]
+        self.slots[number] = Slot(layer, expert, FILLING, pinned=kind == Kind.DEMAND,
+                                  promised=kind == Kind.PREFETCH)
+        self.where[layer, expert] = number
+        self._say(kind, number)
+        return number
+
+    def _demand(self) -> None:
+        if not self.order:
+            raise Mismatch(f"{self._due()} before a slot could be had")
+        self._take(Kind.DEMAND, *self.demands.popleft())
+
+    def _candidate(self, layer: int, expert: int) -> None:
+        number = self.where.get((layer, expert))
+        if number is not None:
+            self._say(Kind.TOUCH, number)
+            if number in self.order:
+                self.order.move_to_end(number)
+                self.wanted.add(number)
+        elif (not self.order or next(iter(self.order)) in self.wanted
+              or len(self.promises) == self.round_size):
+            self.expected.append(ManagerEvent(Kind.STOP, layer, expert, 0))
+            self.candidates.clear()
+        else:
+            self.promises.append(self._take(Kind.PREFETCH, layer, expert))
+
+    def _count(self, event: ManagerEvent) -> None:
+        g = self.geometry
+        kind, beats = Kind(event.kind), g.blob_beats
+        arg = event.arg or 0
+        add: dict[str, int] = {}
+        if kind in ROUTED:
+            shared = event.expert in self.shared
+            add = {SHARED[kind] if shared else ROUTED[kind]: 1, "routed": not shared,
+                   "map_reads": 1}
+            if kind in (Kind.HIT_PREFETCHED, Kind.HIT_LATE):
+                add["beats_useful"] = beats
+        elif kind == Kind.ROUTE:
+            add = {"layers_done": 1}
+        elif kind == Kind.DEMAND:
+            add = {"beats_demand": beats, "beats_link": beats, "bank_writes": beats}
+        elif kind == Kind.PREFETCH:
+            add = {"prefetches": 1, "beats_link": beats, "bank_writes": beats, "map_reads": 1}
+        elif kind == Kind.CANCEL:
+            add = {"cancelled": 1, "beats_wasted": arg, "beats_link": arg - beats}
+        elif kind == Kind.LANDED:
+            add = {"bank_writes": arg - beats}
+        elif kind == Kind.DROP:
+            add = {"dropped": 1, "beats_wasted": beats}
+        elif kind == Kind.EVICT:
+            add = {"evictions": 1}
+        elif kind in (Kind.TOUCH, Kind.STOP):
+            add = {"map_reads": 1}
+        elif kind == Kind.FAIL:
+            add = {"failed": 1, "beats_wasted": 0 if arg else beats}
+        elif kind == Kind.RELEASE:
+            add = {"mac_words": g.weight_words, "bank_reads": g.weight_words,
+                   "side_reads": g.param_rows}
+        for name, value in add.items():
+            self.counters[name] += value

@@ -1,0 +1,261 @@
+"""The expert manager against golden, event by event, under random routing, timing and failures."""
+
+import random
+
+import pytest
+from amaranth.sim import Simulator
+
+from stmoe.buffer.manager import COUNTERS, ExpertManager
+from stmoe.config import AcceleratorConfig, Geometry, ModelShape
+from stmoe.interfaces import Event, Status
+from stmoe_golden.buffer.manager import ExpertManager as Golden
+from stmoe_golden.buffer.manager import Kind, ManagerEvent, Mismatch
+
+EXACT = set(COUNTERS) - {"failed"}
+
+
+def geometry(*, slots=12, shared=0, prefetch_round=6):
+    model = ModelShape(layers=4, experts=8, top_k=3, d_model=64, d_ff=32, shared_experts=shared,
+                       shared_d_ff=32 if shared else 0)
+    return Geometry(AcceleratorConfig(model=model, slots=slots, prefetch_round=prefetch_round))
+
+
+class Bench:
+    """A manager among models of sequencer, predictor, DMA and PEs, each with its own whims."""
+
+    def __init__(self, g, *, seed, layers=60, retain=True, prefetch=True, fail=0.0, golden=None):
+        self.g, self.layers, self.fail = g, layers, fail
+        self.dut = ExpertManager(g)
+        self.golden = golden or Golden(g.config, slots=g.slots, retain=retain, prefetch=prefetch,
+                                       prefetch_round=g.config.prefetch_round)
+        self.retain, self.prefetch = retain, prefetch
+        self.rng = random.Random(seed)
+        model = g.config.model
+        self.shared = list(range(model.experts, model.expert_ids))
+        self.plan = []
+        for index in range(layers):
+            layer = index % model.layers
+            experts = self.rng.sample(range(model.experts), model.top_k)
+            following = [] if layer == model.layers - 1 else [
+                (e, 9) for e in self.shared + self.rng.sample(range(8), self.rng.randrange(9))]
+            self.plan.append((layer, experts, following))
+        self.transfers, self.reports, self.working, self.released = {}, [], {}, []
+        self.kinds, self.work, self.counts = [], [], dict.fromkeys(COUNTERS, 0)
+        self.rounds, self.done, self.failures, self.ordered, self.cycle = [], 0, [], 0, 0
+        self.partial = self.lost = 0
+        sim = Simulator(self.dut)
+        sim.add_clock(1e-8)
+        sim.add_testbench(self.run)
+        sim.run()
+
+    async def run(self, ctx):
+        dut, rng = self.dut, self.rng
+        for name in ("slots", "blob_beats"):
+            ctx.set(dut.shape[name], getattr(self.g, name))
+        ctx.set(dut.retain, self.retain)
+        ctx.set(dut.prefetch_enable, self.prefetch)
+        while ctx.get(dut.flushing):
+            await ctx.tick()
+        beats, candidates, offered = [], [], None
+        status, release = None, None
+        step, remaining, quiet = 0, 0, 0
+        while step < self.layers or remaining or quiet < 60:
+            assert self.cycle < 100_000, "the manager hangs"
+            if not remaining and step < self.layers and rng.random() < 0.05:
+                layer, experts, following = self.plan[step]
+                everyone = experts + self.shared
+                beats = [{"layer": layer, "expert": e, "gate": 100 + e, "shared": e in self.shared,
+                          "count": len(everyone), "last": e == everyone[-1]} for e in everyone]
+                remaining, self.work = len(everyone), []
+                candidates.append((rng.randrange(8), layer + 1, following))
+                step += 1
+            quiet = quiet + 1 if step == self.layers and not remaining else 0
+            # Inputs of this cycle.
+            ctx.set(dut.routed.valid, bool(beats))
+            if beats:
+                ctx.set(dut.routed.payload, beats[0])
+            if offered is None and candidates and not beats:
+                wait, layer, following = candidates.pop(0)
+                if wait:
+                    candidates.insert(0, (wait - 1, layer, following))
+                elif following:
+                    offered = {"layer": layer, "expert": following[0][0], "score": 9, "end": 0}
+                    candidates.insert(0, (0, layer, following[1:]))
+                else:
+                    offered = {"layer": layer % self.g.config.model.layers, "end": 1}
+            ctx.set(dut.candidates.valid, offered is not None)
+            if offered:
+                ctx.set(dut.candidates.payload, offered)
+            if status is None and self.reports and rng.random() < 0.5:
+                status = self.reports.pop(0)
+            ctx.set(dut.status.valid, status is not None)
+            if status:
+                ctx.set(dut.status.payload, {"slot": status[0], "kind": status[1]})
+            if release is None and self.released and rng.random() < 0.5:
+                release = self.released.pop(rng.randrange(len(self.released)))
+            ctx.set(dut.release.valid, release is not None)
+            if release is not None:
+                ctx.set(dut.release.payload.slot, release)
+            busy = len(self.transfers)
+            ctx.set(dut.demand.ready, busy < 4 and rng.random() < 0.7)
+            ctx.set(dut.prefetch.ready, busy < 3 and rng.random() < 0.7)
+            ctx.set(dut.work.ready, rng.random() < 0.5)
+            if ctx.get(dut.cancel.valid):
+                slot = ctx.get(dut.cancel.slot)
+                if status and status[0] == slot:
+                    status = None
+                    ctx.set(dut.status.valid, 0)
+                self.reports = [entry for entry in self.reports if entry[0] != slot]
+                self.transfers.pop(slot, None)
+                read = rng.randrange(self.g.blob_beats + 1)
+                landed = rng.randrange(read + 1)
+                ctx.set(dut.cancel_beats, read)
+                ctx.set(dut.cancel_landed, landed)
+            # What happens at the edge.
+            ports = ("routed", "candidates", "status", "release", "demand", "prefetch", "work")
+            fired = {name: ctx.get(getattr(dut, name).valid) and ctx.get(getattr(dut, name).ready)
+                     for name in ports}
+            payload = {name: ctx.get(getattr(dut, name).payload) for name in ports[4:]}
+            promoted = ctx.get(dut.promote.slot) if ctx.get(dut.promote.valid) else None
+            failing = ctx.get(dut.layer_failed)
+            await ctx.tick()
+            self.cycle += 1
+            if ctx.get(dut.event.valid):
+                self.check(ctx.get(dut.event.payload))
+            for name in COUNTERS:
+                self.counts[name] += ctx.get(getattr(dut, f"inc_{name}"))
+            if fired["routed"]:
+                beats.pop(0)
+            if fired["candidates"]:
+                offered = None
+            if fired["status"]:
+                status = None
+            if fired["release"]:
+                release = None
+                remaining -= 1
+                if not remaining:
+                    self.failures.append(failing)
+            for name in ("demand", "prefetch"):
+                if fired[name]:
+                    order = payload[name]
+                    assert order.slot not in self.transfers
+                    self.transfers[order.slot] = [rng.randrange(40), (order.layer, order.expert)]
+                    self.ordered += 1
+            if promoted is not None:
+                assert self.golden.slots[promoted].pinned
+            if fired["work"]:
+                slot, gate = payload["work"].slot, payload["work"].gate
+                self.work.append(slot)
+                self.working[slot] = rng.randrange(30)
+                assert gate == (100 + self.golden.slots[slot].expert)
+            # The DMA and the PEs go on.
+            for slot, entry in list(self.transfers.items()):
+                entry[0] -= 1
+                if entry[0] == 8 and rng.random() < 0.8:
+                    self.reports.append((slot, Status.FIRST))
+                if entry[0] <= 0:
+                    bad = rng.random() < self.fail
+                    self.reports.append((slot, Status.FAILED if bad else Status.DONE))
+                    del self.transfers[slot]
+            for slot in list(self.working):
+                self.working[slot] -= 1
+                if self.working[slot] <= 0 and slot not in self.transfers:
+                    del self.working[slot]
+                    self.released.append(slot)
+
+    def check(self, payload):
+        event = ManagerEvent(payload.kind, payload.layer, payload.expert, payload.slot, payload.arg)
+        self.kinds.append(Kind(event.kind))
+        layer, experts, following = self.plan[min(self.done, self.layers - 1)]
+        if event.kind == Kind.ROUTE:
+            self.golden.route(layer, experts, self.shared)
+        self.golden.check(event)
+        if event.kind == Kind.ROUTE:
+            self.golden.predict(layer + 1, following)
+            self.done += 1
+
+    def settle(self):
+        """Counters, and that every layer was seen."""
+        assert self.done == self.layers
+        assert {name: self.counts[name] for name in EXACT} == {
+            name: self.golden.counters[name] for name in EXACT}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("more", [
+    {}, {"retain": False}, {"prefetch": False}, {"retain": False, "prefetch": False}])
+def test_every_event_equals_golden(seed, more):
+    Bench(geometry(shared=1), seed=seed, **more).settle()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("slots", [2, 4, 7, 40])
+def test_few_slots_and_many(seed, slots):
+    bench = Bench(geometry(slots=slots, prefetch_round=3), seed=seed)
+    bench.settle()
+    if slots <= 7:
+        assert Kind.STOP in bench.kinds and Kind.EVICT in bench.kinds
+
+
+def test_every_kind_of_event_occurs():
+    seen = set()
+    for seed in range(3):
+        bench = Bench(geometry(slots=8), seed=seed, layers=120, fail=0.1)
+        bench.settle()
+        seen |= set(bench.kinds)
+    assert seen == set(Kind) == {Kind(event) for event in Event if event}
+
+
+def test_a_failed_expert_fails_its_layer_only():
+    bench = Bench(geometry(), seed=4, layers=80, fail=0.15)
+    bench.settle()
+    assert bench.counts["failed"] == bench.kinds.count(Kind.FAIL)
+    assert 0 < sum(bench.failures) < 80
+
+
+def test_golden_notices_another_policy():
+    g = geometry(slots=8)
+    other = Golden(g.config, slots=8, retain=True, prefetch=True, prefetch_round=2)
+    with pytest.raises(Mismatch, match="golden"):
+        Bench(g, seed=1, golden=other)
+    other = Golden(g.config, slots=8, retain=False, prefetch=True, prefetch_round=6)
+    with pytest.raises(Mismatch, match="golden"):
+        Bench(g, seed=1, golden=other)
+
+
+def test_flush_frees_every_slot():
+    g = geometry()
+    dut = ExpertManager(g)
+
+    async def bench(ctx):
+        ctx.set(dut.shape.slots, 5)
+        for _ in range(2):
+            while ctx.get(dut.flushing):
+                await ctx.tick()
+            ctx.set(dut.demand.ready, 1)
+            ctx.set(dut.routed.payload, {"layer": 1, "expert": 2, "count": 1, "last": 1})
+            ctx.set(dut.routed.valid, 1)
+            kinds = []
+            for _ in range(30):
+                *_, ready = await ctx.tick().sample(dut.routed.ready)
+                if ready:
+                    ctx.set(dut.routed.valid, 0)
+                if ctx.get(dut.event.valid):
+                    payload = ctx.get(dut.event.payload)
+                    kinds.append((payload.kind, payload.slot))
+            assert kinds == [(Kind.ROUTE, 0), (Kind.MISS, 0), (Kind.DEMAND, 0)]
+            for status in (Status.FIRST, Status.DONE):
+                ctx.set(dut.status.payload, {"slot": 0, "kind": status})
+                ctx.set(dut.status.valid, 1)
+                await ctx.tick()
+                ctx.set(dut.status.valid, 0)
+                await ctx.tick().repeat(4)
+            assert ctx.get(dut.idle)
+            ctx.set(dut.flush, 1)
+            await ctx.tick()
+            ctx.set(dut.flush, 0)
+            assert ctx.get(dut.flushing)
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+    sim.add_testbench(bench)
+    sim.run()
