@@ -158,7 +158,7 @@ class Sequencer(wiring.Component):
             self.table_load.payload.entries.eq(row)]
 
         bad_shape = Signal()
-        least = {"in_words": 2, "out_groups": 4, "slots": 2}
+        least = {"in_words": 2, "out_groups": 4, "slots": 2, "experts": k}
         limits = {"in_words": g.in_words, "out_groups": g.out_groups, "slots": g.banks,
                   "gu_groups": Geometry(g.config, g.max_d_ff).gu_groups,
                   "dn_tiles": Geometry(g.config, g.max_d_ff).dn_tiles,

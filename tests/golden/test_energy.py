@@ -11,8 +11,7 @@ from stmoe_golden.energy import ACTIONS, COMPONENTS, EnergyError, Technology, ac
 TABLES = Path(__file__).parents[2] / "sim/stmoe_sim/energy"
 COUNTERS = dict(routed=10, shared_hit=1, shared_late=2, shared_missed=3, mac_words=1000,
                 bank_reads=1001, bank_writes=500, side_reads=300, map_reads=40, table_reads=50,
-                table_writes=20, score_adds=700, beats_link=8340, beats_demand=834,
-                beats_useful=834, beats_wasted=0)
+                table_writes=20, score_adds=700, beats_link=8340)
 TINY = preset("tiny")
 
 
