@@ -14,7 +14,7 @@ from stmoe.bus.csr import CsrBlock
 from stmoe.bus.registers import register_map
 from stmoe.config import PRESETS, Geometry
 from stmoe.emit import LintError, Sidecar, generate, lint
-from stmoe.emit.netlist import build_netlist, loop_uniform_memories
+from stmoe.emit.netlist import build_netlist, loop_uniform_memories, settle_constants
 
 TINY = PRESETS["tiny"]
 
@@ -158,3 +158,10 @@ def test_c_header_compiles(emitted, tmp_path):
     source.write_text('#include <cstddef>\n#include "stmoe.h"\n'
                       f"static_assert(offsetof(stmoe_t, tokens) == {entry}, \"\");\n")
     subprocess.run(["g++", "-fsyntax-only", f"-I{out}", str(source)], check=True)
+
+
+def test_parts_that_are_constant_get_their_value():
+    text = "module a;\n  reg [3:0] x;\n  always @*\n    x[1:0] = 2'h2;\n  always @*\n    x[2] = y;\n"
+    found = settle_constants(text)
+    assert "  always @*\n    x[2] = y;\n" in found
+    assert "  reg settle$1 = 0;\n  always @* begin\n    if (settle$1) begin end\n" in found

@@ -10,7 +10,8 @@ from amaranth.hdl import Fragment, Value, ValueCastable
 from amaranth.hdl._ir import PortDirection
 from amaranth.lib.wiring import Component, In
 
-__all__ = ["Netlist", "Port", "build_netlist", "loop_uniform_memories"]
+__all__ = ["Netlist", "Port", "build_netlist", "loop_uniform_memories",
+           "settle_constants"]
 
 NAME = "stmoe"
 
@@ -52,7 +53,7 @@ def build_netlist(component: Component, name: str = NAME) -> Netlist:
     listed += [Port(port, direction.value, len(value))
                for port, (value, direction) in ports.items()]
     source = verilog._convert_rtlil_text(text, strip_internal_attrs=True)
-    return Netlist(verilog=loop_uniform_memories(source), rtlil=text, ports=tuple(listed),
+    return Netlist(verilog=loop_uniform_memories(settle_constants(source)), rtlil=text, ports=tuple(listed),
                    signals=dict(sorted(signals.items())))
 
 
@@ -80,3 +81,26 @@ def loop_uniform_memories(text: str) -> str:
                 f" {name}[{row}] = {match['value']};\n")
 
     return _INITIAL.sub(shorten, text)
+
+
+_CONSTANT = re.compile(
+    r"  always @\*\n    (?P<target>\S.*?) = (?P<value>\d+'h[0-9a-f]+);\n")
+
+
+def settle_constants(text: str) -> str:
+    """Give blocks that only assign a constant something to be sensitive to.
+
+    ``always @*`` waits for a change of what the block reads; yosys also writes it around constants
+    (parts of a vector that is driven by a block elsewhere), which then never get their value in
+    simulation. A register that is 0 from its declaration on makes every simulator run the block.
+    """
+    counter = 0
+
+    def wake(match: re.Match[str]) -> str:
+        nonlocal counter
+        counter += 1
+        return (f"  reg settle${counter} = 0;\n  always @* begin\n"
+                f"    if (settle${counter}) begin end\n"
+                f"    {match['target']} = {match['value']};\n  end\n")
+
+    return _CONSTANT.sub(wake, text)
