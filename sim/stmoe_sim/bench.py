@@ -16,6 +16,7 @@ import numpy as np
 from cocotb.triggers import Timer, ValueChange
 
 TOKEN, LAYER, LOAD_ROUTER, LOAD_TABLE, FLUSH = range(1, 6)
+IDLE_READS = 10_000
 
 
 class Driver:
@@ -151,9 +152,16 @@ async def play(dut: Any) -> None:
     os.close(progress)
     elapsed = time.perf_counter() - started
     after = await read_counters(driver, registers)
+    status, busy = registers["busy"]
+    for _ in range(IDLE_READS):  # cancelled transfers may still be drained
+        if not await driver.read(status) & busy:
+            break
+    else:
+        outcome["error"] = f"busy is still set after {IDLE_READS} reads of status"
+    settled = await read_counters(driver, registers)
     outcome |= {
         "counters": {name: after[name] - before.get(name, 0) for name in after},
-        "counters_all": after,
+        "counters_all": settled,
         "violations": int(dut.violations.value), "irq": bool(dut.irq_seen.value),
         "errors": {name: await driver.read(address)
                    for name, address in registers["errors"].items()},

@@ -159,7 +159,8 @@ def _play(replay: Replay, policy: Policy, simulator: Simulator, image: Path,
     config = replay.config
     no_router = np.zeros((0, 1), np.int8)
     rows = table_rows(predictor) if policy.predict else np.zeros((0, 3), np.uint64)
-    np.savez(home / "job.npz", table=rows, router=no_router, **stimulus)
+    arrays: dict[str, Any] = stimulus | {"table": rows, "router": no_router}
+    np.savez(home / "job.npz", **arrays)
     counters = {name[:-3]: (entry["address"], registers[name[:-3] + "_hi"]["address"])
                 for name, entry in registers.items()
                 if name.endswith("_lo") and entry["address"] >= 0x200}
@@ -174,6 +175,8 @@ def _play(replay: Replay, policy: Policy, simulator: Simulator, image: Path,
             "setup": setup_registers(registers, policy),
             "freeze": [freeze["address"], 1 << freeze["fields"]["freeze"]["lsb"]],
             "counters": counters,
+            "busy": [registers["status"]["address"],
+                     1 << registers["status"]["fields"]["busy"]["lsb"]],
             "errors": {name: registers[name]["address"]
                        for name in ("error", "error_layer", "error_expert", "error_detail")}}}
     (home / "job.json").write_text(json.dumps(job))

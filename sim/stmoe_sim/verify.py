@@ -120,7 +120,11 @@ def check_predictions_and_events(
         at = next((i for i, (a, b) in enumerate(zip(seen, want, strict=False)) if a != b),
                   min(len(seen), len(want)))
         verdict.differ(f"prediction {at}: hardware {seen[at:at + 1]}, golden {want[at:at + 1]}")
-    return {"counters": manager.counters, "rounds": rounds, "events": events}
+    counts = predictor.counts()
+    counters = manager.counters | {
+        "tokens": tokens, "predicted": counts["predicted"], "table_reads": counts["row_reads"],
+        "table_writes": counts["row_writes"], "score_adds": counts["score_adds"]}
+    return {"counters": counters, "rounds": rounds, "events": events}
 
 
 def check_counters(verdict: Verdict, found: dict[str, int], want: dict[str, int]) -> None:

@@ -161,7 +161,7 @@ def test_c_header_compiles(emitted, tmp_path):
 
 
 def test_parts_that_are_constant_get_their_value():
-    text = "module a;\n  reg [3:0] x;\n  always @*\n    x[1:0] = 2'h2;\n  always @*\n    x[2] = y;\n"
+    text = "  always @*\n    x[1:0] = 2'h2;\n  always @*\n    x[2] = y;\n"
     found = settle_constants(text)
     assert "  always @*\n    x[2] = y;\n" in found
     assert "  reg settle$1 = 0;\n  always @* begin\n    if (settle$1) begin end\n" in found

@@ -56,8 +56,8 @@ def unpack(blob: bytes, g: Geometry) -> Expert:
     split = g.gu_groups * g.in_words * g.word_bytes
     first = np.frombuffer(blob, np.int8, split, at)
     second = np.frombuffer(blob, np.int8, offset=at + split)
-    both = first.reshape(g.gu_groups, g.in_words, rows, lanes).transpose(0, 2, 1, 3)
-    both = both.reshape(g.ff, 2, width)
+    tiles = first.reshape(g.gu_groups, g.in_words, rows, lanes)
+    both = tiles.transpose(0, 2, 1, 3).reshape(g.ff, 2, width)
     down = second.reshape(g.dn_tiles, g.out_groups, rows, lanes).transpose(1, 2, 0, 3)
     hidden = Requantiser(int(table[0] & 0xffff), int(table[0] >> 16 & 63))
     return Expert(both[:, 0], both[:, 1], down.reshape(width, g.ff), scales(pairs[0::2]),

@@ -44,9 +44,9 @@ class Trace:
     name: str
     experts: np.ndarray
     offsets: np.ndarray
-    token: np.ndarray | None = None  # type: ignore[assignment]
+    token: np.ndarray = None  # type: ignore[assignment]
     weights: np.ndarray | None = None
-    phase: np.ndarray | None = None  # type: ignore[assignment]
+    phase: np.ndarray = None  # type: ignore[assignment]
     num_experts: int = 0
     model: str = "unknown"
     metadata: dict[str, Any] = field(default_factory=dict)

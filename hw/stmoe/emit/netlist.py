@@ -53,8 +53,8 @@ def build_netlist(component: Component, name: str = NAME) -> Netlist:
     listed += [Port(port, direction.value, len(value))
                for port, (value, direction) in ports.items()]
     source = verilog._convert_rtlil_text(text, strip_internal_attrs=True)
-    return Netlist(verilog=loop_uniform_memories(settle_constants(source)), rtlil=text, ports=tuple(listed),
-                   signals=dict(sorted(signals.items())))
+    return Netlist(verilog=loop_uniform_memories(settle_constants(source)), rtlil=text,
+                   ports=tuple(listed), signals=dict(sorted(signals.items())))
 
 
 _INITIAL = re.compile(

@@ -9,4 +9,5 @@ __all__ = ["NullPredictor", "TablePredictor", "prediction_unit"]
 
 def prediction_unit(geometry: Geometry) -> NullPredictor | TablePredictor:
     """The unit that the configuration asks for; all have the members of ``PredictionSignature``."""
-    return {"none": NullPredictor, "table": TablePredictor}[geometry.config.predictor](geometry)
+    unit = NullPredictor if geometry.config.predictor == "none" else TablePredictor
+    return unit(geometry)
