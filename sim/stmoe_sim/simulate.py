@@ -10,35 +10,47 @@ from stmoe_golden.energy import Technology
 from stmoe_golden.metrics import policy_record
 
 from .image import Experts, write_image
-from .policies import Policy
-from .replay import Outcome, Replay, run
+from .policies import POLICIES, Policy
+from .replay import Outcome, Replay, SimulationError, run
 
 __all__ = ["simulate"]
+
+BASE = "on-demand"
+Progress = Callable[..., None]
 
 
 def simulate(replay: Replay, policies: list[Policy], *, technology: Technology, preset: str,
              jobs: int = 2, keep: Path | None = None,
-             progress: Callable[[str, int], None] = lambda policy, tokens: None) -> dict[str, Any]:
+             progress: Progress = lambda stage, done, of=None: None) -> dict[str, Any]:
     """The report (docs/results.md explains its fields) of ``replay`` under ``policies``.
 
     On-demand loading, the base of every speed-up, is simulated even where it is not listed.
-    ``jobs`` simulator processes run side by side; ``progress(policy, tokens done)`` is called
-    from their threads.
+    ``jobs`` simulator processes run side by side; ``progress(stage, done, of)`` is called from
+    their threads, ``of`` None for tokens of a policy.
     """
     config = replay.config
     experts = Experts(config, replay.seed)
+    progress("expert image", 0, 1)
     image = write_image(experts, replay.cache)
+    progress("expert image", 1, 1)
+    progress("netlist and simulator", 0, 1)
     simulator = replay.simulator()
+    progress("netlist and simulator", 1, 1)
     stimulus = replay.stimulus()
 
     def one(policy: Policy) -> Outcome:
         return run(replay, policy, simulator, image, experts, stimulus,
                    lambda done: progress(policy.name, done), keep)
 
+    extra = [] if any(policy.name == BASE for policy in policies) else [POLICIES[BASE]]
     with ThreadPoolExecutor(jobs) as pool:
-        outcomes = list(pool.map(one, policies))
-    base = next((o.counters["cycles_total"] for o in outcomes
-                 if o.policy.name == "on-demand"), None)
+        every = list(pool.map(one, extra + policies))
+    reference = next(outcome for outcome in every if outcome.policy.name == BASE)
+    if extra and reference.verdict.mismatches:
+        raise SimulationError(f"{BASE}, the base of the speed-ups, differs from golden: "
+                              f"{reference.verdict.mismatches[0]}")
+    outcomes = every[len(extra):]
+    base = reference.counters["cycles_total"]
     window = replay.window
     warm = slice(window.warmup, None)
     records = [
@@ -61,5 +73,7 @@ def simulate(replay: Replay, policies: list[Policy], *, technology: Technology, 
         "warmup_tokens": window.warmup, "profile_tokens": window.profile[1] - window.profile[0],
         "memory": replay.memory.name, "attention_cycles": replay.attention_cycles,
         "expert_bytes": g.blob_bytes, "slots": config.slots,
+        "experts_total": config.model.layers * config.model.expert_ids,
+        "shared_units": config.model.shared_units,
         "simulated_cycles_per_second": sum(o.cycles for o in outcomes) / max(seconds, 1e-9),
         "tokens": window.tokens, "policies": records}

@@ -78,7 +78,7 @@ class Simulator:
         env["PATH"] += os.pathsep + libs
         with (home / "sim.log").open("wb") as log:
             return subprocess.Popen(
-                [str(self.path), *(["--trace"] if waves else []), *plusargs],
+                [str(self.path.resolve()), *(["--trace"] if waves else []), *plusargs],
                 cwd=home, env=env, stdout=log, stderr=subprocess.STDOUT)
 
 

@@ -1,13 +1,11 @@
 """Wiring of the verbs into one application."""
 
-import importlib
 import importlib.metadata
-import importlib.util
 from typing import Annotated
 
 import typer
 
-from . import config, generate
+from . import config, generate, simulate
 
 __all__ = ["app"]
 
@@ -16,9 +14,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
     help="Generator of Mixture-of-Experts accelerators with spatio-temporal expert prefetching.")
 app.add_typer(config.app, name="config")
-app.command("generate")(generate.generate)
-if importlib.util.find_spec("stmoe_sim.cli.simulate"):
-    app.command("simulate")(importlib.import_module("stmoe_sim.cli.simulate").simulate)
+app.command("generate", epilog=generate.EPILOG)(generate.generate)
+app.command("simulate", epilog=simulate.EPILOG)(simulate.simulate)
 
 
 def _version(asked: bool) -> None:

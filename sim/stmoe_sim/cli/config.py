@@ -13,7 +13,13 @@ from .options import ConfigFile, Overrides, PresetName, load_config
 
 __all__ = ["app", "summary"]
 
-app = typer.Typer(no_args_is_help=True, help="Show, check and list configurations.")
+EPILOG = """\b
+Examples:
+  stmoe config list
+  stmoe config show --preset edge --set slots=24
+  stmoe config check --config mine.toml
+"""
+app = typer.Typer(no_args_is_help=True, help="Show, check and list configurations.", epilog=EPILOG)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

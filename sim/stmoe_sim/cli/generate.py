@@ -9,7 +9,13 @@ from stmoe.config import ConfigError
 
 from .options import ConfigFile, Overrides, PresetName, load_config
 
-__all__ = ["generate"]
+__all__ = ["EPILOG", "generate"]
+
+EPILOG = """\b
+Examples:
+  stmoe generate --preset tiny -o build/tiny
+  stmoe generate --config mine.toml --set slots=24 -o build/mine --lint
+"""
 
 
 def generate(

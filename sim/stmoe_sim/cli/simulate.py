@@ -1,0 +1,159 @@
+"""``stmoe simulate``: replay a trace through the generated hardware."""
+
+import threading
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from stmoe.config import ConfigError
+from stmoe.config.error import check_range
+from stmoe_golden.trace import Trace, Window, decode_slice, load, synthetic
+
+from .options import DEFAULT_PRESET, ConfigFile, Overrides, PresetName, load_config
+
+__all__ = ["EPILOG", "simulate"]
+
+DEFAULT_POLICIES = "on-demand,lru,table"
+WARMUP = 16
+EPILOG = """\b
+Examples:
+  stmoe simulate
+  stmoe simulate --trace gpt-oss-20b-math.npz --tokens 128 --json out.json
+  stmoe simulate --policy lru,table --set slots=152 --memory ddr4-3200
+"""
+
+
+def window_of(trace: Trace, tokens: int, warmup: int | None, profile: int | None) -> Window:
+    """The window of ``tokens``; warm-up of 16 tokens unless given, less where the trace ends."""
+    if warmup is None:
+        spare = decode_slice(trace, 1, 0, profile)
+        warmup = max(0, min(WARMUP, spare.trace.tokens - spare.start - tokens))
+    return decode_slice(trace, tokens, warmup, profile)
+
+
+def simulate(
+        preset: PresetName = None, config: ConfigFile = None, overrides: Overrides = None,
+        trace: Annotated[Path | None, typer.Option(
+            "--trace", "-t", metavar="FILE",
+            help="Routing trace, .npz or route_trace v1 .csv; else a synthetic one.")] = None,
+        tokens: Annotated[int, typer.Option(
+            "--tokens", "-n", metavar="N", help="Decode tokens to measure.")] = 64,
+        warmup: Annotated[int | None, typer.Option(
+            "--warmup", metavar="N", help=f"Decode tokens replayed before, uncounted; {WARMUP} "
+                                          "where the trace has as many to spare.")] = None,
+        profile: Annotated[int | None, typer.Option(
+            "--profile-tokens", metavar="N",
+            help="Tokens at the trace's front that the table is profiled on; by default a fifth "
+                 "of the sequences, or the prompt.")] = None,
+        policy: Annotated[str, typer.Option(
+            "--policy", metavar="A,B,..", help="Policies, run on one netlist: on-demand, lru, ht, "
+                                               "cct, table, table-no-reuse.")] = DEFAULT_POLICIES,
+        memory: Annotated[str, typer.Option(
+            "--memory", metavar="NAME", help="Expert memory: lpddr4-3200, lpddr5-6400, ddr4-3200, "
+                                             "hbm2-2000, ideal.")] = "lpddr4-3200",
+        bandwidth_scale: Annotated[float, typer.Option(
+            "--bandwidth-scale", metavar="X", help="Scale of the memory's bandwidth.")] = 1.0,
+        attention: Annotated[int | None, typer.Option(
+            "--attention-cycles", metavar="N",
+            help="Cycles between a layer's result and the next layer; by default what reading "
+                 "projections and KV cache takes (docs/results.md).")] = None,
+        technology: Annotated[str, typer.Option(
+            "--technology", metavar="NAME", help="Energy table: 45nm, 7nm, or a .toml file.",
+        )] = "45nm",
+        seed: Annotated[int, typer.Option(
+            "--seed", metavar="N", help="Of weights, activations and the synthetic trace.")] = 1,
+        stall: Annotated[int, typer.Option(
+            "--stall", metavar="N", help="Chance of 256 that a stream of the host pauses in a "
+                                         "cycle: exercise, not measurement.")] = 0,
+        jobs: Annotated[int, typer.Option(
+            "--jobs", "-j", metavar="N", help="Simulations side by side.")] = 2,
+        json_file: Annotated[Path | None, typer.Option(
+            "--json", metavar="FILE", help="Write the report as JSON.")] = None,
+        html: Annotated[Path | None, typer.Option(
+            "--html", metavar="FILE", help="Write the report as a page; build/report.html unless "
+                                           "--json is given.")] = None,
+        build: Annotated[Path, typer.Option(
+            "--build", metavar="DIR", help="Where netlists and images are cached.",
+        )] = Path("build"),
+) -> None:
+    """Replay a routing trace through the generated hardware, cycle by cycle, and report.
+
+    Layers, experts and top-k come from the trace, everything else from the configuration. Every
+    result, prediction, decision and counter is held against the golden model; exit 1 if one
+    differs.
+    """
+    from ..attention import attention_cycles
+    from ..energy import technology as energy_table
+    from ..memory import memory as memory_named
+    from ..policies import parse_policies
+    from ..replay import Replay, fit
+    from ..report.files import check_writable
+
+    chosen = load_config(preset, config, overrides)
+    policies = parse_policies(policy)
+    check_range("--tokens", tokens, 1, 1 << 24)
+    check_range("--seed", seed, 0, 2**31 - 1)
+    check_range("--stall", stall, 0, 230)
+    check_range("--jobs", jobs, 1, 64)
+    if warmup is not None:
+        check_range("--warmup", warmup, 0, 1 << 24)
+    if attention is not None:
+        check_range("--attention-cycles", attention, 0, 10**9)
+    part = memory_named(memory).scaled(bandwidth_scale)
+    prices = energy_table(technology)
+    if html is None and json_file is None:
+        html = build / "report.html"
+    for option, path in (("--json", json_file), ("--html", html)):
+        if path is not None:
+            check_writable(option, path)
+    model = chosen.model
+    recorded = load(trace) if trace else synthetic(
+        seed, model.layers, model.experts, model.top_k)
+    window = window_of(recorded, tokens, warmup, profile)
+    fitted = fit(chosen, recorded)
+    if fitted.predictor == "none":
+        for entry in policies:
+            if entry.predict:
+                raise ConfigError("policy", entry.name,
+                                  "one without prediction: the configuration has predictor = none")
+    if attention is None:
+        attention = attention_cycles(fitted, part.bytes_per_cycle(fitted))
+    replay = Replay(config=fitted, window=window, memory=part, attention_cycles=attention,
+                    seed=seed, stall=stall, cache=build)
+    name = config.stem if config else preset or DEFAULT_PRESET
+    report = _run(replay, policies, prices, name, jobs)
+    console = Console(width=None if Console().is_terminal else 120, soft_wrap=False)
+    from ..report import print_report, render_page, write_json, write_text
+    print_report(report, console)
+    if json_file:
+        write_json(json_file, report)
+        console.print(f"JSON: {json_file}", highlight=False)
+    if html:
+        write_text(html, render_page(report))
+        console.print(f"Page: {html}", highlight=False)
+    if any(record["mismatches"] for record in report["policies"]):
+        raise typer.Exit(1)
+
+
+def _run(replay: Any, policies: list[Any], prices: Any, preset: str, jobs: int) -> dict[str, Any]:
+    from ..simulate import simulate as run_all
+
+    window = replay.window
+    total = window.warmup + window.tokens
+    lock = threading.Lock()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+               TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def progress(stage: str, done: int, of: int | None = None) -> None:
+            with lock:
+                if stage not in tasks:
+                    tasks[stage] = bars.add_task(stage, total=total if of is None else of)
+                bars.update(tasks[stage], completed=done)
+        return run_all(replay, policies, technology=prices, preset=preset, jobs=jobs,
+                       progress=progress)
+
