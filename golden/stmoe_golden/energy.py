@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
-from stmoe.config import AcceleratorConfig, Geometry
+from stmoe.config import Geometry
 
 __all__ = ["ACTIONS", "COMPONENTS", "Action", "EnergyError", "Entry", "Technology", "activity",
            "energy"]
@@ -212,20 +212,18 @@ class Technology:
         return self.sram_pj(*kind.ram(g))
 
 
-def activity(counters: Counters, config: AcceleratorConfig, d_ff: int = 0) -> dict[str, float]:
+def activity(counters: Counters, g: Geometry) -> dict[str, float]:
     """How often each action happened; a missing counter is an :class:`EnergyError`."""
-    g = Geometry(config, d_ff)
     try:
         return {name: action.count(counters, g) for name, action in ACTIONS.items()}
     except KeyError as error:
         raise EnergyError(f"counter {error.args[0]!r} is missing") from None
 
 
-def energy(counters: Counters, config: AcceleratorConfig, technology: Technology, memory: str,
-           d_ff: int = 0) -> dict[str, float]:
+def energy(counters: Counters, g: Geometry, technology: Technology,
+           memory: str) -> dict[str, float]:
     """Picojoules per component of the activity in ``counters``."""
-    g = Geometry(config, d_ff)
     result = dict.fromkeys(COMPONENTS, 0.0)
-    for name, count in activity(counters, config, d_ff).items():
+    for name, count in activity(counters, g).items():
         result[ACTIONS[name].component] += count * technology.price(name, g, memory)
     return result

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stmoe.config import AcceleratorConfig, Geometry
+from stmoe.config import Geometry
 
 from .energy import Technology, energy
 
@@ -72,7 +72,7 @@ def coverage_by_layer(events: Sequence[Sequence[int]], layers: int, experts: int
     return counts
 
 
-def policy_record(*, name: str, config: AcceleratorConfig, counters: dict[str, int], tokens: int,
+def policy_record(*, name: str, geometry: Geometry, counters: dict[str, int], tokens: int,
                   on_demand_cycles: int | None, technology: Technology, memory: str,
                   mismatches: int, routing: np.ndarray, first: np.ndarray,
                   predicted: Sequence[Sequence[tuple[int, int]]],
@@ -86,8 +86,7 @@ def policy_record(*, name: str, config: AcceleratorConfig, counters: dict[str, i
     on_demand_cycles: cycles of on-demand loading over the same tokens, None = not simulated.
     routing, first, predicted: as for :func:`accuracy`, of the measured tokens.
     """
-    g = Geometry(config)
-    model = config.model
+    g, model = geometry, geometry.config.model
     if tokens < 1:
         raise ValueError(f"tokens must be at least 1, not {tokens}")
     quality = accuracy(routing, first, predicted, model.experts)
@@ -96,7 +95,7 @@ def policy_record(*, name: str, config: AcceleratorConfig, counters: dict[str, i
     shared = sum(counters[f"shared_{kind}"] for kind in ("hit", "late", "missed"))
     share = dict(zip(KINDS, (counters[kind] / max(1, routed) for kind in COUNTERS), strict=True))
     joules = {component: pj / tokens
-              for component, pj in energy(counters, config, technology, memory).items()}
+              for component, pj in energy(counters, g, technology, memory).items()}
     split = coverage_by_layer(events, model.layers, model.experts, tokens * model.layers)
     by_layer = split / np.maximum(1, split.sum(1, keepdims=True))
     on_demand_bytes = (routed + shared) * g.blob_bytes

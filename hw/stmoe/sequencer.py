@@ -193,7 +193,7 @@ class Sequencer(wiring.Component):
                                 m.d.sync += to_x.eq(1)
                             m.next = "RECEIVE"
                         with m.Case(Opcode.LOAD_ROUTER):
-                            m.d.sync += [act_left.eq(model.experts * g.in_words), flow.eq(1)]
+                            m.d.sync += act_left.eq(model.experts * g.in_words)
                             m.next = "LOAD-ROUTER-START"
                             if g.config.router_layers:
                                 with m.If(header.a < shape.layers):
@@ -295,6 +295,7 @@ class Sequencer(wiring.Component):
 
             with m.State("LOAD-ROUTER-START"):
                 m.d.comb += [self.router_load_start.eq(~bad), block.eq(layer % blocks)]
+                m.d.sync += flow.eq(1)  # weights follow the pulse
                 with m.If(~bad):
                     m.d.sync += [loaded[block].valid.eq(1), loaded[block].layer.eq(layer)]
                 m.next = "LOAD-ROUTER"

@@ -15,7 +15,7 @@ import cocotb
 import numpy as np
 from cocotb.triggers import Timer, ValueChange
 
-TOKEN, LAYER, LOAD_ROUTER, LOAD_TABLE, FLUSH = range(1, 6)
+TOKEN, _, LOAD_ROUTER, LOAD_TABLE, FLUSH = range(1, 6)
 IDLE_READS = 10_000
 
 
@@ -119,12 +119,11 @@ async def play(dut: Any) -> None:
             await driver.command([], blob[start:start + step])
 
     experts, gates, acts = stimulus["experts"], stimulus["gates"], stimulus["x"]
-    identity_of, first = stimulus["token"], stimulus["first"]
+    headers, identity_of, first = stimulus["header"], stimulus["token"], stimulus["first"]
     tokens, layers, _ = experts.shape
     width = acts.shape[-1]
     results = np.zeros((tokens, layers, width), np.int16)
     errors = np.zeros((tokens, layers), bool)
-    on_chip = bool(job["route_on_chip"])
     started, start_cycle = time.perf_counter(), int(dut.cycle.value)
     progress = os.open(home / "progress", os.O_CREAT | os.O_WRONLY)
     before: dict[str, int] = {}
@@ -134,8 +133,8 @@ async def play(dut: Any) -> None:
         header = TOKEN | int(first[t]) << 8 | (int(identity_of[t]) & 0xffffffff) << 32
         await driver.command([header])
         for layer in range(layers):
-            words = [LAYER | on_chip << 8 | layer << 16 | 1 << 32]
-            if not on_chip:
+            words = [int(headers[t, layer])]
+            if not words[0] >> 8 & 1:  # not routed on chip
                 words += [int(e) | int(g) << 16
                           for e, g in zip(experts[t, layer], gates[t, layer], strict=True)]
             await driver.command(words, acts[t, layer].tobytes(), result=True,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stmoe.config import AcceleratorConfig, Geometry
+from stmoe.config import Geometry
 from stmoe_golden.compute.blob import pack
 from stmoe_golden.compute.expert import Expert
 
@@ -14,15 +14,15 @@ __all__ = ["Experts", "write_image"]
 
 
 class Experts:
-    """Random experts of a configuration, each from (seed, layer, expert) alone."""
+    """Random experts of a run-time shape, each from (seed, layer, expert) alone."""
 
-    def __init__(self, config: AcceleratorConfig, seed: int):
-        self.config, self.seed = config, seed
+    def __init__(self, geometry: Geometry, seed: int):
+        self.geometry, self.config, self.seed = geometry, geometry.config, seed
         self.get = lru_cache(maxsize=None)(self._make)
 
     def _make(self, layer: int, expert: int) -> Expert:
         rng = np.random.default_rng((self.seed, layer, expert))
-        return Expert.random(rng, self.config.model.d_model, self.config.model.d_ff)
+        return Expert.random(rng, self.config.model.d_model, self.geometry.ff)
 
 
 def write_image(experts: Experts, cache: Path) -> Path:
@@ -31,10 +31,9 @@ def write_image(experts: Experts, cache: Path) -> Path:
     ``$fread`` fills words from their most significant byte; the reversal makes the byte at the
     lowest address the least significant. Cached under ``cache/images``.
     """
-    config = experts.config
-    g = Geometry(config)
-    model = config.model
-    key = hashlib.sha256(f"{config.hash} {experts.seed} 1".encode()).hexdigest()[:16]
+    g = experts.geometry
+    model = g.config.model
+    key = hashlib.sha256(f"{g.config.hash} {g.ff} {experts.seed} 1".encode()).hexdigest()[:16]
     path = cache / "images" / f"{key}.bin"
     if path.exists() and path.stat().st_size == g.memory_bytes:
         return path

