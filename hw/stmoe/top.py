@@ -74,7 +74,7 @@ class Accelerator(wiring.Component):
         g = self.geometry
         m.submodules.csr = csr = CsrBlock(g)
         m.submodules.sequencer = sequencer = Sequencer(g)
-        m.submodules.predict = predict = prediction_unit(g)
+        m.submodules.predictor = predict = prediction_unit(g)
         m.submodules.manager = manager = ExpertManager(g)
         m.submodules.storage = storage = BufferStorage(g)
         m.submodules.dma = dma = PrefetchDma(g)

@@ -10,19 +10,19 @@ from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from stmoe.bus.csr import CsrBlock
 from stmoe.bus.registers import register_map
 from stmoe.config import PRESETS, Geometry
 from stmoe.emit import LintError, Sidecar, generate, lint
 from stmoe.emit.netlist import build_netlist, loop_uniform_memories, settle_constants
+from stmoe.top import Accelerator
 
-TINY = PRESETS["tiny"]
+EDGE = PRESETS["edge"]
 
 
 @pytest.fixture(scope="module")
 def emitted(tmp_path_factory):
     out = tmp_path_factory.mktemp("emitted")
-    return out, generate(TINY, out, top=CsrBlock)
+    return out, generate(EDGE, out)
 
 
 class Memories(wiring.Component):
@@ -52,7 +52,7 @@ def test_everything_promised_is_written(emitted):
         assert (out / name).stat().st_size, name
     assert Sidecar.from_json((out / "stmoe.json").read_text()) == sidecar
     assert "module stmoe(" in (out / "stmoe.v").read_text()
-    assert f"STMOE__HASH_LO__VALUE_reset {TINY.hash & 0xffffffff:#x}" in (
+    assert f"STMOE__HASH_LO__VALUE_reset {EDGE.hash & 0xffffffff:#x}" in (
         out / "stmoe.h").read_text()
     assert "get_ports clk" in (out / "stmoe.sdc").read_text()
 
@@ -60,22 +60,22 @@ def test_everything_promised_is_written(emitted):
 def test_sidecar_describes_the_netlist(emitted):
     out, _ = emitted
     data = json.loads((out / "stmoe.json").read_text())
-    assert data["hash"] == f"{TINY.hash:016x}" and data["config"] == TINY.to_dict()
-    assert data["registers"] == register_map(Geometry(TINY))
+    assert data["hash"] == f"{EDGE.hash:016x}" and data["config"] == EDGE.to_dict()
+    assert data["registers"] == register_map(Geometry(EDGE))
     verilog = (out / "stmoe.v").read_text()
     for port in data["ports"]:
         size = f"[{port['width'] - 1}:0] " if port["width"] > 1 else ""
         assert f"  {port['direction']} {size}{port['name']};" in verilog, port
-    assert "stmoe.count_cycles_total" in data["signals"]
-    assert data["signals"]["stmoe.front.write_word"] == 10
+    assert "stmoe.csr.count_cycles_total" in data["signals"]
+    assert data["signals"]["stmoe.csr.front.write_word"] == 10
     assert "absent" not in data["tools"].values()
 
 
 def test_same_input_same_bytes_in_another_process(emitted, tmp_path):
     out, _ = emitted
     script = ("import sys; from pathlib import Path; from stmoe.config import PRESETS; "
-              "from stmoe.bus.csr import CsrBlock; from stmoe.emit import generate; "
-              "generate(PRESETS['tiny'], Path(sys.argv[1]), top=CsrBlock)")
+              "from stmoe.emit import generate; "
+              "generate(PRESETS['edge'], Path(sys.argv[1]))")
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True,
                    env={**os.environ, "PYTHONHASHSEED": "77"}, cwd=tmp_path)
     names = sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file())
@@ -95,7 +95,7 @@ def test_no_path_of_this_machine_is_written(emitted):
 
 def test_another_configuration_gives_other_bytes(emitted, tmp_path):
     out, _ = emitted
-    generate(TINY.replace(slots=8), tmp_path, top=CsrBlock)
+    generate(EDGE.replace(slots=8), tmp_path)
     for name in ("stmoe.v", "stmoe.json", "stmoe.h"):
         assert (out / name).read_bytes() != (tmp_path / name).read_bytes(), name
 
@@ -108,6 +108,14 @@ def test_lint_is_clean_and_can_fail(emitted):
              "always @* if (a) q = b;\nendmodule\n")
     with pytest.raises(LintError, match="LATCH"):
         lint(latch, top="broken")
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"predictor": "none", "router_layers": 0}, {"banks_per_slot": 4, "max_d_ff": 64},
+    {"pes": 1, "axi_data_bits": 32, "model_top_k": 1, "model_shared_experts": 1,
+     "model_shared_d_ff": 32, "outstanding": 1}])
+def test_every_kind_of_netlist_is_lint_clean(changes):
+    lint(build_netlist(Accelerator(Geometry(PRESETS["tiny"].replace(slots=6, **changes)))).verilog)
 
 
 def test_only_memories_of_one_value_lose_their_lines():
@@ -143,7 +151,7 @@ def test_fusesoc_reads_the_core_file(emitted):
     from fusesoc.capi2.coreparser import Core2Parser
     from fusesoc.core import Core
     core = Core(Core2Parser(), str(out / "stmoe.core"))
-    assert core.name.name == "stmoe-tiny"
+    assert core.name.name == "stmoe-edge"
     files = {file["name"] for file in core.get_files({"tool": "vivado", "is_toplevel": True})}
     assert {"stmoe.v", "stmoe.xdc"} <= files
     lint_flags = {"tool": "verilator", "is_toplevel": True, "target": "lint"}
@@ -153,7 +161,7 @@ def test_fusesoc_reads_the_core_file(emitted):
 
 def test_c_header_compiles(emitted, tmp_path):
     out, _ = emitted
-    entry = register_map(Geometry(TINY))["tokens_lo"]["address"]
+    entry = register_map(Geometry(EDGE))["tokens_lo"]["address"]
     source = tmp_path / "probe.cc"
     source.write_text('#include <cstddef>\n#include "stmoe.h"\n'
                       f"static_assert(offsetof(stmoe_t, tokens) == {entry}, \"\");\n")

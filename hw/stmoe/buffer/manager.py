@@ -89,7 +89,7 @@ class ExpertManager(wiring.Component):
         m.submodules.map = resident = ResidencyMap(g)
         m.submodules.list = order = SlotList(g.banks)
         m.submodules.work = queue = fifo.SyncFIFOBuffered(
-            width=interfaces.work(g).size, depth=active)
+            width=interfaces.work(g).size, depth=max(4, active))
         m.submodules.records = records = memory.Memory(
             shape=self.record, depth=g.banks, init=[])
         m.submodules.promised = promised = memory.Memory(

@@ -76,7 +76,7 @@ class BurstReader(wiring.Component):
         m.d.comb += self.busy.eq(used.any())
 
         # AR: bursts to be repeated first, then the next one.
-        free, repeat = Signal(range(count)), Signal(range(count))
+        free, repeat = (Signal(range(max(2, count)), name=name) for name in ("free", "repeat"))
         for i in reversed(range(count)):
             with m.If(~used[i]):
                 m.d.comb += free.eq(i)
@@ -150,7 +150,7 @@ class BurstReader(wiring.Component):
         mark_of = Array(marks)
         ripe = Cat(done[i] & ~dropping[i] & (entries[i].beat == mark_of[entries[i].channel])
                    for i in range(count))
-        chosen = Signal(range(count))
+        chosen = Signal(range(max(2, count)))
         for i in reversed(range(count)):
             with m.If(ripe[i]):
                 m.d.comb += chosen.eq(i)

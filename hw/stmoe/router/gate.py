@@ -2,7 +2,7 @@
 
 import math
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import C, Cat, Module, Mux, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -70,7 +70,7 @@ class Divider(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        rest, whole, done = self.part, self.whole, Signal(0)
+        rest, whole, done = self.part, self.whole, C(0, 0)
         for step in range(QUOTIENT_BITS):
             fits = Signal(name=f"fits_{step}")
             left = Signal(self.bits + 1, name=f"rest_{step}")
