@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .traces.join import join
 from .traces.model import DECODE, PREFILL, Trace, TraceError
 from .traces.npz import load_npz, save_npz
 from .traces.route_csv import load_csv
@@ -11,7 +12,7 @@ from .traces.synthetic import synthetic
 from .traces.window import Window, decode_slice
 
 __all__ = ["DECODE", "ONE", "PREFILL", "Trace", "TraceError", "Window", "decode_slice", "gates",
-           "load", "save", "synthetic"]
+           "join", "load", "save", "synthetic"]
 
 ONE = 0x8000  # 1.0 in Q1.15
 

@@ -5,8 +5,11 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["DECODE", "MAX_EXPERTS", "PREFILL", "Trace", "TraceError"]
+__all__ = ["ARRAYS", "DECODE", "MAX_EXPERTS", "PREFILL", "Trace", "TraceError"]
 
+ARRAYS = ("experts", "offsets", "token", "weights", "phase", "domain", "hidden", "logits",
+          "lookahead")
+PER_TOKEN = ("token", "weights", "phase", "hidden", "logits", "lookahead")
 PREFILL, DECODE = 0, 1
 MAX_EXPERTS = 512
 
@@ -38,7 +41,15 @@ class Trace:
     phase: uint8 [token], 0 prefill, 1 decode (default: all decode).
     num_experts: experts per layer, 2 to 512; 0 = highest id + 1.
     model: the model that was recorded.
-    metadata: JSON data; ``note`` is shown wherever numbers of the trace are.
+    domain: uint8 [sequences], index into ``metadata["domains"]``, or None. Sequences follow one
+        another in time, so that a change of domain is a switch in mid-stream.
+    hidden: float16 or int8 [token, layer, d_model], input of each MoE layer, which its router and
+        experts see, or None. int8 is what the accelerator receives.
+    logits: float16 [token, layer, expert], router logits of the layer, or None.
+    lookahead: float16 [token, layer, expert], logits of the *next* MoE layer's router on this
+        layer's input, zero in the last layer, or None.
+    metadata: JSON data; ``note`` is shown wherever numbers of the trace are; ``domains`` names the
+        domains, a list of distinct strings.
     """
 
     name: str
@@ -49,6 +60,10 @@ class Trace:
     phase: np.ndarray = None  # type: ignore[assignment]
     num_experts: int = 0
     model: str = "unknown"
+    domain: np.ndarray | None = None
+    hidden: np.ndarray | None = None
+    logits: np.ndarray | None = None
+    lookahead: np.ndarray | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -75,6 +90,8 @@ class Trace:
         self._within("phase", self.phase, PREFILL, DECODE)
         if self.weights is not None:
             self._check_weights()
+        self._check_domain()
+        self._check_activations()
 
     def _take(self, name: str, value: Any, kind: Any, shape: tuple[int, ...] | None) -> None:
         array = np.asarray(value)
@@ -132,6 +149,54 @@ class Trace:
             raise TraceError(f"{self.name}: token {token}, layer {layer}, rank {rank}: weight must "
                              f"be finite and not negative, not {weights[token, layer, rank]}")
 
+    def _check_domain(self) -> None:
+        names = self.metadata.get("domains", [])
+        legal = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
+        _require(legal and len(set(names)) == len(names), self.name,
+                 f"metadata.domains must be a list of distinct names, not {names!r}")
+        if self.domain is not None:
+            _require(bool(names), self.name, "domain needs its names in metadata.domains")
+            self._take("domain", self.domain, np.uint8, (self.sequences,))
+            self._within("domain", self.domain, 0, len(names) - 1)
+
+    def _check_activations(self) -> None:
+        if self.hidden is not None:
+            hidden = np.asarray(self.hidden)
+            _require(hidden.ndim == 3 and hidden.shape[2] >= 1, self.name,
+                     f"hidden must be [token, layer, d_model], not of shape {hidden.shape}")
+            shape = (self.tokens, self.layers, hidden.shape[2])
+            if hidden.dtype.kind == "f":
+                self._take_half("hidden", hidden, shape)
+            else:
+                self._take("hidden", hidden, np.int8, shape)
+        scores = (self.tokens, self.layers, self.num_experts)
+        if self.logits is not None:
+            self._take_half("logits", self.logits, scores)
+        if self.lookahead is not None:
+            self._take_half("lookahead", self.lookahead, scores)
+            nonzero = self.lookahead[:, -1] != 0
+            if nonzero.any():
+                token, expert = _first(nonzero)
+                raise TraceError(f"{self.name}: lookahead[{token}, {self.layers - 1}, {expert}] "
+                                 "must be 0, there is no layer behind the last, not "
+                                 f"{self.lookahead[token, -1, expert]}")
+
+    def _take_half(self, name: str, value: Any, shape: tuple[int, ...]) -> None:
+        """As :meth:`_take`, in float16; what overflows it is refused."""
+        given = np.asarray(value)
+        _require(given.dtype.kind == "f", self.name, f"{name} must be float16, not {given.dtype}")
+        with np.errstate(over="ignore"):
+            taken = given.astype(np.float16)
+        _require(given.shape == shape, self.name,
+                 f"{name} must have shape {shape}, not {given.shape}")
+        bad = ~np.isfinite(taken)
+        if bad.any():
+            at = _first(bad)
+            raise TraceError(f"{self.name}: {name}[{', '.join(map(str, at))}] must be finite and "
+                             f"-65504 to 65504, not {given[at]}")
+        taken.setflags(write=False)
+        object.__setattr__(self, name, taken)
+
     @property
     def tokens(self) -> int:
         return len(self.experts)
@@ -154,9 +219,18 @@ class Trace:
         _require(keep.shape == (self.tokens,), self.name,
                  f"a selection must have shape {(self.tokens,)}, not {keep.shape}")
         _require(bool(keep.any()), self.name, "empty trace: no token selected")
-        before = np.concatenate([[0], np.cumsum(keep)])
+        offsets = np.concatenate([[0], np.cumsum(keep)])[self.offsets]
+        left = np.diff(offsets) > 0
+        given = {name: getattr(self, name) for name in PER_TOKEN}
         return Trace(
             name=self.name, model=self.model, experts=self.experts[keep],
-            offsets=np.unique(before[self.offsets]), token=self.token[keep],
-            weights=None if self.weights is None else self.weights[keep], phase=self.phase[keep],
-            num_experts=self.num_experts, metadata=dict(self.metadata))
+            offsets=np.unique(offsets), num_experts=self.num_experts, metadata=dict(self.metadata),
+            domain=None if self.domain is None else self.domain[left],
+            **{name: None if array is None else array[keep] for name, array in given.items()})
+
+    @property
+    def domain_names(self) -> list[str]:
+        """Name of each sequence's domain, empty if the trace tells none."""
+        if self.domain is None:
+            return []
+        return [self.metadata["domains"][index] for index in self.domain]

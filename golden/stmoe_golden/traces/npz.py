@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from .model import Trace, TraceError
+from .model import ARRAYS, Trace, TraceError
 
 __all__ = ["FORMAT", "VERSION", "load_npz", "save_npz"]
 
 FORMAT, VERSION = "stmoe-trace", 1
-ARRAYS = ("experts", "offsets", "token", "weights", "phase")
 NOTES = {
     "gpt-oss-20b-math": "mathematics questions, no code generation; decode only, no router weights",
     "gpt-oss-20b-science": "science questions, no code generation; decode only, no router weights",
