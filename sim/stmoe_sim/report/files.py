@@ -8,7 +8,7 @@ from typing import Any
 
 from stmoe.config import ConfigError
 
-__all__ = ["check_writable", "write_json", "write_text"]
+__all__ = ["check_writable", "write_bytes", "write_json", "write_text"]
 
 
 def check_writable(option: str, path: Path) -> None:
@@ -23,18 +23,23 @@ def check_writable(option: str, path: Path) -> None:
                                              "cannot")
 
 
-def write_text(path: Path, text: str) -> None:
+def write_bytes(path: Path, data: bytes) -> None:
     """Write or replace ``path`` in one step; its folder is made if missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with open(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with open(handle, "wb") as file:
+            file.write(data)
         os.chmod(scratch, 0o644)
         os.replace(scratch, path)
     except BaseException:
         os.unlink(scratch)
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """As :func:`write_bytes`, in UTF-8."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, data: Any) -> None:

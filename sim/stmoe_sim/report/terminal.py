@@ -8,7 +8,7 @@ from rich.text import Text
 
 from stmoe_golden.metrics import CAUSES
 
-__all__ = ["about", "causes_shown", "number", "percent", "print_report"]
+__all__ = ["about", "causes_shown", "number", "percent", "print_report", "table"]
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -51,14 +51,15 @@ def causes_shown(report: dict[str, Any]) -> list[str]:
             if any(policy["stalls"][cause] for policy in report["policies"])]
 
 
-def _table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
-    table = Table(title=Text(title), box=None, pad_edge=False, title_justify="left",
+def table(title: str, columns: list[str], rows: list[list[str]]) -> Table:
+    """A plain table, first column to the left, the others to the right."""
+    made = Table(title=Text(title), box=None, pad_edge=False, title_justify="left",
                   title_style="bold")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0)
+        made.add_column(column, justify="left" if index == 0 else "right", no_wrap=index == 0)
     for row in rows:
-        table.add_row(*row)
-    return table
+        made.add_row(*row)
+    return made
 
 
 def print_report(report: dict[str, Any], console: Console) -> None:
@@ -69,27 +70,27 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     causes = causes_shown(report)
     technology = policies[0]["energy_technology"]
     tables = (
-        _table("Speed", ["policy", "cycles/token", "speed-up", "traffic", "energy/token",
+        table("Speed", ["policy", "cycles/token", "speed-up", "traffic", "energy/token",
                          "mismatches"],
                [[p["name"], number(p["cycles_per_token"], 0), number(p["speedup"]) + " x",
                  percent(p["traffic"]), f"{p['energy_pj_per_token'] / 1e6:,.2f} uJ",
                  str(p["mismatches"])] for p in policies]),
-        _table("Prediction of the next layer, and where its experts were",
+        table("Prediction of the next layer, and where its experts were",
                ["policy", "recall", "precision", "set size", "coverage", "resident", "in time",
                 "late", "missed"],
                [[p["name"], percent(p["recall"]), percent(p["precision"]),
                  "-" if p["set_size"] is None else f"{p['set_size']:.2f} k",
                  percent(p["coverage"]), percent(p["resident"]), percent(p["prefetched_in_time"]),
                  percent(p["prefetched_late"]), percent(p["missed"])] for p in policies]),
-        _table("Cycles per token by cause", ["policy", *(c.replace("_", " ") for c in causes)],
+        table("Cycles per token by cause", ["policy", *(c.replace("_", " ") for c in causes)],
                [[p["name"], *(number(p["stalls"][c] / p["tokens"], 0) for c in causes)]
                 for p in policies]),
-        _table(f"Energy per token, uJ ({technology})", ["policy", *policies[0]["energy"]],
+        table(f"Energy per token, uJ ({technology})", ["policy", *policies[0]["energy"]],
                [[p["name"], *(number(value / 1e6) for value in p["energy"].values())]
                 for p in policies]))
-    for table in tables:
+    for part in tables:
         console.print()
-        console.print(table)
+        console.print(part)
     console.print()
     compared = {name: sum(p["compared"].get(name, 0) for p in policies)
                 for name in ("results", "predictions", "events", "counters")}
