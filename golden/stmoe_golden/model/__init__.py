@@ -1,0 +1,1 @@
+"""The small MoE language model: golden inference, quantisation, its file, its statistics."""

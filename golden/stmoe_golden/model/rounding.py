@@ -1,0 +1,69 @@
+"""Rounding of real weights to int8, and of real scales to multiplier and shift."""
+
+import numpy as np
+
+from ..compute.arithmetic import Requantisers
+from .error import require
+
+__all__ = ["clipped_step", "encode_scale", "round_weights"]
+
+CLIPS = np.linspace(0.4, 1.0, 25)
+SMALLEST = 1e-12
+
+
+def encode_scale(scale: np.ndarray) -> Requantisers:
+    """Nearest ``mult / 2**shift`` to positive ``scale``, mult of 16 bits: relative error 2**-17."""
+    scale = np.asarray(scale, np.float64)
+    require(bool(((scale > 0) & (scale < 32768)).all()), "scale",
+            f"must be above 0 and below 32768, not {scale.min()} to {scale.max()}")
+    shift = np.clip(15 - np.floor(np.log2(scale)).astype(np.int64), 0, 63)
+    mult = np.rint(np.ldexp(scale, shift))
+    # 65535.6 rounds up to 2**16: one shift less.
+    over = mult > 65535
+    shift = np.where(over, shift - 1, shift)
+    mult = np.rint(np.ldexp(scale, shift))
+    return Requantisers(mult.astype(np.uint16), shift.astype(np.uint8))
+
+
+def clipped_step(values: np.ndarray, top: int = 127) -> np.ndarray:
+    """Step per row of ``values`` [row, n] with the least squared error, saturation included.
+
+    Searched among steps that put 40 to 100 % of the row's largest magnitude at ``top``.
+    """
+    best = np.full(len(values), np.inf)
+    steps = np.zeros(len(values))
+    high = np.maximum(np.abs(values).max(-1), SMALLEST)
+    for clip in CLIPS:
+        step = clip * high / top
+        rounded = np.clip(np.rint(values / step[:, None]), -top, top) * step[:, None]
+        error = ((rounded - values) ** 2).sum(-1)
+        better = error < best
+        best, steps = np.where(better, error, best), np.where(better, step, steps)
+    return steps
+
+
+def round_weights(weights: np.ndarray, step: np.ndarray, moment: np.ndarray,
+                  damping: float = 0.01) -> np.ndarray:
+    """int8 [row, n] so that ``step * result`` acts like ``weights`` [row, n] on real inputs.
+
+    Columns are rounded in order of the power of their input; the error of each is made up for by
+    the columns still to come, as far as their inputs correlate (the OBQ and GPTQ papers' rule).
+
+    Parameters
+    ----------
+    step: [row]. moment: [n, n], mean of x x' of the inputs.
+    damping: share of the mean power added to ``moment``'s diagonal.
+    """
+    count = len(moment)
+    order = np.argsort(-np.diag(moment), kind="stable")
+    power = max(float(np.trace(moment)) / count, SMALLEST)
+    damped = moment[np.ix_(order, order)] + damping * power * np.eye(count)
+    factor = np.linalg.cholesky(np.linalg.inv(damped)).T
+    rest = weights[:, order].astype(np.float64)
+    result = np.zeros(rest.shape, np.int8)
+    for at in range(count):
+        whole = np.clip(np.rint(rest[:, at] / step), -127, 127)
+        result[:, order[at]] = whole
+        error = (rest[:, at] - whole * step) / factor[at, at]
+        rest[:, at + 1:] -= np.outer(error, factor[at, at + 1:])
+    return result
