@@ -14,7 +14,8 @@ def join(traces: Sequence[Trace], name: str, metadata: dict[str, Any] | None = N
     """The sequences of ``traces`` in their order, of one model.
 
     An optional array is kept where all of them have it. Domains keep their names; sequences without
-    one make the result have none. ``metadata`` replaces the first trace's, domains aside.
+    one make the result have none. ``metadata`` replaces that of the first trace with the notes of
+    all, domains aside.
     """
     if not traces:
         raise TraceError(f"{name}: empty trace: nothing to join")
@@ -37,6 +38,10 @@ def join(traces: Sequence[Trace], name: str, metadata: dict[str, Any] | None = N
     names: list[str] = []
     merged = dict(first.metadata if metadata is None else metadata)
     merged.pop("domains", None)
+    if metadata is None:
+        notes = dict.fromkeys(trace.metadata["note"] for trace in traces
+                              if trace.metadata.get("note"))
+        merged |= {"note": "; ".join(notes)} if notes else {}
     if all(trace.domain is not None for trace in traces):
         every = [domain for trace in traces for domain in trace.domain_names]
         names = list(dict.fromkeys(every))

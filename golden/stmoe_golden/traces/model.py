@@ -221,12 +221,12 @@ class Trace:
         _require(bool(keep.any()), self.name, "empty trace: no token selected")
         offsets = np.concatenate([[0], np.cumsum(keep)])[self.offsets]
         left = np.diff(offsets) > 0
-        given = {name: getattr(self, name) for name in PER_TOKEN}
+        kept: dict[str, Any] = {name: None if getattr(self, name) is None
+                                else getattr(self, name)[keep] for name in PER_TOKEN}
         return Trace(
             name=self.name, model=self.model, experts=self.experts[keep],
             offsets=np.unique(offsets), num_experts=self.num_experts, metadata=dict(self.metadata),
-            domain=None if self.domain is None else self.domain[left],
-            **{name: None if array is None else array[keep] for name, array in given.items()})
+            domain=None if self.domain is None else self.domain[left], **kept)
 
     @property
     def domain_names(self) -> list[str]:

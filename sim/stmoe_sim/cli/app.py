@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from . import config, generate, simulate
+from . import config, generate, simulate, trace
 
 __all__ = ["app"]
 
@@ -14,6 +14,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]},
     help="Generator of Mixture-of-Experts accelerators with spatio-temporal expert prefetching.")
 app.add_typer(config.app, name="config")
+app.add_typer(trace.app, name="trace")
 app.command("generate", epilog=generate.EPILOG)(generate.generate)
 app.command("simulate", epilog=simulate.EPILOG)(simulate.simulate)
 
