@@ -1,5 +1,7 @@
 """One expert from floating point to the accelerator's integers."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..compute.arithmetic import Requantiser
@@ -45,13 +47,14 @@ def round_expert(gate: np.ndarray, up: np.ndarray, down: np.ndarray, x: np.ndarr
     most = np.maximum(np.abs(raised).max(0), np.abs(raised).max() / EVEN)
     hidden = float((most / (UP_RANGE * 4096 * unit)).max())
     mult, shift = encode_scale(np.array(hidden))
-    first_half = (encode_scale(64 * gate_row), encode_scale(up_row / (unit * 4096 * hidden)),
-                  Requantiser(int(mult), int(shift)))
-    integers = (round_weights(gate, gate_row, inputs), round_weights(up, up_row, inputs))
-    blank = np.zeros(down.shape, np.int8)
-    first = BatchExpert(Expert(*integers, blank, *first_half, encode_scale(np.ones(len(down)))))
+    expert = Expert(
+        round_weights(gate, gate_row, inputs), round_weights(up, up_row, inputs),
+        np.zeros(down.shape, np.int8), encode_scale(64 * gate_row),
+        encode_scale(up_row / (unit * 4096 * hidden)), Requantiser(int(mult), int(shift)),
+        encode_scale(np.ones(len(down))))
+    first = BatchExpert(expert)
     h = requant_exact(first.hidden(x), first.hidden_scale, 8)
     folded = down * unit
     out_row = clipped_step(folded)
-    return Expert(*integers, round_weights(folded, out_row, moment(h)), *first_half,
-                  encode_scale(out_row / out_step))
+    return replace(expert, down=round_weights(folded, out_row, moment(h)),
+                   out_scale=encode_scale(out_row / out_step))

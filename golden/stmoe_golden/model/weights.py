@@ -107,8 +107,7 @@ def _read(path: Path) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise ModelError(f"{path}: no such file") from None
-    except (AttributeError, OSError, ValueError, EOFError, zipfile.BadZipFile,
-            zlib.error) as error:
+    except (TypeError, OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ModelError(f"{path}: not a readable .npz checkpoint: {error}") from None
 
 
