@@ -1,0 +1,1 @@
+"""Training of the project's own MoE language model: text, tokenizer, model, loop, evaluation."""
