@@ -1,5 +1,7 @@
 """A random model small enough to be computed in many ways, and its quantised form."""
 
+import json
+
 import numpy as np
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -19,6 +21,20 @@ def tokenizer_json() -> str:
                                   initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
     backend.train_from_iterator(TEXT, trainer)
     return backend.to_str()
+
+
+def _write_checkpoint(m: FloatModel, path, **changes):
+    meta = {name: getattr(m.shape, name) for name in m.shape.__dataclass_fields__}
+    parts = m.backbone.tensors() | {
+        "router": m.router, "gate": m.gate, "up": m.up, "down": m.down,
+        "meta": np.array(json.dumps(meta | {"steps": 12})), "tokenizer": np.array(m.tokenizer)}
+    np.savez(path, **{k: v for k, v in (parts | changes).items() if v is not None})
+
+
+@pytest.fixture(scope="session")
+def write_checkpoint():
+    """Writes a float model as training does, some fields changed, or left out when None."""
+    return _write_checkpoint
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from safetensors.numpy import save_file
 from stmoe_golden.model.error import ModelError
 from stmoe_golden.model.shape import LmShape
 from stmoe_golden.model.storage import load_model, save_model
-from stmoe_golden.model.weights import FloatModel, load_checkpoint
+from stmoe_golden.model.weights import load_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -121,15 +121,7 @@ def test_a_model_beyond_the_limit_is_not_written(full, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def write_checkpoint(m: FloatModel, path, **changes):
-    meta = {name: getattr(m.shape, name) for name in m.shape.__dataclass_fields__}
-    parts = m.backbone.tensors() | {
-        "router": m.router, "gate": m.gate, "up": m.up, "down": m.down,
-        "meta": np.array(json.dumps(meta | {"steps": 12})), "tokenizer": np.array(m.tokenizer)}
-    np.savez(path, **{k: v for k, v in (parts | changes).items() if v is not None})
-
-
-def test_checkpoint(float_model, tmp_path):
+def test_checkpoint(float_model, tmp_path, write_checkpoint):
     path = tmp_path / "checkpoint.npz"
     write_checkpoint(float_model, path)
     again = load_checkpoint(path)
@@ -146,7 +138,7 @@ def test_checkpoint(float_model, tmp_path):
     (dict(meta=np.array(3)), "field 'meta' must be one string, not int64"),
     (dict(embed=np.zeros((3, 32), np.float32)), "tensor 'embed' must have shape"),
     (dict(final_norm=np.zeros(32)), "tensor 'final_norm' must be float32, not float64")])
-def test_wrong_checkpoints_are_named(float_model, tmp_path, changes, message):
+def test_wrong_checkpoints_are_named(float_model, tmp_path, write_checkpoint, changes, message):
     path = tmp_path / "checkpoint.npz"
     write_checkpoint(float_model, path, **changes)
     with pytest.raises(ModelError, match=message):

@@ -1,0 +1,136 @@
+"""The figures of the model card, from what :mod:`~stmoe_golden.model.evaluation` measured."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from .error import require
+
+__all__ = ["plot_coactivation", "plot_load", "plot_overlap", "plot_training", "read_log"]
+
+matplotlib.use("Agg")
+STYLE = {"font.size": 9, "axes.titlesize": 9, "axes.spines.top": False,
+         "axes.spines.right": False, "figure.dpi": 110}
+COLOURS = {"english": "#4a7fb5", "python": "#c8452f"}
+LIFT_LIMIT = 2.0  # powers of two
+NAMES = {"english": "English", "python": "Python"}
+
+
+def _name(domain: str) -> str:
+    return NAMES.get(domain, domain)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, bbox_inches="tight", metadata={"Software": None})
+
+
+def _figure(width: float, height: float) -> Figure:
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def read_log(path: Path) -> dict[str, np.ndarray]:
+    """Columns of the training log by name; ``tokens`` and at least one domain must be there."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    require(len(rows) > 0 and "tokens" in rows[0], str(path), "no row with a column 'tokens'")
+    return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
+
+
+def plot_training(log: dict[str, np.ndarray], perplexity: dict[str, float], path: Path) -> None:
+    """Loss per domain over tokens; held-out ``perplexity`` by domain as points at the end."""
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(6.4, 3.4)
+        axes = figure.subplots()
+        tokens = log["tokens"] / 1e6
+        for domain in perplexity:
+            colour = COLOURS.get(domain, "#555555")
+            axes.plot(tokens, np.exp(log[domain]), color=colour, linewidth=1,
+                      label=f"{_name(domain)}, training")
+            axes.plot(tokens[-1], perplexity[domain], "o", color=colour, clip_on=False, zorder=3,
+                      label=f"{_name(domain)}, held out at the end: {perplexity[domain]:.2f}")
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlim(left=0)
+        axes.grid(color="#e3e3e3")
+        axes.set_xlabel("tokens trained on, millions")
+        axes.set_ylabel("perplexity")
+        axes.legend(frameon=False)
+        _save(figure, path)
+
+
+def _panel_label(axes: Axes, at: int, domain: str) -> None:
+    if at == 0:
+        axes.set_ylabel(_name(domain))
+
+
+def plot_load(statistics: dict[str, Any], path: Path) -> None:
+    """Use of every expert relative to the mean, a heat map per domain."""
+    domains = statistics["domains"]
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(7.4, 1.9 * len(domains) + 0.4)
+        panels = figure.subplots(len(domains), 1, squeeze=False)[:, 0]
+        high = max(2.0, float(np.quantile([d["load"] for d in domains.values()], 0.99)))
+        for axes, (domain, data) in zip(panels, domains.items(), strict=True):
+            picture = axes.imshow(data["load"], cmap="viridis", vmin=0, vmax=high, aspect="auto")
+            axes.set_title(_name(domain), loc="left")
+            axes.set_ylabel("layer")
+            axes.set_yticks(range(len(data["load"])))
+        panels[-1].set_xlabel("expert")
+        figure.colorbar(picture, ax=panels, extend="max", label="use / even share")
+        _save(figure, path)
+
+
+def plot_coactivation(statistics: dict[str, Any], path: Path) -> None:
+    """Lift of every pair of experts of adjacent layers, a row per domain, a panel per layer."""
+    domains = statistics["domains"]
+    with matplotlib.rc_context(STYLE):
+        pairs = len(next(iter(domains.values()))["pairs"])
+        figure = _figure(1.35 * pairs + 0.9, 1.5 * len(domains) + 0.4)
+        panels = figure.subplots(len(domains), pairs, squeeze=False)
+        for row, (domain, data) in zip(panels, domains.items(), strict=True):
+            for at, (axes, pair) in enumerate(zip(row, data["pairs"], strict=True)):
+                lift = np.log2(np.maximum(np.array(pair["lift"]), 2.0**-LIFT_LIMIT / 2))
+                picture = axes.imshow(lift, cmap="RdBu_r", vmin=-LIFT_LIMIT, vmax=LIFT_LIMIT,
+                                      interpolation="nearest")
+                axes.set_xticks([])
+                axes.set_yticks([])
+                axes.set_title(f"{at} to {at + 1}, V = {pair['cramers_v']:.2f}", fontsize=8)
+                _panel_label(axes, at, domain)
+        bar = figure.colorbar(picture, ax=panels, extend="both", label="observed / independent")
+        ticks = np.arange(-LIFT_LIMIT, LIFT_LIMIT + 1)
+        bar.set_ticks(ticks.tolist(), labels=[f"{2.0**t:g}" for t in ticks])
+        _save(figure, path)
+
+
+def plot_overlap(statistics: dict[str, Any], path: Path) -> None:
+    """Experts shared with earlier tokens over random sharing, a heat map of lag and layer."""
+    domains = statistics["domains"]
+    with matplotlib.rc_context(STYLE):
+        figure = _figure(3.5 * len(domains) + 0.8, 3.0)
+        panels = figure.subplots(1, len(domains), squeeze=False)[0]
+        shared = {name: np.array(data["overlap"]["mean"]).T for name, data in domains.items()}
+        high = max(float(value.max()) for value in shared.values())
+        for at, (axes, (domain, mean)) in enumerate(zip(panels, shared.items(), strict=True)):
+            picture = axes.imshow(mean, cmap="viridis", aspect="auto", vmin=0, vmax=high)
+            for layer, value in enumerate(mean[:, 0]):
+                axes.text(0, layer, f"{value:.1f}", ha="center", va="center", fontsize=7,
+                          color="black" if value > 0.6 * high else "white")
+            axes.set_title(_name(domain), loc="left")
+            axes.set_xticks(range(0, mean.shape[1], 3), [str(i + 1) for i in
+                                                         range(0, mean.shape[1], 3)])
+            axes.set_yticks(range(len(mean)))
+            axes.set_xlabel("lag, tokens")
+            if at == 0:
+                axes.set_ylabel("layer")
+        uniform = next(iter(domains.values()))["overlap"]["uniform"]
+        figure.colorbar(picture, ax=panels, label=f"shared experts (random: {uniform:g})")
+        _save(figure, path)
