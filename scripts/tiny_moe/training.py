@@ -109,12 +109,14 @@ def _resume(path: Path, model: TinyMoe, optimizers: list[torch.optim.Optimizer])
 
 
 def train(folder: Path, shape: Shape, settings: Settings, *, tokens: int | None = None,
-          minutes: float | None = None, resume: bool = False, save_seconds: float = 300) -> None:
+          minutes: float | None = None, resume: bool = False, save_seconds: float = 300,
+          stop_after: int | None = None) -> None:
     """Train on ``train.npz`` of ``folder`` for ``tokens``, or so that it ends in ``minutes``.
 
     ``minutes`` only chooses the number of tokens, which is then found in the checkpoint's
     ``total_tokens``; training for that many with the same settings takes the same steps. Writes
-    ``checkpoint.npz``, ``state.pt`` (all that resumption needs) and ``log.csv``.
+    ``checkpoint.npz``, ``state.pt`` (all that resumption needs) and ``log.csv``. ``stop_after``
+    interrupts it after that step, as a signal would, but with everything saved.
     """
     if (tokens is None) == (minutes is None) and not resume:
         raise ValueError("tokens, minutes: exactly one of them says how long to train")
@@ -140,7 +142,7 @@ def train(folder: Path, shape: Shape, settings: Settings, *, tokens: int | None 
         _save(folder, model, optimizers, {
             "steps": step, "tokens": seen, "total_tokens": schedule.total, **asdict(settings)})
 
-    while not schedule.is_done(seen):
+    while not schedule.is_done(seen) and step != stop_after:
         length = shape.context if schedule.is_long(seen) else settings.short
         batch = torch.from_numpy(sample_batch(streams, length=length, seed=settings.seed,
                                               batch_tokens=settings.batch_tokens, step=step))
