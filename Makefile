@@ -1,12 +1,13 @@
 # make demo: replay an embedded trace through the generated hardware and report.
-# make test: lint and all tests. Each sets up .venv on its own.
+# make test: lint and all tests. make test-record: recording of Hugging Face models.
+# Each sets up .venv on its own.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
 
-.PHONY: demo test lint check-tools clean
+.PHONY: demo test test-record lint check-tools clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.stamp-run
@@ -14,6 +15,9 @@ demo: $(VENV)/.stamp-run
 
 test: lint
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+test-record: $(VENV)/.stamp-record
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/record
 
 lint: $(VENV)/.stamp-test
 	PATH="$(abspath $(BIN)):$$PATH" scripts/lint
@@ -27,6 +31,10 @@ $(VENV)/.stamp-test: pyproject.toml | check-tools
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q -e '.[test]'
 	touch $@ $(VENV)/.stamp-run
+
+$(VENV)/.stamp-record: pyproject.toml $(VENV)/.stamp-test
+	$(BIN)/python -m pip install -q -e '.[test,record]'
+	touch $@
 
 check-tools:
 	@PYTHON="$(PYTHON)" scripts/check-tools

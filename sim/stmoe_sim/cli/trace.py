@@ -10,7 +10,7 @@ from stmoe.config import ConfigError
 from stmoe_golden.trace import load
 
 from ..report.files import check_writable, write_bytes, write_json
-from . import trace_import
+from . import trace_import, trace_record
 from .trace_options import progress_bar
 
 __all__ = ["app", "info"]
@@ -22,6 +22,7 @@ Examples:
   stmoe trace info answers.npz --phase prefill
 """
 app = typer.Typer(no_args_is_help=True, help="Record, import and inspect routing traces.")
+app.command("record", epilog=trace_record.EPILOG)(trace_record.record_trace)
 app.command("import", epilog=trace_import.EPILOG)(trace_import.import_traces)
 
 

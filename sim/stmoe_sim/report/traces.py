@@ -179,7 +179,7 @@ def plot_traces(records: list[dict[str, Any]]) -> bytes:
             image = axes.imshow(share, aspect="auto", cmap="YlGnBu", vmin=0, vmax=HEAT_LIMIT,
                                 interpolation="nearest", origin="lower")
             axes.grid(visible=False)
-            note = "\n".join(textwrap.wrap(record["note"], 140))
+            note = "\n".join(textwrap.wrap(record["note"], 115))
             axes.set(title=f"Popularity of experts, {record['name']}" + (
                 f"\n({note})" if note else ""), xlabel="expert", ylabel="MoE layer")
             for axis in (axes.xaxis, axes.yaxis):
