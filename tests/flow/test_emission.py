@@ -1,11 +1,12 @@
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from amaranth.hdl import Module
+from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -14,6 +15,7 @@ from stmoe.bus.registers import register_map
 from stmoe.config import PRESETS, Geometry
 from stmoe.emit import LintError, Sidecar, generate, lint
 from stmoe.emit.netlist import build_netlist, loop_uniform_memories, settle_constants
+from stmoe.sharing import share
 from stmoe.top import Accelerator
 
 EDGE = PRESETS["edge"]
@@ -127,6 +129,50 @@ def test_only_memories_of_one_value_lose_their_lines():
     assert "rom[0] = 8'h01;" in netlist.verilog
     assert "tail[8] = 8'h07;" in netlist.verilog
     lint(netlist.verilog)
+
+
+class Doubler(wiring.Component):
+    def __init__(self, bits):
+        self.bits = bits
+        super().__init__({"a": In(bits), "q": Out(bits + 1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.sync += self.q.eq(self.a << 1)
+        return m
+
+
+class Doublers(wiring.Component):
+    """Three equal components and a different one."""
+
+    a: In(8)
+    q: Out(9 * 3 + 5)
+
+    def elaborate(self, platform):
+        m = Module()
+        outputs = []
+        for index, bits in enumerate((8, 8, 4, 8)):
+            unit = share(m, f"unit_{index}", platform, Doubler, bits)
+            m.d.comb += unit.a.eq(self.a)
+            outputs.append(unit.q)
+        m.d.comb += self.q.eq(Cat(*outputs))
+        return m
+
+
+def test_equal_components_become_one_module():
+    netlist = build_netlist(Doublers(), "top")
+    for text, word in ((netlist.verilog, r"module \\"), (netlist.rtlil, r"module \\")):
+        assert len(re.findall(word + r"top\.Doubler", text)) == 2
+        assert len(re.findall(r"\\top\.Doubler(_1)? +(unit_|\\unit_)", text)) == 4
+    assert netlist.signals["top.Doubler.q"] == 9 and netlist.signals["top.Doubler_1.q"] == 5
+    lint(netlist.verilog, top="top")
+
+
+def test_banks_are_written_by_hand(emitted):
+    out, _ = emitted
+    verilog = (out / "stmoe.v").read_text()
+    assert verilog.count("verilator unroll_disable") == 2  # weight words and parameter rows
+    assert verilog.count("module \\stmoe.BankMemory") == 2
 
 
 def test_escaped_names_stay_escaped():

@@ -25,6 +25,39 @@ class BankMemory(wiring.Component):
             "read_en": In(1), "read_addr": In(bits), "read_data": Out(width),
             "write_en": In(width // part), "write_addr": In(bits), "write_data": In(part)})
 
+    def verilog(self, name: str) -> str:
+        """The same module for the emitted Verilog, parts of a word in a loop.
+
+        Synthesis sees the usual RAM with byte enables; simulators visit a word's parts only when
+        one is written, which makes the whole design several times faster than with a statement per
+        part.
+        """
+        parts, bits = self.width // self.part, max(1, (self.depth - 1).bit_length())
+        return f"""\
+module {name} (
+  input clk, input rst,
+  input read_en, input [{bits - 1}:0] read_addr, output reg [{self.width - 1}:0] read_data,
+  input [{parts - 1}:0] write_en, input [{bits - 1}:0] write_addr,
+  input [{self.part - 1}:0] write_data);
+  reg [{self.width - 1}:0] ram [{self.depth - 1}:0];
+  integer i;
+  initial begin
+    for (i = 0; i < {self.depth}; i = i + 1) ram[i] = 0;
+    read_data = 0;
+  end
+  integer part;
+  always @(posedge clk) begin
+    if (|write_en) begin
+      /* verilator unroll_disable */
+      for (part = 0; part < {parts}; part = part + 1) begin
+        if (write_en[part]) ram[write_addr][part * {self.part} +: {self.part}] <= write_data;
+      end
+    end
+    if (read_en) read_data <= ram[read_addr];
+  end
+endmodule
+"""
+
     def elaborate(self, platform):
         m = Module()
         m.submodules.ram = ram = memory.Memory(shape=self.width, depth=self.depth, init=[])

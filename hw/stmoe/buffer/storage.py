@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from .. import interfaces
 from ..config import Geometry
 from ..interfaces import BufferReadSignature
+from ..sharing import share
 from .bank import BankMemory
 
 __all__ = ["BufferStorage"]
@@ -108,8 +109,7 @@ class BufferStorage(wiring.Component):
             for name, width, depth, en in (
                     ("word", 8 * g.word_bytes, g.bank_words, weight_en),
                     ("row", 8 * g.side_bytes, g.bank_side_words, side_en)):
-                ram = BankMemory(width, depth, beat_bits)
-                m.submodules[f"{name}_{number}"] = ram
+                ram = share(m, f"{name}_{number}", platform, BankMemory, width, depth, beat_bits)
                 m.d.comb += [ram.write_addr.eq(write_addr), ram.write_data.eq(write_data)]
                 with m.If(write_bank == number):
                     m.d.comb += ram.write_en.eq(en)

@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from .. import interfaces
 from ..config import Geometry
 from ..interfaces import BufferReadSignature
+from ..sharing import share
 from .pe import ACCUMULATOR_BITS, ProcessingElement
 from .requantise import saturated
 
@@ -55,9 +56,9 @@ class PeArray(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         g = self.geometry
-        pes = [ProcessingElement(g) for _ in range(g.config.pes)]
+        pes = [share(m, f"pe_{index}", platform, ProcessingElement, g)
+               for index in range(g.config.pes)]
         for index, pe in enumerate(pes):
-            m.submodules[f"pe_{index}"] = pe
             wiring.connect(m, pe.read, wiring.flipped(self.read[index]))
 
         # Activations.

@@ -4,9 +4,15 @@ from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from ..sharing import share
+
 __all__ = ["DotProducts"]
 
 RADIX = 16  # products summed per pipeline stage
+
+
+def _sum_bits(lanes: int) -> int:
+    return 16 + (lanes - 1).bit_length()
 
 
 class DotProducts(wiring.Component):
@@ -26,7 +32,7 @@ class DotProducts(wiring.Component):
 
     def __init__(self, rows: int, lanes: int):
         self.rows, self.lanes = rows, lanes
-        self.sum_bits = 16 + (lanes - 1).bit_length()
+        self.sum_bits = _sum_bits(lanes)
         stages, left = 0, lanes
         while left > 1:
             stages, left = stages + 1, -(-left // RADIX)
@@ -39,20 +45,37 @@ class DotProducts(wiring.Component):
         weights, operand = Signal.like(self.weights), Signal.like(self.operand)
         m.d.sync += [weights.eq(self.weights), operand.eq(self.operand)]
         for row in range(self.rows):
-            values = []
-            for lane in range(self.lanes):
-                at = 8 * (row * self.lanes + lane)
-                product = Signal(signed(16), name=f"product_{row}_{lane}")
-                m.d.sync += product.eq(weights[at:at + 8].as_signed()
-                                       * operand[8 * lane:8 * lane + 8].as_signed())
-                values.append(product)
-            stage = 0
-            while len(values) > 1:
-                parts = []
-                for at in range(0, len(values), RADIX):
-                    part = Signal(signed(self.sum_bits), name=f"sum_{row}_{stage}_{at // RADIX}")
-                    m.d.sync += part.eq(sum(values[at:at + RADIX]))
-                    parts.append(part)
-                values, stage = parts, stage + 1
-            m.d.comb += self.sums[self.sum_bits * row:self.sum_bits * (row + 1)].eq(values[0])
+            unit = share(m, f"row_{row}", platform, DotRow, self.lanes)
+            m.d.comb += [
+                unit.weights.eq(weights.word_select(row, 8 * self.lanes)), unit.operand.eq(operand),
+                self.sums.word_select(row, self.sum_bits).eq(unit.sum)]
+        return m
+
+
+class DotRow(wiring.Component):
+    """A row of :class:`DotProducts`, without its operand registers."""
+
+    def __init__(self, lanes: int):
+        self.lanes = lanes
+        self.sum_bits = _sum_bits(lanes)
+        super().__init__({"weights": In(8 * lanes), "operand": In(8 * lanes),
+                          "sum": Out(signed(self.sum_bits))})
+
+    def elaborate(self, platform):
+        m = Module()
+        values = []
+        for lane in range(self.lanes):
+            product = Signal(signed(16), name=f"product_{lane}")
+            m.d.sync += product.eq(self.weights.word_select(lane, 8).as_signed()
+                                   * self.operand.word_select(lane, 8).as_signed())
+            values.append(product)
+        stage = 0
+        while len(values) > 1:
+            parts = []
+            for at in range(0, len(values), RADIX):
+                part = Signal(signed(self.sum_bits), name=f"sum_{stage}_{at // RADIX}")
+                m.d.sync += part.eq(sum(values[at:at + RADIX]))
+                parts.append(part)
+            values, stage = parts, stage + 1
+        m.d.comb += self.sum.eq(values[0])
         return m

@@ -5,6 +5,7 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import Geometry
+from ..sharing import share
 from .pipeline import delay
 from .requantise import Requantiser
 from .silu import SILU_BITS, SiluTable
@@ -45,8 +46,8 @@ class HiddenUnit(wiring.Component):
         for i in range(pairs):
             gate = self.values[32 * i:32 * i + SILU_BITS].as_signed()
             up = self.values[32 * i + 16:32 * i + 32].as_signed()
-            m.submodules[f"silu_{i}"] = silu = SiluTable()
-            m.submodules[f"requant_{i}"] = requant = Requantiser(8)
+            silu = share(m, f"silu_{i}", platform, SiluTable)
+            requant = share(m, f"requant_{i}", platform, Requantiser, 8)
             product = Signal(signed(32), name=f"product_{i}")
             m.d.comb += silu.g.eq(gate)
             m.d.sync += product.eq(silu.result * delay(m, up, 1, f"up_{i}"))

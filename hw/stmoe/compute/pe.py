@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from .. import interfaces
 from ..config import Geometry
 from ..interfaces import BufferReadSignature
+from ..sharing import share
 from .dot import DotProducts
 from .hidden import HiddenUnit
 from .issue import IssueUnit
@@ -139,8 +140,8 @@ class ProcessingElement(wiring.Component):
             m.d.sync += scales.eq(params[0])
         values = []
         for row, total in enumerate(totals):
-            unit = Requantiser(16, 0 if row % 2 else SILU_BITS)
-            m.submodules[f"requant_{row}"] = unit
+            unit = share(m, f"requant_{row}", platform, Requantiser, 16,
+                         0 if row % 2 else SILU_BITS)
             m.d.comb += [unit.acc.eq(total), unit.mult.eq(params[row].mult),
                          unit.shift.eq(params[row].shift), unit.clip.eq(~now.down)]
             values.append(unit.result)

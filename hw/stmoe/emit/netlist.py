@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from amaranth.back import rtlil, verilog
-from amaranth.hdl import Fragment, Value, ValueCastable
+from amaranth.hdl import Fragment, Value
 from amaranth.hdl._ir import PortDirection
 from amaranth.lib.wiring import Component, In
+
+from ..sharing import Emission
 
 __all__ = ["Netlist", "Port", "build_netlist", "loop_uniform_memories",
            "settle_constants"]
@@ -27,7 +29,11 @@ class Port:
 
 @dataclass(frozen=True)
 class Netlist:
-    """A converted design. ``signals``: hierarchical path in the Verilog -> width."""
+    """A converted design.
+
+    ``signals``: hierarchical path in the Verilog -> width. Those of a module that occurs several
+    times are listed once, below the module's name.
+    """
 
     verilog: str
     rtlil: str
@@ -39,22 +45,45 @@ def build_netlist(component: Component, name: str = NAME) -> Netlist:
     """Convert ``component``, whose signature's members become the ports beside clk and rst."""
     # The yosys of the Python package, unless the user asks otherwise: versions differ in output.
     os.environ.setdefault("AMARANTH_USE_YOSYS", "builtin,system")
-    ports: dict[str, Any] = {}
-    for path, member, value in component.signature.flatten(component):
-        if isinstance(value, ValueCastable):
-            value = value.as_value()
-        if isinstance(value, Value):
-            direction = PortDirection.Input if member.flow == In else PortDirection.Output
-            ports["__".join(map(str, path))] = (value, direction)
-    text, names = rtlil.convert_fragment(Fragment.get(component, None), ports, name,
-                                         emit_src=False)
-    signals = {".".join(path): len(signal) for signal, path in names.items()}
+    ports = _ports(component)
+    platform = Emission(name)
+    text, signals = _convert(component, platform, ports, name)
+    through_yosys, by_hand = text, ""
+    units = 0
+    while units < len(platform.units):  # modules that occur often; they may use others
+        module, unit = list(platform.units.values())[units]
+        more, inside = _convert(unit, platform, _ports(unit), module)
+        more = more.replace("attribute \\top 1\n", "")
+        text += more
+        if hasattr(unit, "verilog"):
+            by_hand += "\n" + unit.verilog(f"\\{module} ")
+        else:
+            through_yosys += more
+        signals |= inside
+        units += 1
     listed = [Port("clk", "input", 1), Port("rst", "input", 1)]
     listed += [Port(port, direction.value, len(value))
                for port, (value, direction) in ports.items()]
-    source = verilog._convert_rtlil_text(text, strip_internal_attrs=True)
-    return Netlist(verilog=loop_uniform_memories(settle_constants(source)), rtlil=text,
+    source = verilog._convert_rtlil_text(through_yosys, strip_internal_attrs=True)
+    return Netlist(verilog=loop_uniform_memories(settle_constants(source)) + by_hand, rtlil=text,
                    ports=tuple(listed), signals=dict(sorted(signals.items())))
+
+
+def _ports(component: Component) -> dict[str, Any]:
+    """Members of the component's signature as ports, nested ones joined by two underscores."""
+    ports = {}
+    for path, member, value in component.signature.flatten(component):
+        direction = PortDirection.Input if member.flow == In else PortDirection.Output
+        ports["__".join(map(str, path))] = (Value.cast(value), direction)
+    return ports
+
+
+def _convert(component: Component, platform: Emission, ports: dict[str, Any],
+             name: str) -> tuple[str, dict[str, int]]:
+    """RTLIL of a component as module ``name``, and its signals: path -> width."""
+    text, names = rtlil.convert_fragment(Fragment.get(component, platform), ports, name,
+                                         emit_src=False)
+    return text, {".".join(path): len(signal) for signal, path in names.items()}
 
 
 _INITIAL = re.compile(
