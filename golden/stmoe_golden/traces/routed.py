@@ -25,7 +25,7 @@ def read_routed(path: Path, layers: int | None = None, top_k: int | None = None)
             data = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise TraceError(f"{path}: no readable JSON: {error}") from None
-        return responses(data, str(path), layers, top_k)
+        return responses(data, f"{path}: $", layers, top_k)
     loaded = read_numpy(path, str(path))
     if isinstance(loaded, np.ndarray):
         return [Response(str(path), loaded)]
