@@ -80,5 +80,6 @@ def store(trace: Trace, output: Path) -> None:
     except OSError as error:
         raise ConfigError("--output", str(output),
                           f"a file that can be written ({error.strerror})") from None
-    typer.echo(f"{output}: {trace.tokens:,} tokens in {trace.sequences:,} sequences, "
+    typer.echo(f"{output}: {trace.tokens:,} tokens in {trace.sequences:,} "
+               f"sequence{'s' if trace.sequences > 1 else ''}, "
                f"{trace.layers} MoE layers, {trace.num_experts} experts, top-{trace.top_k}")

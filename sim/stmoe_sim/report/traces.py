@@ -61,11 +61,14 @@ def trace_record(trace: Trace, file: Path, phase: str | None = None,
         **statistics(counted, progress=progress)}
 
 
+def _sequences(count: int) -> str:
+    return f"{count:,} sequence{'s' if count > 1 else ''}"
+
+
 def _about(record: dict[str, Any]) -> list[str]:
     spread = record["sequence_tokens"]
-    lengths = ("1 sequence" if record["sequences"] == 1 else
-               f"{record['sequences']:,} sequences of {spread['shortest']:,} to "
-               f"{spread['longest']:,}")
+    lengths = _sequences(record["sequences"]) + (
+        f" of {spread['shortest']:,} to {spread['longest']:,}" if record["sequences"] > 1 else "")
     lines = [
         f"{record['name']}: model {record['model']}, {record['layers']} MoE layers, "
         f"{record['experts']} experts, top-{record['top_k']}.",
@@ -73,7 +76,7 @@ def _about(record: dict[str, Any]) -> list[str]:
         f"{record['decode_tokens']:,} decode) in {lengths}."]
     if record["domains"]:
         lines.append("Domains: " + "; ".join(
-            f"{name}, {entry['tokens']:,} tokens in {entry['sequences']} sequences"
+            f"{name}, {entry['tokens']:,} tokens in {_sequences(entry['sequences'])}"
             for name, entry in record["domains"].items()) + ".")
     names = {"token": f"token identities ({record['distinct_tokens']:,} distinct)",
              "weights": "router weights", "hidden": f"hidden states (d_model {record['d_model']})",
