@@ -45,8 +45,8 @@ class Shape:
 
 @dataclass
 class Routing:
-    """What the routers did: ``chosen`` int64 ``[L, n, k]``, and both auxiliary losses, summed
-    over layers and divided by L."""
+    """What the routers did: ``chosen`` int64 ``[L, n, k]``, and both auxiliary losses,
+    ``[L]`` each."""
 
     chosen: Tensor
     balance: Tensor
@@ -171,8 +171,7 @@ class TinyMoe(nn.Module):
             balances.append(balance)
             zs.append(z)
         states = _norm(x, self.final_norm, s.eps).to(self.dtype).view(-1, s.d_model)
-        return states, Routing(torch.stack(chosen), torch.stack(balances).mean(),
-                               torch.stack(zs).mean())
+        return states, Routing(torch.stack(chosen), torch.stack(balances), torch.stack(zs))
 
     def losses(self, tokens: Tensor) -> tuple[Tensor, Routing]:
         """Negative log-likelihood in nats of every next token, float32 [b, t - 1], of int64

@@ -23,7 +23,10 @@ __all__ = ["Settings", "sample_batch", "train"]
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Hyper-parameters; recorded in the checkpoint."""
+    """Hyper-parameters; recorded in the checkpoint.
+
+    ``balance_weight`` and ``z_weight`` hold for every layer: the losses of layers add.
+    """
 
     seed: int = 1
     batch_tokens: int = 4096
@@ -31,7 +34,7 @@ class Settings:
     muon_lr: float = 0.02
     adam_lr: float = 0.003
     weight_decay: float = 0.1
-    balance_weight: float = 0.01
+    balance_weight: float = 0.02
     z_weight: float = 0.001
     clip: float = 1.0
 
@@ -147,8 +150,8 @@ def train(folder: Path, shape: Shape, settings: Settings, *, tokens: int | None 
         batch = torch.from_numpy(sample_batch(streams, length=length, seed=settings.seed,
                                               batch_tokens=settings.batch_tokens, step=step))
         losses, routing = model.losses(batch)
-        (losses.mean() + settings.balance_weight * routing.balance
-         + settings.z_weight * routing.z).backward()
+        (losses.mean() + settings.balance_weight * routing.balance.sum()
+         + settings.z_weight * routing.z.sum()).backward()
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         rate = schedule.rate(seen)
         for optimizer in optimizers:
@@ -158,8 +161,9 @@ def train(folder: Path, shape: Shape, settings: Settings, *, tokens: int | None 
             optimizer.zero_grad(set_to_none=True)
         step, seen = step + 1, seen + settings.batch_tokens
         domains = losses.detach().view(len(DOMAINS), -1).mean(1).tolist()
-        log.add(step, seen, rate, settings.batch_tokens, balance=routing.balance.item(),
-                z=routing.z.item(), norm=norm.item(), **dict(zip(DOMAINS, domains, strict=True)))
+        log.add(step, seen, rate, settings.batch_tokens, **dict(zip(DOMAINS, domains, strict=True)),
+                balance=routing.balance.mean().item(), z=routing.z.mean().item(),
+                norm=norm.item())
         now = time.monotonic()
         if minutes is not None:
             schedule.fit(seen, minutes * 60 - (now - started), (seen - first) / (now - started))

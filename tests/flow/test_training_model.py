@@ -1,5 +1,6 @@
 """The training model against plain computations; needs the ``train`` extra."""
 
+import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +11,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="the train extra is not installed")
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
+from tiny_moe.card import card  # noqa: E402
 from tiny_moe.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from tiny_moe.data import train_tokenizer  # noqa: E402
+from tiny_moe.evaluate import evaluate, generate  # noqa: E402
 from tiny_moe.experts import apply_experts  # noqa: E402
 from tiny_moe.loss import next_token_loss  # noqa: E402
 from tiny_moe.model import Shape, TinyMoe, route  # noqa: E402
@@ -118,6 +122,56 @@ def test_batches_depend_on_seed_and_step_and_hold_both_domains():
     assert (batch()[:2] < 900).all() and (batch()[2:] >= 5000).all()
     assert (batch() == batch()).all()
     assert (batch() != batch(step=6)).any() and (batch() != batch(seed=2)).any()
+
+
+@pytest.fixture
+def trained(tmp_path):
+    """A folder as data preparation and a few steps of training leave it."""
+    text = {"english": ["A lock is held by one thread. " * 90], "python": ["def f(x): pass\n" * 90]}
+    tokenizer = train_tokenizer(text, seed=1)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    shape = Shape(**{**asdict(SMALL), "vocab": tokenizer.get_vocab_size()})
+    streams = {d: np.array(tokenizer.encode(t[0]).ids, np.uint16) for d, t in text.items()}
+    for name in ("train", "heldout"):
+        np.savez(tmp_path / f"{name}.npz", **streams)
+    train(tmp_path, shape, Settings(batch_tokens=256, short=16), tokens=1_000_000, stop_after=50)
+    return tmp_path
+
+
+def test_evaluation_equals_the_loss_of_the_logits_and_counts_every_assignment(trained):
+    report = evaluate(trained / "checkpoint.npz", trained / "heldout.npz")
+    model, _, _ = load_checkpoint(trained / "checkpoint.npz")
+    with np.load(trained / "heldout.npz") as arrays:
+        for domain, row in report["domains"].items():
+            tokens = torch.from_numpy(arrays[domain].astype(np.int64))
+            losses = [torch.nn.functional.cross_entropy(
+                model(tokens[None, a:a + 32])[0][0], tokens[a + 1:a + 33])
+                for a in range(0, len(tokens) - 32, 32)]
+            assert row["loss"] == pytest.approx(torch.stack(losses).mean().item(), rel=1e-5)
+            assert np.allclose(np.sum(row["expert_share"], axis=1), 1)
+
+
+def test_text_is_reproducible_and_a_long_prompt_is_refused(trained):
+    def text(prompt, **values):
+        return generate(trained / "checkpoint.npz", prompt, **{
+            "tokens": 8, "temperature": 1.0, "seed": 1, **values})
+    assert text("def f") == text("def f") and text("def f").startswith("def f")
+    assert text("def f", temperature=0) == text("def f", temperature=0, seed=2)
+    with pytest.raises(ValueError, match=r"prompt: .* the context has 32"):
+        text("xyz" * 40)
+
+
+def test_card_has_sizes_and_quality(trained):
+    (trained / "eval.json").write_text(json.dumps(
+        evaluate(trained / "checkpoint.npz", trained / "heldout.npz")))
+    row = {"train_tokens": 90, "heldout_names": []}
+    (trained / "data.json").write_text(json.dumps({
+        "seed": 1, "vocab": 300, "split": {"english": row, "python": row},
+        "sources": [{"source": "docs", "domain": "english", "packages": ["d"], "version": "1",
+                     "licence": "PSF-2.0", "documents": 1, "bytes": 9}]}))
+    text = card(trained)
+    assert "| docs | english | d | 1 | PSF-2.0 | 1 | 9 |" in text
+    assert "train --tokens 1000000" in text and "| 7 | " not in text and "| 1 | " in text
 
 
 def test_resumed_training_equals_uninterrupted_training(tmp_path):
