@@ -127,7 +127,7 @@ def record(model: Recordable, sources: Sequence[Source], *, name: str, tokens: i
         room = model.context - decode
         if not source.forced and len(ids) > room:
             raise RecordError(f"{source.name}: prompt must be at most {max(0, room)} tokens, the "
-                              f"context of {model.context} less those to decode, not {len(ids)}")
+                              f"context of {model.context} less {decode} to decode, not {len(ids)}")
     traces = []
     for source, ids in prompts.items():
         for part in _windows(model, source, ids, tokens) if source.forced else [ids]:

@@ -119,6 +119,8 @@ def test_popularity_by_hand():
     assert one["overall"] == {"entropy_bits": 0, "gini": pytest.approx(7 / 8),
                               "top_tenth_share": 1, "unused": 7}
     assert one["counts"] == [[5, 0, 0, 0, 0, 0, 0, 0]]
+    many = statistics(trace([[[i % 20]] for i in range(40)], num_experts=20))["popularity"]
+    assert many["overall"]["top_tenth_share"] == pytest.approx(0.1)
 
 
 def test_domains_differ_by_total_variation():
