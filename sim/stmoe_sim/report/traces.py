@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from rich.console import Console
 
@@ -129,8 +130,7 @@ def print_trace(record: dict[str, Any], console: Console) -> None:
                   number(fame["overall"]["gini"]), percent(fame["overall"]["top_tenth_share"]),
                   number(fame["overall"]["unused"], 1)]])]
     if record["domain_distance"]:
-        tables.append(table("Popularity differs between domains by (total variation)",
-                            ["domains", "share"],
+        tables.append(table("Popularity by domain", ["domains", "total variation distance"],
                             [[pair, percent(value)]
                              for pair, value in record["domain_distance"].items()]))
     for part in tables:
@@ -147,7 +147,7 @@ def plot_traces(records: list[dict[str, Any]]) -> bytes:
     """A PNG of 1000 pixels across: reuse by lag, prediction by layer, popularity of the experts."""
     with matplotlib.rc_context(STYLE | {"axes.grid.axis": "both", "axes.titlelocation": "left",
                                      "axes.titlesize": 10.5}):
-        heights = [3.1] + [max(1.5, 0.5 + 0.07 * record["layers"]) for record in records]
+        heights = [3.1] + [max(1.9, 0.6 + 0.07 * record["layers"]) for record in records]
         figure = Figure(figsize=(10, sum(heights) + 0.3), dpi=100, layout="constrained")
         grid = figure.add_gridspec(1 + len(records), 2, height_ratios=heights)
         reuse, after = (figure.add_subplot(grid[0, column]) for column in range(2))
@@ -169,12 +169,17 @@ def plot_traces(records: list[dict[str, Any]]) -> bytes:
         reuse.set(title="Experts that were also used so many tokens before\n(dotted: chance)",
                   xlabel="lag, tokens", ylabel="share, %", ylim=(0, None))
         reuse.set_xticks([1, 8, 16, 24, 32])
-        looked = any("lookahead" in record["holds"] for record in records)
-        after.set(title="Recall of a layer's top-k from the layer before\n(dashed: popularity; "
-                        + ("dash-dotted: look-ahead; " if looked else "") + "dotted: chance)",
+        after.set(title="Recall of a layer's top-k from the layer before, by\n",
                   xlabel="MoE layer", ylabel="recall, %", ylim=(0, 101))
+        styles = {"co-activation": "-", "popularity": "--", "chance": ":"}
+        if any("lookahead" in record["holds"] for record in records):
+            styles |= {"look-ahead": "-."}
+        after.legend([Line2D([], [], color="#555555", linestyle=style, linewidth=1.2)
+                      for style in styles.values()], list(styles), ncols=4, fontsize=9,
+                     frameon=False, loc="lower right", bbox_to_anchor=(1, 1), borderpad=0,
+                     handlelength=2.2, columnspacing=1.2)
         after.xaxis.set_major_locator(MaxNLocator(integer=True))
-        reuse.legend(frameon=False, fontsize=9)
+        reuse.legend(fontsize=9, edgecolor="none", framealpha=0.85)
         for index, record in enumerate(records):
             axes = figure.add_subplot(grid[1 + index, :])
             counts = np.array(record["popularity"]["counts"], float)
