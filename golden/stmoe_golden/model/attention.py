@@ -6,6 +6,9 @@ from .shape import LmShape
 
 __all__ = ["Rotary", "attend", "merge_heads", "rms_norm", "split_heads"]
 
+BLOCK = 32  # queries
+HIDDEN = -1e9  # score of a key that a query must not see
+
 
 def rms_norm(x: np.ndarray, gain: np.ndarray, eps: float) -> np.ndarray:
     """``x`` [..., d_model] divided by its root mean square, times ``gain`` [d_model]."""
@@ -46,9 +49,17 @@ def attend(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
     ``k`` and ``v`` [..., head, key, head_dim] hold at least as many tokens as ``q``; the last
     query sees every key, the one before all but the last, and so on.
     """
-    queries, keys = q.shape[-2], k.shape[-2]
-    score = q @ np.swapaxes(k, -1, -2) / np.sqrt(q.shape[-1])
-    if queries > 1:
-        score = np.where(np.tri(queries, keys, keys - queries, dtype=bool), score, -np.inf)
-    weight = np.exp(score - score.max(-1, keepdims=True))
-    return weight / weight.sum(-1, keepdims=True) @ v
+    queries, before = q.shape[-2], k.shape[-2] - q.shape[-2]
+    scaled, across = q / np.sqrt(q.shape[-1]), np.ascontiguousarray(np.swapaxes(k, -1, -2))
+    out = np.empty(q.shape)
+    # In blocks: keys that no query of a block sees are left out, and scores stay in the cache.
+    for start in range(0, queries, BLOCK):
+        stop = min(start + BLOCK, queries)
+        score = scaled[..., start:stop, :] @ across[..., :before + stop]
+        hidden = ~np.tri(stop - start, dtype=bool)
+        score[..., before + start:][..., hidden] = HIDDEN
+        score -= score.max(-1, keepdims=True)
+        np.exp(score, out=score)
+        mixed = score @ v[..., :before + stop, :]
+        out[..., start:stop, :] = mixed / score.sum(-1, keepdims=True)
+    return out

@@ -31,15 +31,10 @@ def divergence(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.abs(first - second).mean(-1) / 2
 
 
-def coactivation(ids: np.ndarray, layer: int, experts: int,
-                 order: np.ndarray | None = None) -> np.ndarray:
-    """Pairs (expert of ``layer``, expert of the next) that one token used, [expert, expert].
-
-    ``order`` permutes the tokens of the next layer first.
-    """
-    used = _used(ids, experts).reshape(-1, ids.shape[2], experts)
-    after = used[:, layer + 1]
-    return used[:, layer].T @ (after if order is None else after[order])
+def coactivation(ids: np.ndarray, layer: int, experts: int) -> np.ndarray:
+    """Pairs (expert of ``layer``, expert of the next) that one token used, [expert, expert]."""
+    now, after = (_used(ids[:, :, at], experts).reshape(-1, experts) for at in (layer, layer + 1))
+    return now.T @ after
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +58,11 @@ def layer_pair(ids: np.ndarray, layer: int, experts: int, shuffles: int = 10) ->
     """Layers ``layer`` and ``layer + 1``; shuffles are seeded."""
     rng = np.random.default_rng((layer, 0xC0))
     counts = coactivation(ids, layer, experts)
-    tokens = ids.shape[0] * ids.shape[1]
-    control = [independence(coactivation(ids, layer, experts, rng.permutation(tokens))).statistic
-               for _ in range(shuffles)]
+    pair = ids[:, :, layer:layer + 2].reshape(1, -1, 2, ids.shape[-1]).copy()
+    control = []
+    for _ in range(shuffles):
+        pair[0, :, 1] = rng.permutation(pair[0, :, 1])
+        control.append(independence(coactivation(pair, 0, experts)).statistic)
     expected = np.outer(counts.sum(1), counts.sum(0)) / counts.sum()
     lift = np.divide(counts, expected, out=np.ones_like(counts), where=expected > 0)
     return LayerPair(independence(counts), float(np.mean(control)), lift)

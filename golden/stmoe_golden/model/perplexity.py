@@ -44,10 +44,10 @@ def score(transformer: Transformer, engine: BatchEngine, tokens: np.ndarray) -> 
     batches += [run[None] for run in runs[len(full):]]
     total, count = 0.0, 0
     for batch in batches:
-        logits = transformer.forward(batch[:, :-1], engine)
-        top = logits.max(-1, keepdims=True)
-        norm = np.log(np.exp(logits - top).sum(-1)) + top[..., 0]
-        hit = np.take_along_axis(logits, batch[:, 1:, None], -1)[..., 0]
-        total += float((norm - hit).sum())
-        count += hit.size
+        for logits, after in zip(transformer.forward(batch[:, :-1], engine), batch[:, 1:],
+                                 strict=True):
+            logits -= logits.max(-1, keepdims=True)
+            hit = logits[np.arange(len(after)), after]
+            total += float((np.log(np.exp(logits).sum(-1)) - hit).sum())
+            count += len(after)
     return Score(total / count, count)
