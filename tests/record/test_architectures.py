@@ -181,8 +181,9 @@ def test_a_long_text_becomes_sequences_of_the_context(build):
     text = " ".join(str(i % VOCABULARY) for i in range(2 * CONTEXT + 5))
     trace = record(model, [Source("text", text, forced=True)], name="t")
     assert trace.offsets.tolist() == [0, CONTEXT, 2 * CONTEXT, 2 * CONTEXT + 5]
-    short = record(model, [Source("text", text, forced=True)], name="t", tokens=7)
-    assert short.offsets.tolist() == [0, 7]
+    part = Source("text", ids=tuple(range(20)), forced=True)
+    twice = record(model, [part, part], name="t", tokens=7)
+    assert twice.offsets.tolist() == [0, 7, 14] and twice.token.tolist() == [*range(7)] * 2
 
 
 def test_the_end_token_ends_a_sequence(build):

@@ -63,13 +63,14 @@ class Source:
     """What a sequence is made from.
 
     ``name``: for messages. ``forced``: the text's own tokens are recorded as decode tokens; else
-    the text is a prompt, which the model continues greedily.
+    the text is a prompt, which the model continues greedily. ``ids``: token ids in place of a text.
     """
 
     name: str
-    text: str
+    text: str = ""
     forced: bool = False
     domain: str | None = None
+    ids: tuple[int, ...] | None = None
 
 
 def _windows(model: Recordable, source: Source, ids: list[int],
@@ -120,8 +121,9 @@ def record(model: Recordable, sources: Sequence[Source], *, name: str, tokens: i
     progress: called with the number of tokens done.
     """
     made, decode = 0, DEFAULT_TOKENS if tokens is None else tokens
-    prompts = {source: model.encode(source.text) for source in sources}
-    for source, ids in prompts.items():
+    prompts = [(source, model.encode(source.text) if source.ids is None else list(source.ids))
+               for source in sources]
+    for source, ids in prompts:
         if not ids:
             raise RecordError(f"{source.name}: must hold at least one token")
         room = model.context - decode
@@ -129,7 +131,7 @@ def record(model: Recordable, sources: Sequence[Source], *, name: str, tokens: i
             raise RecordError(f"{source.name}: prompt must be at most {max(0, room)} tokens, the "
                               f"context of {model.context} less {decode} to decode, not {len(ids)}")
     traces = []
-    for source, ids in prompts.items():
+    for source, ids in prompts:
         for part in _windows(model, source, ids, tokens) if source.forced else [ids]:
             session, sequence = model.session(keep), _Sequence()
             following = 0
