@@ -11,8 +11,8 @@ from typing import Any, Self
 
 from stmoe.config import Geometry
 
-__all__ = ["ACTIONS", "COMPONENTS", "Action", "EnergyError", "Entry", "Technology", "activity",
-           "energy"]
+__all__ = ["ACTIONS", "COMPONENTS", "Action", "Counters", "EnergyError", "Entry", "Technology",
+           "activity", "energy"]
 
 Counters = Mapping[str, int]
 

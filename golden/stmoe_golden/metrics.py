@@ -7,14 +7,15 @@ import numpy as np
 
 from stmoe.config import Geometry
 
-from .energy import Technology, energy
+from .energy import Counters, Technology, energy
 
-__all__ = ["CAUSES", "KINDS", "Accuracy", "accuracy", "coverage_by_layer", "policy_record"]
+__all__ = ["CAUSES", "KINDS", "Accuracy", "accuracy", "coverage_by_layer", "policy_record",
+           "usage"]
 
 CAUSES = ("attention", "receive", "route", "verify", "compute", "stall_demand", "stall_late",
           "merge", "output")
 KINDS = ("resident", "prefetched_in_time", "prefetched_late", "missed")
-COUNTERS = ("hit_resident", "hit_prefetched", "hit_late", "missed")  # in the order of KINDS
+HITS = ("hit_resident", "hit_prefetched", "hit_late", "missed")  # in the order of KINDS
 ROUTE, HIT_RESIDENT, MISS = 1, 2, 5  # event kinds 2 .. 5 are in the order of KINDS
 
 
@@ -72,6 +73,30 @@ def coverage_by_layer(events: Sequence[Sequence[int]], layers: int, experts: int
     return counts
 
 
+def usage(geometry: Geometry, counters: Counters, tokens: int, technology: Technology,
+          memory: str) -> dict[str, Any]:
+    """What ``tokens`` tokens cost, from the counters' increments over them.
+
+    Cycles and energy per token, coverage and its kinds (shares of the routed experts), traffic
+    (share of the bytes that on-demand loading reads without reuse).
+    """
+    if tokens < 1:
+        raise ValueError(f"tokens must be at least 1, not {tokens}")
+    routed = counters["routed"]
+    shared = sum(counters[f"shared_{kind}"] for kind in ("hit", "late", "missed"))
+    share = dict(zip(KINDS, (counters[kind] / max(1, routed) for kind in HITS), strict=True))
+    joules = {component: pj / tokens
+              for component, pj in energy(counters, geometry, technology, memory).items()}
+    on_demand_bytes = (routed + shared) * geometry.blob_bytes
+    cycles = counters["cycles_total"]
+    return {
+        "tokens": tokens, "cycles": cycles, "cycles_per_token": cycles / tokens,
+        "coverage": sum(share[kind] for kind in KINDS[:3]), **share,
+        "traffic": counters["beats_link"] * geometry.axi_bytes / max(1, on_demand_bytes),
+        "energy_pj_per_token": sum(joules.values()), "energy": joules,
+        "energy_technology": technology.name}
+
+
 def policy_record(*, name: str, geometry: Geometry, counters: dict[str, int], tokens: int,
                   on_demand_cycles: int | None, technology: Technology, memory: str,
                   mismatches: int, routing: np.ndarray, first: np.ndarray,
@@ -87,26 +112,14 @@ def policy_record(*, name: str, geometry: Geometry, counters: dict[str, int], to
     routing, first, predicted: as for :func:`accuracy`, of the measured tokens.
     """
     g, model = geometry, geometry.config.model
-    if tokens < 1:
-        raise ValueError(f"tokens must be at least 1, not {tokens}")
+    cost = usage(g, counters, tokens, technology, memory)
     quality = accuracy(routing, first, predicted, model.experts)
-    cycles = counters["cycles_total"]
-    routed = counters["routed"]
-    shared = sum(counters[f"shared_{kind}"] for kind in ("hit", "late", "missed"))
-    share = dict(zip(KINDS, (counters[kind] / max(1, routed) for kind in COUNTERS), strict=True))
-    joules = {component: pj / tokens
-              for component, pj in energy(counters, g, technology, memory).items()}
     split = coverage_by_layer(events, model.layers, model.experts, tokens * model.layers)
     by_layer = split / np.maximum(1, split.sum(1, keepdims=True))
-    on_demand_bytes = (routed + shared) * g.blob_bytes
+    speedup = None if on_demand_cycles is None else on_demand_cycles / max(1, cost["cycles"])
     return {
-        "name": name, "tokens": tokens, "cycles": cycles, "cycles_per_token": cycles / tokens,
-        "speedup": None if on_demand_cycles is None else on_demand_cycles / max(1, cycles),
-        "recall": quality.recall, "precision": quality.precision, "set_size": quality.set_size,
-        "coverage": sum(share[kind] for kind in KINDS[:3]), **share,
-        "traffic": counters["beats_link"] * g.axi_bytes / max(1, on_demand_bytes),
-        "energy_pj_per_token": sum(joules.values()), "energy": joules,
-        "energy_technology": technology.name,
+        "name": name, **cost, "speedup": speedup, "recall": quality.recall,
+        "precision": quality.precision, "set_size": quality.set_size,
         "stalls": {cause: counters[f"cycles_{cause}"] for cause in CAUSES},
         "mismatches": mismatches,
         "coverage_by_layer": by_layer[:, :3].sum(1).tolist(),

@@ -44,6 +44,18 @@ class Driver:
         dut.go.value = self.go
         await ValueChange(dut.done)
 
+    async def layer(self, words: list[int], act: bytes, width: int,
+                    delay: int) -> tuple[np.ndarray, bool]:
+        """Send a LAYER command; its result, int16 [width], and whether it is marked as failed.
+
+        RuntimeError if the watchdog finds that a stream stalled.
+        """
+        await self.command(words, act, result=True, delay=delay)
+        if bool(self.dut.hung.value):
+            raise RuntimeError("watchdog: a stream stalled; see the last lines of the log")
+        data = self.dut.res_data.value.to_bytes(byteorder="little")
+        return np.frombuffer(data, np.int16)[:width], bool(self.dut.res_error.value)
+
     async def write(self, address: int, value: int) -> int:
         """Write a register; the response."""
         self.dut.reg_write.value = 1
@@ -75,12 +87,13 @@ async def read_counters(driver: Driver, registers: dict[str, Any]) -> dict[str, 
     return values
 
 
-@cocotb.test()
-async def play(dut: Any) -> None:
-    """Play the job named by the environment."""
-    home = Path(os.environ["STMOE_JOB"])
-    job = json.loads((home / "job.json").read_text())
-    stimulus = np.load(home / "job.npz")
+async def prepare(dut: Any, job: dict[str, Any],
+                  stimulus: Any) -> tuple[Driver, dict[str, Any]]:
+    """Bring the machine to where tokens can be sent: settings, FLUSH, tables, router weights.
+
+    Returns the driver and the beginning of the outcome, whose ``error`` is not None if the netlist
+    is not the job's or refuses a register.
+    """
     layout, registers = job["layout"], job["registers"]
     driver = Driver(dut, layout)
     for name, value in job["memory"].items():
@@ -93,15 +106,12 @@ async def play(dut: Any) -> None:
     if found != job["hash"]:
         outcome["error"] = (f"configuration hash: the netlist has {found:016x}, "
                             f"the job was made for {job['hash']:016x}")
-        (home / "result.json").write_text(json.dumps(outcome))
-        return
+        return driver, outcome
     for address, value in registers["setup"]:
         response = await driver.write(address, value)
         if response:
             outcome["error"] = f"register 0x{address:03x}: write answered with response {response}"
-            (home / "result.json").write_text(json.dumps(outcome))
-            return
-
+            return driver, outcome
     await driver.command([FLUSH])
     batch: list[int] = []
     for pair, expert, *words in stimulus["table"].tolist():
@@ -117,7 +127,48 @@ async def play(dut: Any) -> None:
         await driver.command([LOAD_ROUTER | layer << 16], blob[:step])
         for start in range(step, len(blob), step):
             await driver.command([], blob[start:start + step])
+    return driver, outcome
 
+
+async def settle(dut: Any, driver: Driver, job: dict[str, Any]) -> dict[str, Any]:
+    """Wait until nothing is in flight; counters, verdicts of the checkers, error registers."""
+    registers = job["registers"]
+    outcome: dict[str, Any] = {}
+    status, busy = registers["busy"]
+    for _ in range(IDLE_READS):  # cancelled transfers may still be drained
+        if not await driver.read(status) & busy:
+            break
+    else:
+        outcome["error"] = f"busy is still set after {IDLE_READS} reads of status"
+    return outcome | {
+        "counters_all": await read_counters(driver, registers),
+        "violations": int(dut.violations.value), "irq": bool(dut.irq_seen.value),
+        "errors": {name: await driver.read(address)
+                   for name, address in registers["errors"].items()}}
+
+
+def token_word(identity: int, first: bool) -> int:
+    """The TOKEN command."""
+    return TOKEN | int(first) << 8 | (identity & 0xffffffff) << 32
+
+
+async def flush_log(dut: Any) -> None:
+    """Write the event log out."""
+    dut.flush_log.value = 1
+    await Timer(2, "ns")
+
+
+@cocotb.test()
+async def play(dut: Any) -> None:
+    """Play the job named by the environment."""
+    home = Path(os.environ["STMOE_JOB"])
+    job = json.loads((home / "job.json").read_text())
+    stimulus = np.load(home / "job.npz")
+    driver, outcome = await prepare(dut, job, stimulus)
+    if outcome["error"]:
+        (home / "result.json").write_text(json.dumps(outcome))
+        return
+    registers = job["registers"]
     experts, gates, acts = stimulus["experts"], stimulus["gates"], stimulus["x"]
     headers, identity_of, first = stimulus["header"], stimulus["token"], stimulus["first"]
     tokens, layers, _ = experts.shape
@@ -130,20 +181,17 @@ async def play(dut: Any) -> None:
     for t in range(tokens):
         if t == job["warmup"]:
             before = await read_counters(driver, registers)
-        header = TOKEN | int(first[t]) << 8 | (int(identity_of[t]) & 0xffffffff) << 32
-        await driver.command([header])
+        await driver.command([token_word(int(identity_of[t]), bool(first[t]))])
         for layer in range(layers):
             words = [int(headers[t, layer])]
             if not words[0] >> 8 & 1:  # not routed on chip
                 words += [int(e) | int(g) << 16
                           for e, g in zip(experts[t, layer], gates[t, layer], strict=True)]
-            await driver.command(words, acts[t, layer].tobytes(), result=True,
-                                 delay=job["attention_cycles"])
-            data = dut.res_data.value.to_bytes(byteorder="little")
-            results[t, layer] = np.frombuffer(data, np.int16)[:width]
-            errors[t, layer] = bool(dut.res_error.value)
-            if bool(dut.hung.value):
-                outcome["error"] = f"watchdog: the stream stalled at token {t}, layer {layer}"
+            try:
+                results[t, layer], errors[t, layer] = await driver.layer(
+                    words, acts[t, layer].tobytes(), width, job["attention_cycles"])
+            except RuntimeError as error:
+                outcome["error"] = f"token {t}, layer {layer}: {error}"
                 break
         if outcome["error"]:
             break
@@ -151,22 +199,10 @@ async def play(dut: Any) -> None:
     os.close(progress)
     elapsed = time.perf_counter() - started
     after = await read_counters(driver, registers)
-    status, busy = registers["busy"]
-    for _ in range(IDLE_READS):  # cancelled transfers may still be drained
-        if not await driver.read(status) & busy:
-            break
-    else:
-        outcome["error"] = f"busy is still set after {IDLE_READS} reads of status"
-    settled = await read_counters(driver, registers)
+    outcome |= await settle(dut, driver, job)
     outcome |= {
         "counters": {name: after[name] - before.get(name, 0) for name in after},
-        "counters_all": settled,
-        "violations": int(dut.violations.value), "irq": bool(dut.irq_seen.value),
-        "errors": {name: await driver.read(address)
-                   for name, address in registers["errors"].items()},
-        "memory": {name: int(getattr(dut, name).value) for name in job["memory_counters"]},
         "cycles": int(dut.cycle.value) - start_cycle, "seconds": elapsed}
-    dut.flush_log.value = 1
-    await Timer(2, "ns")
+    await flush_log(dut)
     np.savez(home / "result.npz", results=results, errors=errors)
     (home / "result.json").write_text(json.dumps(outcome))

@@ -72,7 +72,7 @@ def write_job(home: Path, *, geometry: Geometry, policy: Policy, predictor: Tabl
     job = {
         "layout": layout(config), "hash": config.hash, "warmup": warmup,
         "attention_cycles": attention_cycles, "stall": stall,
-        "memory": memory.ports(config.clock_mhz), "memory_counters": [],
+        "memory": memory.ports(config.clock_mhz),
         "registers": {
             "hash": [registers["hash_lo"]["address"], registers["hash_hi"]["address"]],
             "setup": setup_registers(registers, policy, geometry), "counters": counters,

@@ -13,11 +13,12 @@ import numpy as np
 
 from stmoe.bus.csr import register_map
 from stmoe.config import AcceleratorConfig, ConfigError, Geometry
+from stmoe_golden.model.quantised import QuantisedModel
 from stmoe_golden.predict.table import TablePredictor
 from stmoe_golden.router.router import GateMode, route
 from stmoe_golden.trace import Trace, Window, gates
 
-from .image import Experts
+from .image import Experts, ModelExperts
 from .job import PUBLISHED_THRESHOLD, router_scale, write_job
 from .memory import Memory
 from .policies import Policy
@@ -31,8 +32,12 @@ class SimulationError(RuntimeError):
     """The simulator died, hung or refused the job; the message says where to look."""
 
 
-def fit(config: AcceleratorConfig, trace: Trace) -> AcceleratorConfig:
-    """``config`` with layers, experts and top-k of ``trace``; d_model, d_ff and the rest kept."""
+def fit(config: AcceleratorConfig, trace: Trace,
+        model: QuantisedModel | None = None) -> AcceleratorConfig:
+    """``config`` with layers, experts and top-k of ``trace``; with d_model and d_ff of ``model``,
+    else those of ``config``; the rest kept."""
+    if model is not None:
+        config = config.replace(model_d_model=model.shape.d_model, model_d_ff=model.shape.d_ff)
     return config.replace(
         model_layers=trace.layers, model_experts=trace.num_experts, model_top_k=trace.top_k,
         model_name=trace.model, router_layers=min(config.router_layers, trace.layers))
@@ -51,6 +56,8 @@ class Replay:
     stall: chance of a stall per stream port and cycle, of 256.
     d_ff: hidden width set at run time, 0 = the configured one.
     route_on_chip: routing is the router's, by seeded random gate weights, not the trace's.
+    model: whose experts are computed, on the trace's activations where it has them; None: seeded
+        random experts and activations.
     """
 
     config: AcceleratorConfig
@@ -61,6 +68,7 @@ class Replay:
     stall: int = 0
     d_ff: int = 0
     route_on_chip: bool = False
+    model: QuantisedModel | None = None
     cache: Path = field(default_factory=lambda: Path("build"))
 
     @property
@@ -73,6 +81,12 @@ class Replay:
         g = self.geometry
         return build(self.config, memory_words=g.memory_bytes // g.axi_bytes, cache=self.cache,
                      waves=waves)
+
+    def experts(self) -> Experts:
+        """What lies in expert memory."""
+        if self.model is not None:
+            return ModelExperts(self.geometry, self.model)
+        return Experts(self.geometry, self.seed)
 
     def predictor(self, policy: Policy) -> TablePredictor:
         """A golden predictor, profiled as the netlist's is."""
@@ -89,6 +103,8 @@ class Replay:
         tokens = range(replayed.start, replayed.stop)
         rng = np.random.default_rng((self.seed, 0xac7))
         x = rng.integers(-128, 128, (len(tokens), model.layers, model.d_model), np.int8)
+        if self.model is not None and trace.hidden is not None and trace.hidden.dtype == np.int8:
+            x = trace.hidden[replayed]
         starts = {*trace.offsets.tolist(), replayed.start}
         common = {"x": x, "token": trace.token[replayed],
                   "first": np.array([t in starts for t in tokens])}

@@ -8,7 +8,7 @@ from typing import Any
 from stmoe_golden.energy import Technology
 from stmoe_golden.metrics import policy_record
 
-from .image import Experts, write_image
+from .image import write_image
 from .policies import POLICIES, Policy
 from .replay import Outcome, Replay, SimulationError, run
 
@@ -28,7 +28,7 @@ def simulate(replay: Replay, policies: list[Policy], *, technology: Technology, 
     their threads, ``of`` None for tokens of a policy.
     """
     config = replay.config
-    experts = Experts(replay.geometry, replay.seed)
+    experts = replay.experts()
     progress("expert image", 0, 1)
     image = write_image(experts, replay.cache)
     progress("expert image", 1, 1)
@@ -68,6 +68,7 @@ def simulate(replay: Replay, policies: list[Policy], *, technology: Technology, 
     g = replay.geometry
     return {
         "config_hash": f"{config.hash:016x}", "preset": preset, "config": config.to_dict(),
+        "weights": "random" if replay.model is None else window.trace.model,
         "trace": window.trace.name, "trace_note": window.trace.metadata.get("note", ""),
         "warmup_tokens": window.warmup, "profile_tokens": window.profile[1] - window.profile[0],
         "memory": replay.memory.name, "attention_cycles": replay.attention_cycles,

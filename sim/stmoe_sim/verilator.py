@@ -80,7 +80,8 @@ class Simulator:
         with (home / "sim.log").open("wb") as log:
             return subprocess.Popen(
                 [str(self.path.resolve()), *(["--trace"] if waves else []), *plusargs],
-                cwd=home, env=env, stdout=log, stderr=subprocess.STDOUT)
+                cwd=home, env=env, stdout=log, stderr=subprocess.STDOUT,
+                start_new_session=True)  # Ctrl-C is for the command line alone
 
 
 def build(config: AcceleratorConfig, *, memory_words: int, cache: Path,

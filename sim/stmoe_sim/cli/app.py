@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from . import config, generate, simulate, trace
+from . import chat, config, generate, simulate, trace
 
 __all__ = ["app"]
 
@@ -16,6 +16,7 @@ app = typer.Typer(
 app.add_typer(config.app, name="config")
 app.add_typer(trace.app, name="trace")
 app.command("generate", epilog=generate.EPILOG)(generate.generate)
+app.command("chat", epilog=chat.EPILOG)(chat.chat)
 app.command("simulate", epilog=simulate.EPILOG)(simulate.simulate)
 
 

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from stmoe.config import ConfigError
 from stmoe.config.error import check_range
-from stmoe_golden.trace import Trace, Window, decode_slice, load, synthetic
+from stmoe_golden.trace import Trace, Window, decode_slice, load
 
 from .options import DEFAULT_PRESET, ConfigFile, Overrides, PresetName, load_config
 
@@ -38,7 +38,8 @@ def simulate(
         preset: PresetName = None, config: ConfigFile = None, overrides: Overrides = None,
         trace: Annotated[Path | None, typer.Option(
             "--trace", "-t", metavar="FILE",
-            help="Routing trace, .npz or route_trace v1 .csv; else a synthetic one.")] = None,
+            help="Routing trace, .npz or route_trace v1 .csv; else that of the project's own "
+                 "model, with its weights and activations.")] = None,
         tokens: Annotated[int, typer.Option(
             "--tokens", "-n", metavar="N", help="Decode tokens to measure.")] = 64,
         warmup: Annotated[int | None, typer.Option(
@@ -64,7 +65,7 @@ def simulate(
             "--technology", metavar="NAME", help="Energy table: 45nm, 7nm, or a .toml file.",
         )] = "45nm",
         seed: Annotated[int, typer.Option(
-            "--seed", metavar="N", help="Of weights, activations and the synthetic trace.")] = 1,
+            "--seed", metavar="N", help="Of weights and activations, where they are random.")] = 1,
         stall: Annotated[int, typer.Option(
             "--stall", metavar="N", help="Chance of 256 that a stream of the host pauses in a "
                                          "cycle: exercise, not measurement.")] = 0,
@@ -85,6 +86,9 @@ def simulate(
     result, prediction, decision and counter is held against the golden model; exit 1 if one
     differs.
     """
+    from stmoe_golden.model.storage import load_model
+    from stmoe_golden.model.trace import default_trace
+
     from ..attention import attention_cycles
     from ..energy import technology as energy_table
     from ..memory import memory as memory_named
@@ -109,11 +113,9 @@ def simulate(
     for option, path in (("--json", json_file), ("--html", html)):
         if path is not None:
             check_writable(option, path)
-    model = chosen.model
-    recorded = load(trace) if trace else synthetic(
-        seed, model.layers, model.experts, model.top_k)
+    recorded, model = (load(trace), None) if trace else (default_trace(), load_model())
     window = window_of(recorded, tokens, warmup, profile)
-    fitted = fit(chosen, recorded)
+    fitted = fit(chosen, recorded, model)
     if fitted.predictor == "none":
         for entry in policies:
             if entry.predict:
@@ -122,7 +124,7 @@ def simulate(
     if attention is None:
         attention = attention_cycles(fitted, part.bytes_per_cycle(fitted))
     replay = Replay(config=fitted, window=window, memory=part, attention_cycles=attention,
-                    seed=seed, stall=stall, cache=build)
+                    seed=seed, stall=stall, model=model, cache=build)
     name = config.stem if config else preset or DEFAULT_PRESET
     report = _run(replay, policies, prices, name, jobs)
     console = Console(width=None if Console().is_terminal else 120, soft_wrap=False)

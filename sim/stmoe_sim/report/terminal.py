@@ -33,9 +33,12 @@ def about(report: dict[str, Any]) -> list[str]:
         note = report["trace_note"]
         lines.append(f"Trace: {note[0].upper()}{note[1:]}.")
     shared = report["shared_units"]
+    sizes = (f"d_model {model['d_model']}, d_ff {model['d_ff']} "
+             f"({report['expert_bytes']:,} bytes each)")
     lines += [
-        f"Routing is the trace's; experts are scaled to d_model {model['d_model']}, d_ff "
-        f"{model['d_ff']} ({report['expert_bytes']:,} bytes each) with seeded random weights"
+        (f"Routing is the trace's; experts are scaled to {sizes} with seeded random weights"
+         if report["weights"] == "random" else
+         f"Routing, activations and experts are those of {report['weights']}, {sizes}")
         + (f"; {shared} shared per layer." if shared else "."),
         f"Preset {report['preset']}, hash {report['config_hash']}: {report['slots']} slots "
         f"({percent(report['slots'] / report['experts_total'])} of {report['experts_total']} "

@@ -1,0 +1,141 @@
+"""A text continued by the language model on an engine, and what its tokens cost."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stmoe.config import AcceleratorConfig, Geometry
+from stmoe_golden.energy import Technology
+from stmoe_golden.metrics import usage
+from stmoe_golden.model.engine import Routing
+from stmoe_golden.model.generation import Generation
+from stmoe_golden.model.quantised import QuantisedModel
+from stmoe_golden.model.tokenizer import Stream, Tokenizer
+from stmoe_golden.predict.table import TablePredictor
+from stmoe_golden.trace import Trace
+
+from .attention import attention_cycles
+from .image import ModelExperts, write_image
+from .job import PUBLISHED_THRESHOLD
+from .live import LiveMachine
+from .memory import Memory
+from .policies import Policy
+from .rtl_engine import RtlEngine
+from .verilator import build
+
+__all__ = ["Host", "Meter", "converse", "fit_model"]
+
+Update = Callable[[str, dict[str, Any]], None]
+
+
+def fit_model(config: AcceleratorConfig, model: QuantisedModel) -> AcceleratorConfig:
+    """``config`` with the shape of ``model``, and a router for all its layers if it has one."""
+    shape = model.shape.moe()
+    return config.replace(model=shape, router_layers=shape.layers if config.router_layers else 0,
+                          max_d_ff=max(config.max_d_ff, shape.d_ff) if config.max_d_ff else 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """The machine that a conversation runs on.
+
+    Parameters
+    ----------
+    config: as returned by :func:`fit_model`.
+    profile: trace of the model that the correlation table is profiled on, or None.
+    """
+
+    config: AcceleratorConfig
+    model: QuantisedModel
+    policy: Policy
+    memory: Memory
+    routing: Routing
+    profile: Trace | None
+    seed: int
+    cache: Path
+
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry(self.config)
+
+    def predictor(self) -> TablePredictor:
+        """A golden predictor, profiled."""
+        model = self.config.model
+        predictor = TablePredictor(model.layers, model.experts, model.top_k,
+                                   threshold=PUBLISHED_THRESHOLD, use_cct=self.policy.use_cct,
+                                   use_ht=self.policy.use_ht)
+        if self.profile is not None:
+            predictor.profile(self.profile.experts, self.profile.offsets[[0, -1]])
+        return predictor
+
+    def open(self, progress: Callable[[str], None] = lambda stage: None) -> RtlEngine:
+        """Build what is not in the cache, start the simulator. Close ``machine`` in the end."""
+        g = self.geometry
+        progress("expert image")
+        image = write_image(ModelExperts(g, self.model), self.cache)
+        progress("netlist and simulator")
+        simulator = build(self.config, memory_words=g.memory_bytes // g.axi_bytes,
+                          cache=self.cache)
+        progress("starting")
+        on_chip = self.routing == "hardware"
+        router = self.model.router_int8 if on_chip else np.zeros((0, 1, 1), np.int8)
+        machine = LiveMachine(geometry=g, policy=self.policy, predictor=self.predictor(),
+                              router=router, memory=self.memory, simulator=simulator, image=image,
+                              seed=self.seed)
+        bandwidth = self.memory.bytes_per_cycle(self.config)
+        return RtlEngine(machine, self.model, policy=self.policy, predictor=self.predictor(),
+                         routing=self.routing, attention=lambda context: attention_cycles(
+                             self.config, bandwidth, context))
+
+
+class Meter:
+    """Cost of the decode tokens so far: the counters' increments since the prompt."""
+
+    def __init__(self, engine: RtlEngine, technology: Technology):
+        self.engine, self.technology = engine, technology
+        self.base: dict[str, int] | None = None
+        self.tokens = 0
+
+    def read(self, memory: str) -> dict[str, Any]:
+        """Called after the prompt and after every token: empty at first, then :func:`usage`."""
+        now = self.engine.machine.counters()
+        if self.base is None:
+            self.base = now
+            return {}
+        self.tokens += 1
+        spent = {name: now[name] - self.base[name] for name in now}
+        return usage(self.engine.machine.geometry, spent, self.tokens, self.technology, memory)
+
+
+def converse(generation: Generation, tokenizer: Tokenizer, *, update: Update,
+             cost: Callable[[], dict[str, Any]] = dict,
+             stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+    """Generate until the end, or until ``stop()`` between two tokens.
+
+    Returns ``text`` (what was added to the prompt), ``tokens``, ``reason`` and
+    ``seconds_per_token`` (wall time of a decode token, None before there was one) with the last
+    ``cost()``. ``update(text, figures)`` is called after every token.
+    """
+    stream = Stream(tokenizer)
+    text, figures = "", dict[str, Any]()
+    started = 0.0
+    reason = ""
+    for token in generation:
+        text += stream.push(token)
+        spent = cost()
+        steps = len(generation.tokens) - 1
+        if steps == 0:
+            started = time.perf_counter()
+        seconds = (time.perf_counter() - started) / steps if steps else None
+        figures = spent | {"tokens": len(generation.tokens), "seconds_per_token": seconds}
+        update(text, figures)
+        if stop():
+            reason = "interrupted"
+            break
+    text += stream.flush()
+    return {"seconds_per_token": None} | figures | {
+        "text": text, "tokens": len(generation.tokens), "reason": reason or generation.reason}

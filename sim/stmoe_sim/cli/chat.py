@@ -1,0 +1,178 @@
+"""``stmoe chat``: text from the language model, its experts in the generated hardware."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import typer
+from rich.console import Console
+
+from stmoe.config import AcceleratorConfig, ConfigError
+from stmoe.config.error import check_choice, check_range
+
+from .options import ConfigFile, Overrides, PresetName, load_config
+
+__all__ = ["EPILOG", "chat"]
+
+Engine = Literal["rtl", "golden", "float"]
+EPILOG = """\b
+Examples:
+  stmoe chat
+  stmoe chat --prompt "The function returns" --tokens 40 --policy lru
+  stmoe chat --engine golden --prompt "class Buffer:" --temperature 0.8 --seed 7
+"""
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Within the block, the first Ctrl-C only makes the yielded function return True."""
+    asked: list[int] = []
+
+    def note(number: int, _: Any) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(asked)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def chat(
+        prompt: Annotated[str, typer.Option(
+            "--prompt", metavar="TEXT", help="Text to continue.")] = "def fibonacci(n):",
+        engine: Annotated[str, typer.Option(
+            "--engine", metavar="NAME",
+            help="Where the MoE layers are computed: rtl (the netlist, on Verilator, held against "
+                 "golden), golden (the same integers in numpy), float.")] = "rtl",
+        tokens: Annotated[int, typer.Option(
+            "--tokens", "-n", metavar="N", help="Most tokens to generate.")] = 64,
+        temperature: Annotated[float, typer.Option(
+            "--temperature", metavar="X", help="0 = the most probable token.")] = 0.0,
+        top_p: Annotated[float, typer.Option(
+            "--top-p", metavar="X", help="Share of probability that is sampled from.")] = 1.0,
+        seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the sampling.")] = 1,
+        preset: PresetName = None, config: ConfigFile = None, overrides: Overrides = None,
+        policy: Annotated[str, typer.Option(
+            "--policy", metavar="NAME", help="on-demand, lru, ht, cct, table or table-no-reuse.",
+        )] = "table",
+        memory: Annotated[str, typer.Option(
+            "--memory", metavar="NAME", help="Expert memory, as of stmoe simulate.",
+        )] = "lpddr4-3200",
+        bandwidth_scale: Annotated[float, typer.Option(
+            "--bandwidth-scale", metavar="X", help="Scale of the memory's bandwidth.")] = 1.0,
+        routing: Annotated[str, typer.Option(
+            "--routing", metavar="WHO",
+            help="hardware (int8 router, on chip) or host (the float router).")] = "hardware",
+        technology: Annotated[str, typer.Option(
+            "--technology", metavar="NAME", help="Energy table: 45nm, 7nm, or a .toml file.",
+        )] = "45nm",
+        model_file: Annotated[Path | None, typer.Option(
+            "--model", metavar="FILE", help="Language model; by default the one that comes with "
+                                            "the package.")] = None,
+        json_file: Annotated[Path | None, typer.Option(
+            "--json", metavar="FILE", help="Write text and figures as JSON.")] = None,
+        build: Annotated[Path, typer.Option(
+            "--build", metavar="DIR", help="Where netlists and images are cached.",
+        )] = Path("build"),
+) -> None:
+    """Continue a text: attention in numpy, every MoE layer in the generated hardware.
+
+    The text is the same, byte for byte, for the engines rtl and golden. Ctrl-C ends the text and
+    reports; figures are those of decode tokens, the prompt's are not counted. Exit 1 if the
+    hardware differs from golden.
+    """
+    from stmoe_golden.model.engine import FloatEngine, GoldenEngine
+    from stmoe_golden.model.generation import Generation
+    from stmoe_golden.model.sampling import Sampler
+    from stmoe_golden.model.storage import load_model
+    from stmoe_golden.model.tokenizer import Tokenizer
+    from stmoe_golden.model.transformer import Transformer
+
+    from ..chat import Meter, converse, fit_model
+    from ..energy import technology as energy_table
+    from ..memory import memory as memory_named
+    from ..policies import parse_policies
+    from ..report import write_json
+    from ..report.chat import ChatView, figures_table
+    from ..report.files import check_writable
+
+    check_choice("--engine", engine, get_args(Engine))
+    check_choice("--routing", routing, ("hardware", "host"))
+    check_range("--tokens", tokens, 1, 1 << 16)
+    check_range("--seed", seed, 0, 2**31 - 1)
+    if json_file is not None:
+        check_writable("--json", json_file)
+    policies = parse_policies(policy)
+    if len(policies) != 1:
+        raise ConfigError("--policy", policy, "one policy")
+    prices = energy_table(technology)
+    part = memory_named(memory).scaled(bandwidth_scale)
+    chosen = load_config(preset, config, overrides)
+    model = load_model(model_file)
+    fitted = fit_model(chosen, model)
+    if fitted.predictor == "none" and policies[0].predict:
+        raise ConfigError("policy", policies[0].name,
+                          "one without prediction: the configuration has predictor = none")
+    tokenizer = Tokenizer(model.tokenizer, model.shape.vocab)
+    transformer = Transformer(model.backbone)
+    sampler = Sampler(temperature, top_p, seed)
+    ids = tokenizer.prompt(prompt)
+    console = Console(width=None if Console().is_terminal else 120)
+
+    def talk(moe: Any, cost: Callable[[], dict[str, Any]] = dict) -> dict[str, Any]:
+        generation = Generation(transformer, moe, ids, sampler, max_tokens=tokens)
+        with interruptible() as stop, ChatView(console, prompt, title).open() as view:
+            return converse(generation, tokenizer, update=view.update, cost=cost, stop=stop)
+
+    record: dict[str, Any] = {
+        "prompt": prompt, "engine": engine, "routing": routing, "model": str(
+            model.facts.get("name", "tiny-moe")), "cycles_per_token": None, "coverage": None,
+        "traffic": None, "energy_pj_per_token": None, "mismatches": None}
+    if engine == "rtl":
+        title = f"{chosen.name} netlist, {policies[0].name}, {part.name}"
+        Generation(transformer, FloatEngine(model.dequantised()), ids)  # refuses a long prompt now
+        moe = _open(fitted, model, policies[0], part, routing, seed, build)
+        meter = Meter(moe, prices)
+        try:
+            record |= talk(moe, lambda: meter.read(part.name))
+            verdict = moe.finish()
+        finally:
+            moe.machine.close()
+        record |= {"config_hash": f"{fitted.hash:016x}", "policy": policies[0].name,
+                   "memory": part.name, "mismatches": len(verdict.mismatches),
+                   "compared": verdict.compared, "differences": verdict.mismatches[:20]}
+    else:
+        title = f"{engine} model, no hardware"
+        record |= talk(GoldenEngine(model, routing) if engine == "golden"  # type: ignore[arg-type]
+                       else FloatEngine(model.dequantised()))
+    if not console.is_terminal:
+        console.print(figures_table(record))
+    if engine == "rtl":
+        console.print("Held against golden: " + ", ".join(
+            f"{count:,} {name}" for name, count in record["compared"].items())
+            + f"; {record['mismatches']} mismatches.", highlight=False)
+        for text in record["differences"]:
+            console.print(f"MISMATCH {text}", highlight=False, style="red", markup=False)
+    if json_file is not None:
+        write_json(json_file, record)
+        console.print(f"JSON: {json_file}", highlight=False)
+    if record["mismatches"]:
+        raise typer.Exit(1)
+
+
+def _open(config: AcceleratorConfig, model: Any, policy: Any, memory: Any, routing: Any, seed: int,
+          build: Path) -> Any:
+    """The engine of a new simulator process, with what happens meanwhile on standard error."""
+    from stmoe_golden.model.trace import default_trace
+
+    from ..chat import Host
+
+    host = Host(config=config, model=model, policy=policy, memory=memory, routing=routing,
+                profile=default_trace(), seed=seed, cache=build)
+    with Console(stderr=True).status("preparing") as status:
+        return host.open(lambda stage: status.update(f"{stage} ..."))

@@ -1,0 +1,170 @@
+"""A simulated machine that is driven layer by layer while it runs."""
+
+import shutil
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from stmoe.bus.csr import register_map
+from stmoe.config import Geometry
+from stmoe_golden.predict.table import TablePredictor
+
+from .job import write_job
+from .memory import Memory
+from .policies import Policy
+from .replay import SimulationError
+from .verilator import Simulator
+from .wire import Wire, WireError
+
+__all__ = ["LiveMachine"]
+
+LAYER = 2  # opcode
+START_SECONDS, ANSWER_SECONDS = 120.0, 600.0
+
+
+class LiveMachine:
+    """One simulator process for as long as the object is open; a context manager.
+
+    The policy's registers, the predictor's table and the router's weights are set when it opens.
+    :class:`SimulationError` if the simulator dies, hangs or refuses.
+
+    Parameters
+    ----------
+    geometry, policy, memory: what :class:`stmoe_sim.replay.Replay` has of the same names.
+    predictor: golden predictor whose table the netlist starts with.
+    router: int8 [layer, expert, d_model], loaded into the on-chip router, or empty.
+    image: of expert memory.
+
+    Attributes
+    ----------
+    log: the file of events and predictions; complete after :meth:`settle`.
+    """
+
+    def __init__(self, *, geometry: Geometry, policy: Policy, predictor: TablePredictor,
+                 router: np.ndarray, memory: Memory, simulator: Simulator, image: Path,
+                 seed: int = 1):
+        self.geometry = geometry
+        self.registers = register_map(Geometry(geometry.config))
+        self.home = Path(tempfile.mkdtemp(prefix="stmoe-live-"))
+        self.process: subprocess.Popen | None = None
+        self.wire: Wire | None = None
+        try:
+            self._open(policy, predictor, router, memory, simulator, image, seed)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, policy: Policy, predictor: TablePredictor, router: np.ndarray,
+              memory: Memory, simulator: Simulator, image: Path, seed: int) -> None:
+        model = self.geometry.config.model
+        nothing = {name: np.zeros((0, model.layers, model.top_k), np.int64)
+                   for name in ("experts", "gates")}
+        write_job(self.home, geometry=self.geometry, policy=policy, predictor=predictor,
+                  stimulus=nothing | {"router": router}, registers=self.registers, memory=memory,
+                  warmup=0, attention_cycles=0, stall=0, route_on_chip=False)
+        with socket.socket(socket.AF_UNIX) as door:
+            door.bind(str(self.home / "live.sock"))
+            door.listen(1)
+            door.settimeout(0.2)
+            self.process = simulator.start(
+                self.home, module="stmoe_sim.live_bench",
+                plusargs=[f"+image={image.resolve()}", "+log=events.log", f"+seed={seed}"])
+            end = self._accept(door)
+        end.settimeout(ANSWER_SECONDS)
+        self.wire = Wire(end)
+        outcome, _ = self._answer()
+        if outcome["error"]:
+            raise SimulationError(outcome["error"])
+
+    def _accept(self, door: socket.socket) -> socket.socket:
+        assert self.process is not None
+        for _ in range(int(START_SECONDS / 0.2)):
+            try:
+                return door.accept()[0]
+            except TimeoutError:
+                if self.process.poll() is not None:
+                    break
+        raise SimulationError("the simulator did not start:\n" + self._tail())
+
+    def _tail(self) -> str:
+        path = self.home / "sim.log"
+        text = path.read_text(errors="replace") if path.exists() else ""
+        return "\n".join(text.splitlines()[-15:])
+
+    def _answer(self) -> tuple[dict[str, Any], bytes]:
+        assert self.wire is not None
+        try:
+            return self.wire.receive()
+        except WireError as error:
+            raise SimulationError(f"the simulator: {error}\n{self._tail()}") from None
+
+    def _ask(self, order: dict[str, Any], data: bytes = b"") -> tuple[dict[str, Any], bytes]:
+        if self.wire is None:
+            raise SimulationError("the simulator was closed")
+        try:
+            self.wire.send(order, data)
+        except WireError as error:
+            raise SimulationError(f"the simulator: {error}\n{self._tail()}") from None
+        return self._answer()
+
+    @property
+    def log(self) -> Path:
+        return self.home / "events.log"
+
+    def token(self, identity: int, first: bool) -> None:
+        """Announce a token."""
+        self._ask({"do": "token", "token": identity, "first": first})
+
+    def layer(self, layer: int, x: np.ndarray, *, experts: list[int] | None = None,
+              gates: np.ndarray | None = None, scale: tuple[int, int] = (0, 0),
+              delay: int = 0) -> np.ndarray:
+        """Result of a layer, int16 [d_model], of int8 ``x``; ``delay`` cycles of attention before.
+
+        Without ``experts`` and ``gates`` (uint16 Q1.15, rank order) the on-chip router decides,
+        with ``scale`` (multiplier, shift) from its accumulators to steps of 1/64.
+        """
+        words = [LAYER | (experts is None) << 8 | layer << 16 | 1 << 32]
+        registers: list[tuple[int, int]] = []
+        if experts is None:
+            registers.append((self.registers["router_scale"]["address"],
+                              scale[0] | scale[1] << 16))
+        else:
+            assert gates is not None
+            words += [e | int(gate) << 16 for e, gate in zip(experts, gates, strict=True)]
+        answer, data = self._ask({"do": "layer", "words": words, "registers": registers,
+                                  "width": len(x), "delay": delay},
+                                 np.ascontiguousarray(x, np.int8).tobytes())
+        if answer["failed"]:
+            raise SimulationError(f"layer {layer}: the hardware reported an error")
+        return np.frombuffer(data, np.int16)
+
+    def counters(self) -> dict[str, int]:
+        """All counters, frozen while they are read."""
+        return self._ask({"do": "counters"})[0]["counters"]
+
+    def settle(self) -> dict[str, Any]:
+        """Wait until nothing is in flight; ``counters_all``, ``violations``, ``errors``."""
+        return self._ask({"do": "settle"})[0]
+
+    def close(self) -> None:
+        """End the simulator and remove its files."""
+        if self.wire is not None:
+            self.wire.close()
+            self.wire = None
+        if self.process is not None:
+            try:
+                self.process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,94 @@
+"""The MoE layers of a language model on the simulated netlist, each held against golden."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from stmoe.config import ConfigError, Geometry
+from stmoe_golden.model.activations import dequantise_output, quantise_input
+from stmoe_golden.model.engine import GoldenEngine, Routing
+from stmoe_golden.model.quantised import QuantisedModel
+from stmoe_golden.predict.table import TablePredictor
+
+from .live import LiveMachine
+from .policies import Policy
+from .verify import Verdict, check_counters, check_predictions_and_events
+
+__all__ = ["RtlEngine"]
+
+
+class RtlEngine:
+    """A :class:`stmoe_golden.model.engine.MoeEngine` whose layers the netlist computes.
+
+    Golden computes them as well: every result is compared as it comes, every prediction, decision
+    and counter in :meth:`finish`. What is returned is always the netlist's.
+
+    Parameters
+    ----------
+    machine: opened with ``policy`` and with the router's weights, if routing is "hardware".
+    routing: who routes, the on-chip router or the host in floating point.
+    attention: cycles of the attention phase before a layer, of the tokens in the context.
+    predictor: golden, in the state that the machine's tables were loaded from.
+
+    Attributes
+    ----------
+    tokens: tokens begun. verdict: what was compared so far.
+    """
+
+    def __init__(self, machine: LiveMachine, model: QuantisedModel, *, policy: Policy,
+                 predictor: TablePredictor, attention: Callable[[int], int],
+                 routing: Routing = "hardware"):
+        self.machine, self.model, self.policy, self.routing = machine, model, policy, routing
+        self.golden = GoldenEngine(model, routing)
+        self.predictor, self.attention = predictor, attention
+        self.verdict = Verdict()
+        self.tokens = self.context = 0
+        self.first: list[bool] = []
+        self.routes: list[list[list[int]]] = []
+        config = machine.geometry.config
+        if routing == "hardware" and config.router_layers != model.shape.layers:
+            raise ConfigError("router_layers", config.router_layers,
+                              f"{model.shape.layers}, every layer, to route on chip")
+
+    def begin_token(self, token_id: int, first: bool) -> None:
+        self.golden.begin_token(token_id, first)
+        self.context = 1 if first else self.context + 1
+        self.first.append(first)
+        self.routes.append([])
+        self.tokens += 1
+        self.machine.token(token_id, first)
+
+    def layer(self, layer: int, x: np.ndarray) -> np.ndarray:
+        q = quantise_input(x, self.model.activation_scale[layer])
+        self.golden.layer(layer, x)
+        record = self.golden.records[-1]
+        order: dict[str, Any] = {"scale": self.model.router_registers(layer)}
+        if self.routing == "host":
+            order = {"experts": record.experts, "gates": record.gates}
+        result = self.machine.layer(layer, q, delay=self.attention(self.context), **order)
+        self.routes[-1].append(record.experts)
+        self.verdict.count("results")
+        wrong = np.flatnonzero(result != self.golden.result)
+        if wrong.size:
+            at = int(wrong[0])
+            self.verdict.differ(f"token {self.tokens - 1}, layer {layer}, channel {at}: result "
+                                f"{result[at]}, golden {self.golden.result[at]}")
+        return dequantise_output(result, float(self.model.output_scale[layer]))
+
+    def finish(self) -> Verdict:
+        """Hold predictions, decisions and counters against golden, too; the whole verdict.
+
+        Only complete tokens may have been computed.
+        """
+        outcome = self.machine.settle()
+        geometry: Geometry = self.machine.geometry
+        golden = check_predictions_and_events(
+            self.verdict, geometry, self.policy, self.machine.log,
+            np.array(self.routes), np.array(self.first), self.predictor)
+        check_counters(self.verdict, outcome["counters_all"], golden["counters"])
+        if outcome["violations"]:
+            self.verdict.differ(f"protocol checkers: violations 0x{outcome['violations']:x}")
+        if outcome["errors"]["error"]:
+            self.verdict.differ(f"error register: {outcome['errors']}")
+        return self.verdict
