@@ -15,7 +15,7 @@ class Schedule:
 
     total: int | None
     warmup: int = 400_000
-    decay: float = 0.4
+    decay: float = 0.7
     long: float = 0.15
 
     def __post_init__(self) -> None:

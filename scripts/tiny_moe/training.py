@@ -37,6 +37,7 @@ class Settings:
     balance_weight: float = 0.02
     z_weight: float = 0.001
     clip: float = 1.0
+    decay: float = 0.7
 
 
 def sample_batch(streams: dict[str, np.ndarray], *, length: int, batch_tokens: int, seed: int,
@@ -60,13 +61,19 @@ class _Log:
 
     FIELDS = ("step", "tokens", *DOMAINS, "balance", "z", "norm", "rate", "tokens_per_second")
 
-    def __init__(self, path: Path, *, resume: bool, every: int = 50) -> None:
+    def __init__(self, path: Path, *, step: int, every: int = 50) -> None:
+        """Begin the file, or go on after ``step``: what an interrupted run logged later goes."""
         self.path, self.every = path, every
         self._values: dict[str, list[float]] = defaultdict(list)
         self._time = time.monotonic()
-        if not resume or not path.exists():
-            with open(path, "w", newline="") as file:
-                csv.writer(file).writerow(self.FIELDS)
+        kept: list[dict[str, str]] = []
+        if step and path.exists():
+            with open(path, newline="") as file:
+                kept = [line for line in csv.DictReader(file) if int(line["step"]) <= step]
+        with open(path, "w", newline="") as file:
+            writer = csv.DictWriter(file, self.FIELDS)
+            writer.writeheader()
+            writer.writerows(kept)
 
     def add(self, step: int, tokens: int, rate: float, batch_tokens: int,
             **values: float) -> None:
@@ -131,13 +138,13 @@ def train(folder: Path, shape: Shape, settings: Settings, *, tokens: int | None 
     model = TinyMoe(shape)
     optimizers = make_optimizers(model, muon_lr=settings.muon_lr, adam_lr=settings.adam_lr,
                                  weight_decay=settings.weight_decay)
-    schedule = Schedule(tokens)
+    schedule = Schedule(tokens, decay=settings.decay)
     step = seen = 0
     if resume:
         progress = _resume(folder / "state.pt", model, optimizers)
         step, seen = int(progress["steps"]), int(progress["tokens"])
         schedule.total = tokens or progress["total_tokens"]
-    log = _Log(folder / "log.csv", resume=resume)
+    log = _Log(folder / "log.csv", step=step)
     started = saved = time.monotonic()
     first = seen
 

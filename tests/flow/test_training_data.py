@@ -151,7 +151,7 @@ def test_source_whose_licence_file_says_otherwise_is_refused(tmp_path):
 
 
 def test_schedule_warms_up_holds_and_decays_to_zero():
-    schedule = Schedule(10_000_000)
+    schedule = Schedule(10_000_000, decay=0.4)
     assert schedule.rate(199_999) == 0.5
     assert schedule.rate(400_000) == schedule.rate(6_000_000) == 1
     assert schedule.rate(8_000_000) == 0.5 and schedule.rate(10_000_000) == 0
@@ -174,7 +174,7 @@ def test_time_limit_only_chooses_the_total():
 
 @pytest.mark.parametrize("values, message", [
     ({"total": 500_000}, "tokens: 500000 leave no room"),
-    ({"total": None, "long": 0.5}, "long, decay: 0.5 and 0.4")])
+    ({"total": None, "long": 0.8}, "long, decay: 0.8 and 0.7")])
 def test_impossible_schedule_is_refused(values, message):
     with pytest.raises(ValueError, match=message):
         Schedule(**values)

@@ -134,7 +134,7 @@ def trained(tmp_path):
     streams = {d: np.array(tokenizer.encode(t[0]).ids, np.uint16) for d, t in text.items()}
     for name in ("train", "heldout"):
         np.savez(tmp_path / f"{name}.npz", **streams)
-    train(tmp_path, shape, Settings(batch_tokens=256, short=16), tokens=1_000_000, stop_after=50)
+    train(tmp_path, shape, Settings(batch_tokens=256, short=16), tokens=2_000_000, stop_after=50)
     return tmp_path
 
 
@@ -171,7 +171,7 @@ def test_card_has_sizes_and_quality(trained):
                      "licence": "PSF-2.0", "documents": 1, "bytes": 9}]}))
     text = card(trained)
     assert "| docs | english | d | 1 | PSF-2.0 | 1 | 9 |" in text
-    assert "train --tokens 1000000" in text and "| 7 | " not in text and "| 1 | " in text
+    assert "train --tokens 2000000" in text and "| 7 | " not in text and "| 1 | " in text
 
 
 def test_resumed_training_equals_uninterrupted_training(tmp_path):
@@ -185,7 +185,7 @@ def test_resumed_training_equals_uninterrupted_training(tmp_path):
         np.savez(folder / "train.npz", **streams)
         (folder / "tokenizer.json").write_text("{}")
         for i, stop in enumerate(stops):
-            train(folder, SMALL, settings, tokens=1_000_000, resume=i > 0, stop_after=stop or 6)
+            train(folder, SMALL, settings, tokens=2_000_000, resume=i > 0, stop_after=stop or 6)
         results.append(load_checkpoint(folder / "checkpoint.npz"))
     (one, _, meta), (two, _, other) = results
     assert meta == other and meta["steps"] == 6
