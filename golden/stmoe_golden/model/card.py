@@ -14,12 +14,14 @@ def perplexity_table(scores: dict[str, dict[str, dict[str, Any]]]) -> str:
     """Markdown of :func:`~stmoe_golden.model.evaluation.perplexities`."""
     rows = []
     for domain, ways in scores.items():
-        reference = ways.get("float", ways["dequantised"])["perplexity"]
-        rows += [[domain, name, f"{entry['perplexity']:.4f}",
-                  f"{100 * (entry['perplexity'] / reference - 1):+.2f} %",
-                  f"{entry['bits_per_byte']:.4f}", f"{entry['tokens']:,}"]
-                 for name, entry in ways.items()]
-    return _table(["domain", "arithmetic", "perplexity", "against the first", "bits per byte",
+        for name, entry in ways.items():
+            change = "unknown"
+            if "float" in ways:
+                ratio = entry["perplexity"] / ways["float"]["perplexity"]
+                change = f"{100 * (ratio - 1):+.2f} %"
+            rows.append([domain, name, f"{entry['perplexity']:.4f}", change,
+                         f"{entry['bits_per_byte']:.4f}", f"{entry['tokens']:,}"])
+    return _table(["domain", "arithmetic", "perplexity", "against float", "bits per byte",
                    "tokens"], rows)
 
 
@@ -45,8 +47,9 @@ def routing_tables(statistics: dict[str, Any]) -> dict[str, str]:
         cells = [f"{layer} to {layer + 1}"]
         for name in names:
             pair = domains[name]["pairs"][layer]
-            cells += [f"{pair['statistic']:,.0f}", f"{pair['shuffled_statistic']:,.0f}",
-                      str(pair["freedom"]), f"{pair['log10_p']:,.0f}", f"{pair['cramers_v']:.3f}"]
+            cells += [f"{pair['statistic']:,.0f} ({pair['freedom']})",
+                      f"{pair['shuffled_statistic']:,.0f}", f"{pair['log10_p']:,.0f}",
+                      f"{pair['cramers_v']:.3f}"]
         pairs.append(cells)
 
     def head(first: str, columns: list[str]) -> list[str]:
@@ -55,5 +58,5 @@ def routing_tables(statistics: dict[str, Any]) -> dict[str, str]:
     return {
         "balance": _table(head("layer", ["max", "min", "effective"])
                           + (["total variation"] if apart else []), balance),
-        "pairs": _table(head("layers", ["chi-squared", "shuffled", "df", "log10 p", "V"]), pairs),
+        "pairs": _table(head("layers", ["chi-squared (df)", "shuffled", "log10 p", "V"]), pairs),
         "overlap": _table(head("layer", ["shared", "popularity alone"]), overlap)}

@@ -47,11 +47,18 @@ class LayerPair:
     shuffled: mean statistic after the tokens of the next layer were shuffled: what it would be if
         layers were independent, the pairs of a token being no independent draws.
     lift: observed over expected pairs [expert, expert], 1 where never expected.
+    shuffled_lift: that of one of the shuffles.
     """
 
     test: ChiSquared
     shuffled: float
     lift: np.ndarray
+    shuffled_lift: np.ndarray
+
+
+def _lift(counts: np.ndarray) -> np.ndarray:
+    expected = np.outer(counts.sum(1), counts.sum(0)) / counts.sum()
+    return np.divide(counts, expected, out=np.ones_like(counts), where=expected > 0)
 
 
 def layer_pair(ids: np.ndarray, layer: int, experts: int, shuffles: int = 10) -> LayerPair:
@@ -62,10 +69,10 @@ def layer_pair(ids: np.ndarray, layer: int, experts: int, shuffles: int = 10) ->
     control = []
     for _ in range(shuffles):
         pair[0, :, 1] = rng.permutation(pair[0, :, 1])
-        control.append(independence(coactivation(pair, 0, experts)).statistic)
-    expected = np.outer(counts.sum(1), counts.sum(0)) / counts.sum()
-    lift = np.divide(counts, expected, out=np.ones_like(counts), where=expected > 0)
-    return LayerPair(independence(counts), float(np.mean(control)), lift)
+        control.append(coactivation(pair, 0, experts))
+    return LayerPair(independence(counts),
+                     float(np.mean([independence(table).statistic for table in control])),
+                     _lift(counts), _lift(control[-1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +91,7 @@ class Overlap:
     popular: np.ndarray
 
 
-def overlap(ids: np.ndarray, experts: int, lags: int = 16) -> Overlap:
+def overlap(ids: np.ndarray, experts: int, lags: int = 8) -> Overlap:
     """Overlap at lags 1 to ``lags``, within sequences."""
     used = _used(ids, experts)
     mean = [(used[:, lag:] * used[:, :-lag]).sum(-1).mean((0, 1)) for lag in range(1, lags + 1)]

@@ -96,7 +96,8 @@ def _domain(ids: np.ndarray, experts: int) -> dict[str, Any]:
                     for row, e in zip(use, entropy, strict=True)],
         "pairs": [{"statistic": pair.test.statistic, "freedom": pair.test.freedom,
                    "log10_p": pair.test.log10_p, "cramers_v": pair.test.cramers_v,
-                   "shuffled_statistic": pair.shuffled, "lift": pair.lift.tolist()}
+                   "shuffled_statistic": pair.shuffled, "lift": pair.lift.tolist(),
+                   "shuffled_lift": pair.shuffled_lift.tolist()}
                   for pair in pairs],
         "overlap": {"mean": shared.mean.tolist(), "uniform": shared.uniform,
                     "popular": shared.popular.tolist()}}

@@ -16,7 +16,7 @@ __all__ = ["plot_coactivation", "plot_load", "plot_overlap", "plot_training", "r
 
 matplotlib.use("Agg")
 STYLE = {"font.size": 9, "axes.titlesize": 9, "axes.spines.top": False,
-         "axes.spines.right": False, "figure.dpi": 110}
+         "axes.spines.right": False, "figure.dpi": 100}
 COLOURS = {"english": "#4a7fb5", "python": "#c8452f"}
 LIFT_LIMIT = 2.0  # powers of two
 NAMES = {"english": "English", "python": "Python"}
@@ -67,20 +67,14 @@ def plot_training(log: dict[str, np.ndarray], perplexity: dict[str, float], path
         _save(figure, path)
 
 
-def _panel_label(axes: Axes, at: int, domain: str) -> None:
-    if at == 0:
-        axes.set_ylabel(_name(domain))
-
-
 def plot_load(statistics: dict[str, Any], path: Path) -> None:
     """Use of every expert relative to the mean, a heat map per domain."""
     domains = statistics["domains"]
     with matplotlib.rc_context(STYLE):
         figure = _figure(7.4, 1.9 * len(domains) + 0.4)
         panels = figure.subplots(len(domains), 1, squeeze=False)[:, 0]
-        high = max(2.0, float(np.quantile([d["load"] for d in domains.values()], 0.99)))
         for axes, (domain, data) in zip(panels, domains.items(), strict=True):
-            picture = axes.imshow(data["load"], cmap="viridis", vmin=0, vmax=high, aspect="auto")
+            picture = axes.imshow(data["load"], cmap="RdBu_r", vmin=0, vmax=2, aspect="auto")
             axes.set_title(_name(domain), loc="left")
             axes.set_ylabel("layer")
             axes.set_yticks(range(len(data["load"])))
@@ -89,22 +83,33 @@ def plot_load(statistics: dict[str, Any], path: Path) -> None:
         _save(figure, path)
 
 
+def _lift_panel(axes: Axes, lift: list[list[float]], title: str) -> Any:
+    floor = 2.0**-LIFT_LIMIT / 2  # log of 0 is beyond the colours anyway
+    picture = axes.imshow(np.log2(np.maximum(np.array(lift), floor)), cmap="RdBu_r",
+                          vmin=-LIFT_LIMIT, vmax=LIFT_LIMIT, interpolation="nearest")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title(title, fontsize=8)
+    return picture
+
+
 def plot_coactivation(statistics: dict[str, Any], path: Path) -> None:
-    """Lift of every pair of experts of adjacent layers, a row per domain, a panel per layer."""
+    """Lift of every pair of experts of adjacent layers, a row per domain, a panel per layer.
+
+    The last panel is the first with its tokens shuffled: what chance looks like.
+    """
     domains = statistics["domains"]
     with matplotlib.rc_context(STYLE):
         pairs = len(next(iter(domains.values()))["pairs"])
-        figure = _figure(1.35 * pairs + 0.9, 1.5 * len(domains) + 0.4)
-        panels = figure.subplots(len(domains), pairs, squeeze=False)
+        figure = _figure(1.35 * (pairs + 1) + 0.9, 1.6 * len(domains) + 0.5)
+        panels = figure.subplots(len(domains), pairs + 1, squeeze=False)
         for row, (domain, data) in zip(panels, domains.items(), strict=True):
-            for at, (axes, pair) in enumerate(zip(row, data["pairs"], strict=True)):
-                lift = np.log2(np.maximum(np.array(pair["lift"]), 2.0**-LIFT_LIMIT / 2))
-                picture = axes.imshow(lift, cmap="RdBu_r", vmin=-LIFT_LIMIT, vmax=LIFT_LIMIT,
-                                      interpolation="nearest")
-                axes.set_xticks([])
-                axes.set_yticks([])
-                axes.set_title(f"{at} to {at + 1}, V = {pair['cramers_v']:.2f}", fontsize=8)
-                _panel_label(axes, at, domain)
+            for at, pair in enumerate(data["pairs"]):
+                picture = _lift_panel(row[at], pair["lift"],
+                                      f"layers {at}, {at + 1}: V = {pair['cramers_v']:.2f}")
+            _lift_panel(row[-1], data["pairs"][0]["shuffled_lift"], "0, 1 shuffled")
+            row[0].set_ylabel(f"{_name(domain)}\nexpert")
+        figure.supxlabel("expert of the next layer", fontsize=9)
         bar = figure.colorbar(picture, ax=panels, extend="both", label="observed / independent")
         ticks = np.arange(-LIFT_LIMIT, LIFT_LIMIT + 1)
         bar.set_ticks(ticks.tolist(), labels=[f"{2.0**t:g}" for t in ticks])
@@ -112,25 +117,23 @@ def plot_coactivation(statistics: dict[str, Any], path: Path) -> None:
 
 
 def plot_overlap(statistics: dict[str, Any], path: Path) -> None:
-    """Experts shared with earlier tokens over random sharing, a heat map of lag and layer."""
+    """Experts shared with earlier tokens, a heat map of lag and layer per domain."""
     domains = statistics["domains"]
     with matplotlib.rc_context(STYLE):
-        figure = _figure(3.5 * len(domains) + 0.8, 3.0)
+        figure = _figure(3.6 * len(domains) + 0.8, 3.0)
         panels = figure.subplots(1, len(domains), squeeze=False)[0]
         shared = {name: np.array(data["overlap"]["mean"]).T for name, data in domains.items()}
+        low = next(iter(domains.values()))["overlap"]["uniform"]
         high = max(float(value.max()) for value in shared.values())
-        for at, (axes, (domain, mean)) in enumerate(zip(panels, shared.items(), strict=True)):
-            picture = axes.imshow(mean, cmap="viridis", aspect="auto", vmin=0, vmax=high)
-            for layer, value in enumerate(mean[:, 0]):
-                axes.text(0, layer, f"{value:.1f}", ha="center", va="center", fontsize=7,
-                          color="black" if value > 0.6 * high else "white")
+        for axes, (domain, mean) in zip(panels, shared.items(), strict=True):
+            picture = axes.imshow(mean, cmap="viridis", aspect="auto", vmin=low, vmax=high)
+            for (layer, lag), value in np.ndenumerate(mean):
+                axes.text(lag, layer, f"{value:.2f}", ha="center", va="center", fontsize=6.5,
+                          color="black" if value > (low + high) / 2 else "white")
             axes.set_title(_name(domain), loc="left")
-            axes.set_xticks(range(0, mean.shape[1], 3), [str(i + 1) for i in
-                                                         range(0, mean.shape[1], 3)])
+            axes.set_xticks(range(mean.shape[1]), [str(i + 1) for i in range(mean.shape[1])])
             axes.set_yticks(range(len(mean)))
             axes.set_xlabel("lag, tokens")
-            if at == 0:
-                axes.set_ylabel("layer")
-        uniform = next(iter(domains.values()))["overlap"]["uniform"]
-        figure.colorbar(picture, ax=panels, label=f"shared experts (random: {uniform:g})")
+        panels[0].set_ylabel("layer")
+        figure.colorbar(picture, ax=panels, label=f"shared experts (random: {low:g})")
         _save(figure, path)
