@@ -2,9 +2,10 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from tiny_moe.model import Shape, TinyMoe
 __all__ = ["load_checkpoint", "save_checkpoint", "write_atomically"]
 
 
-def write_atomically(path: Path, writer) -> None:
+def write_atomically(path: Path, writer: Callable[[BinaryIO], object]) -> None:
     """Call ``writer(file)`` on a temporary file beside ``path``, then rename it to ``path``."""
     temporary = path.with_name(f".{path.name}.part")
     with open(temporary, "wb") as file:
@@ -28,7 +29,8 @@ def save_checkpoint(path: Path, model: TinyMoe, tokenizer: str,
     arrays = {name: p.detach().float().numpy() for name, p in model.named_parameters()}
     meta = json.dumps({**asdict(model.shape), **progress})
     write_atomically(path, lambda file: np.savez(
-        file, **arrays, meta=np.array(meta), tokenizer=np.array(tokenizer)))
+        file, meta=np.array(meta), tokenizer=np.array(tokenizer),
+        **arrays))  # type: ignore[arg-type]
 
 
 def load_checkpoint(path: Path, dtype: torch.dtype = torch.float32,

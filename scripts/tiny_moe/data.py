@@ -13,11 +13,12 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from tiny_moe.prose import clean_code, is_code, prose_of_html
 from tiny_moe.sources import DOMAINS, SOURCES, Source, fetch
 
-__all__ = ["CALIBRATION_TOKENS", "END", "VOCAB", "Document", "collect", "prepare", "read_documents",
-           "split", "spread_windows", "train_tokenizer", "without_duplicates"]
+__all__ = ["CALIBRATION_TOKENS", "END", "END_ID", "VOCAB", "Document", "collect", "prepare",
+           "read_documents", "split", "spread_windows", "train_tokenizer", "without_duplicates"]
 
 VOCAB = 2048
 END = "<|end|>"
+END_ID = 0
 HELD_OUT_SHARE = 0.02
 CALIBRATION_TOKENS = 16384
 CALIBRATION_WINDOW = 512
@@ -87,8 +88,10 @@ def split(documents: Sequence[Document], *, seed: int, share: float = HELD_OUT_S
     """
     if not 0 < share < 1:
         raise ValueError(f"share: {share} is not between 0 and 1")
+
     def rank(document: Document) -> bytes:
         return hashlib.sha256(f"{seed}:{document.name}".encode()).digest()
+
     budget = share * sum(len(d.text.encode()) for d in documents)
     held, room = set(), budget
     for document in sorted(documents, key=rank):
@@ -154,10 +157,9 @@ def spread_windows(tokens: np.ndarray, *, total: int = CALIBRATION_TOKENS,
 
 def _tokens(tokenizer: Tokenizer, documents: Sequence[Document]) -> np.ndarray:
     """uint16 ``[n]``: every document after an :data:`END`, and one :data:`END` at the very end."""
-    end = tokenizer.token_to_id(END)
-    ids: list[int] = [end]
+    ids = [END_ID]
     for encoding in tokenizer.encode_batch([d.text for d in documents]):
-        ids += [*encoding.ids, end]
+        ids += [*encoding.ids, END_ID]
     return np.array(ids, np.uint16)
 
 
@@ -179,7 +181,7 @@ def prepare(folder: Path, *, seed: int) -> dict[str, object]:
               for name, part in (("train", train), ("heldout", held))}
     arrays["calibration"] = {d: spread_windows(arrays["train"][d]) for d in DOMAINS}
     for name, part in arrays.items():
-        np.savez(folder / f"{name}.npz", **part)
+        np.savez(folder / f"{name}.npz", **part)  # type: ignore[arg-type]
     facts: dict[str, object] = {
         "seed": seed, "sources": table, "vocab": tokenizer.get_vocab_size(),
         "split": {d: {"train_documents": len(train[d]), "heldout_documents": len(held[d]),

@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer
 
 from tiny_moe.checkpoint import load_checkpoint
-from tiny_moe.data import END
+from tiny_moe.data import END_ID
 from tiny_moe.sources import DOMAINS
 
 __all__ = ["evaluate", "generate"]
@@ -44,8 +44,8 @@ def evaluate(checkpoint: Path, heldout: Path) -> dict[str, object]:
             losses = []
             counts = torch.zeros(shape.layers, shape.experts)
             for start in range(0, len(windows), ROWS):
-                loss, routing = model.losses(torch.from_numpy(windows[start:start + ROWS]))
-                losses.append(loss.flatten())
+                part, routing = model.losses(torch.from_numpy(windows[start:start + ROWS]))
+                losses.append(part.flatten())
                 counts += torch.nn.functional.one_hot(
                     routing.chosen, shape.experts).sum((1, 2)).float()
             loss = float(torch.cat(losses).double().mean())
@@ -68,8 +68,7 @@ def generate(checkpoint: Path, prompt: str, *, tokens: int, temperature: float, 
     torch.set_num_threads(1)
     model, tokenizer_json, _ = load_checkpoint(checkpoint)
     tokenizer = Tokenizer.from_str(tokenizer_json)
-    end = tokenizer.token_to_id(END)
-    ids = [end, *tokenizer.encode(prompt).ids]
+    ids = [END_ID, *tokenizer.encode(prompt).ids]
     if len(ids) >= model.shape.context:
         raise ValueError(f"prompt: {len(ids)} tokens, the context has {model.shape.context}")
     generator = torch.Generator().manual_seed(seed)
@@ -80,7 +79,7 @@ def generate(checkpoint: Path, prompt: str, *, tokens: int, temperature: float, 
             token = int(torch.multinomial(chances, 1, generator=generator))
         else:
             token = int(logits.argmax())
-        if token == end:
+        if token == END_ID:
             break
         ids.append(token)
     return tokenizer.decode(ids)

@@ -17,8 +17,7 @@ class _NextTokenLoss(torch.autograd.Function):
     def forward(ctx: Any, states: Tensor, embed: Tensor, targets: Tensor) -> Tensor:
         losses = torch.empty(len(states))
         needs = any(ctx.needs_input_grad)
-        dstates = torch.empty_like(states) if needs else None
-        dembed = torch.zeros(embed.shape) if needs else None
+        dstates, dembed = torch.empty_like(states), torch.zeros(embed.shape)
         for start in range(0, len(states), CHUNK):
             rows = slice(start, start + CHUNK)
             logits = (states[rows] @ embed.t()).float()

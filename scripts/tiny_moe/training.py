@@ -82,9 +82,10 @@ class _Log:
         if step % self.every:
             return
         now = time.monotonic()
+        steps = len(self._values["norm"])
         line: dict[str, object] = {k: f"{np.mean(v):.4f}" for k, v in self._values.items()}
         line |= {"step": step, "tokens": tokens, "rate": f"{rate:.4f}",
-                 "tokens_per_second": round(self.every * batch_tokens / (now - self._time))}
+                 "tokens_per_second": round(steps * batch_tokens / (now - self._time))}
         with open(self.path, "a", newline="") as file:
             csv.DictWriter(file, self.FIELDS).writerow(line)
         print(" ".join(f"{k} {line[k]}" for k in self.FIELDS), flush=True)
