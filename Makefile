@@ -1,4 +1,4 @@
-# make demo: replay an embedded trace through the generated hardware and report.
+# make demo: text through the generated hardware, then a recorded trace under three policies.
 # make test: lint and all tests. make test-record: recording of Hugging Face models.
 # Each sets up .venv on its own.
 PYTHON ?= python3
@@ -11,10 +11,11 @@ DEMO_ARGS ?=
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.stamp-run
+	$(BIN)/stmoe chat --tokens 48
 	$(BIN)/stmoe simulate $(DEMO_ARGS)
 
 test: lint
-	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-record: $(VENV)/.stamp-record
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/record

@@ -77,13 +77,28 @@ class Driver:
 
 
 async def read_counters(driver: Driver, registers: dict[str, Any]) -> dict[str, int]:
-    """All 64-bit counters, frozen while they are read."""
-    freeze = registers["freeze"]
-    await driver.write(freeze[0], freeze[1])
+    """All 64-bit counters as they run on, a few cycles apart, always the same few."""
     values = {}
     for name, (low, high) in registers["counters"].items():
         values[name] = await driver.read(low) | (await driver.read(high) << 32)
-    await driver.write(freeze[0], 0)
+    return values
+
+
+async def frozen_counters(driver: Driver, registers: dict[str, Any]) -> dict[str, int]:
+    """All 64-bit counters of one moment, once nothing is in flight that a freeze would not count.
+
+    RuntimeError if something stays in flight.
+    """
+    status, busy = registers["busy"]
+    for _ in range(IDLE_READS):  # cancelled transfers may still be drained
+        if not await driver.read(status) & busy:
+            break
+    else:
+        raise RuntimeError(f"busy is still set after {IDLE_READS} reads of status")
+    address, freeze = registers["freeze"]
+    await driver.write(address, freeze)
+    values = await read_counters(driver, registers)
+    await driver.write(address, 0)
     return values
 
 
@@ -133,15 +148,8 @@ async def prepare(dut: Any, job: dict[str, Any],
 async def settle(dut: Any, driver: Driver, job: dict[str, Any]) -> dict[str, Any]:
     """Wait until nothing is in flight; counters, verdicts of the checkers, error registers."""
     registers = job["registers"]
-    outcome: dict[str, Any] = {}
-    status, busy = registers["busy"]
-    for _ in range(IDLE_READS):  # cancelled transfers may still be drained
-        if not await driver.read(status) & busy:
-            break
-    else:
-        outcome["error"] = f"busy is still set after {IDLE_READS} reads of status"
-    return outcome | {
-        "counters_all": await read_counters(driver, registers),
+    return {
+        "counters_all": await frozen_counters(driver, registers),
         "violations": int(dut.violations.value), "irq": bool(dut.irq_seen.value),
         "errors": {name: await driver.read(address)
                    for name, address in registers["errors"].items()}}
@@ -175,12 +183,12 @@ async def play(dut: Any) -> None:
     width = acts.shape[-1]
     results = np.zeros((tokens, layers, width), np.int16)
     errors = np.zeros((tokens, layers), bool)
-    started, start_cycle = time.perf_counter(), int(dut.cycle.value)
+    started, start_cycle = time.process_time(), int(dut.cycle.value)
     progress = os.open(home / "progress", os.O_CREAT | os.O_WRONLY)
     before: dict[str, int] = {}
     for t in range(tokens):
         if t == job["warmup"]:
-            before = await read_counters(driver, registers)
+            before = await frozen_counters(driver, registers)
         await driver.command([token_word(int(identity_of[t]), bool(first[t]))])
         for layer in range(layers):
             words = [int(headers[t, layer])]
@@ -197,9 +205,9 @@ async def play(dut: Any) -> None:
             break
         os.pwrite(progress, b"%08d" % (t + 1), 0)
     os.close(progress)
-    elapsed = time.perf_counter() - started
-    after = await read_counters(driver, registers)
+    elapsed = time.process_time() - started  # of this process, so of one core
     outcome |= await settle(dut, driver, job)
+    after = outcome["counters_all"]
     outcome |= {
         "counters": {name: after[name] - before.get(name, 0) for name in after},
         "cycles": int(dut.cycle.value) - start_cycle, "seconds": elapsed}

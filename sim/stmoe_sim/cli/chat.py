@@ -55,6 +55,8 @@ def chat(
             "--temperature", metavar="X", help="0 = the most probable token.")] = 0.0,
         top_p: Annotated[float, typer.Option(
             "--top-p", metavar="X", help="Share of probability that is sampled from.")] = 1.0,
+        past_end: Annotated[bool, typer.Option(
+            "--past-end", help="Go on where the model ends its document.")] = False,
         seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the sampling.")] = 1,
         preset: PresetName = None, config: ConfigFile = None, overrides: Overrides = None,
         policy: Annotated[str, typer.Option(
@@ -125,7 +127,8 @@ def chat(
     console = Console(width=None if Console().is_terminal else 120)
 
     def talk(moe: Any, cost: Callable[[], dict[str, Any]] = dict) -> dict[str, Any]:
-        generation = Generation(transformer, moe, ids, sampler, max_tokens=tokens)
+        generation = Generation(transformer, moe, ids, sampler, max_tokens=tokens,
+                                stop_at_end=not past_end)
         with interruptible() as stop, ChatView(console, prompt, title).open() as view:
             return converse(generation, tokenizer, update=view.update, cost=cost, stop=stop)
 

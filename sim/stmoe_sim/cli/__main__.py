@@ -1,0 +1,5 @@
+"""``python -m stmoe_sim.cli``."""
+
+from . import main
+
+main()
