@@ -23,7 +23,7 @@ from .wire import Wire, WireError
 __all__ = ["LiveMachine"]
 
 LAYER = 2  # opcode
-START_SECONDS, ANSWER_SECONDS = 120.0, 600.0
+ANSWER_SECONDS = 600.0
 
 
 class LiveMachine:
@@ -66,29 +66,16 @@ class LiveMachine:
         write_job(self.home, geometry=self.geometry, policy=policy, predictor=predictor,
                   stimulus=nothing | {"router": router}, registers=self.registers, memory=memory,
                   warmup=0, attention_cycles=0, stall=0, route_on_chip=False)
-        with socket.socket(socket.AF_UNIX) as door:
-            door.bind(str(self.home / "live.sock"))
-            door.listen(1)
-            door.settimeout(0.2)
+        ours, theirs = socket.socketpair()
+        ours.settimeout(ANSWER_SECONDS)
+        self.wire = Wire(ours)
+        with theirs:
             self.process = simulator.start(
-                self.home, module="stmoe_sim.live_bench",
+                self.home, module="stmoe_sim.live_bench", inherit=theirs.fileno(),
                 plusargs=[f"+image={image.resolve()}", "+log=events.log", f"+seed={seed}"])
-            end = self._accept(door)
-        end.settimeout(ANSWER_SECONDS)
-        self.wire = Wire(end)
         outcome, _ = self._answer()
         if outcome["error"]:
             raise SimulationError(outcome["error"])
-
-    def _accept(self, door: socket.socket) -> socket.socket:
-        assert self.process is not None
-        for _ in range(int(START_SECONDS / 0.2)):
-            try:
-                return door.accept()[0]
-            except TimeoutError:
-                if self.process.poll() is not None:
-                    break
-        raise SimulationError("the simulator did not start:\n" + self._tail())
 
     def _tail(self) -> str:
         path = self.home / "sim.log"

@@ -66,8 +66,11 @@ class Simulator:
         self.path, self.key = path, key
 
     def start(self, home: Path, *, plusargs: list[str], module: str = "stmoe_sim.bench",
-              waves: bool = False) -> subprocess.Popen:
-        """Start the binary on the job in ``home``; its output goes to ``sim.log`` there."""
+              waves: bool = False, inherit: int | None = None) -> subprocess.Popen:
+        """Start the binary on the job in ``home``; its output goes to ``sim.log`` there.
+
+        ``inherit``: a socket that it keeps, its number in the environment as STMOE_SOCKET.
+        """
         libs = str(cocotb_tools.config.libs_dir)
         users = (find_libpython.find_libpython(), cocotb_tools.config.pygpi_entry_point())
         env = toolchain_env() | {
@@ -77,10 +80,13 @@ class Simulator:
             "GPI_USERS": ";".join(users),
             "PYTHONPATH": os.pathsep.join(sys.path), "COCOTB_LOG_LEVEL": "WARNING"}
         env["PATH"] += os.pathsep + libs
+        if inherit is not None:
+            env["STMOE_SOCKET"] = str(inherit)
         with (home / "sim.log").open("wb") as log:
             return subprocess.Popen(
                 [str(self.path.resolve()), *(["--trace"] if waves else []), *plusargs],
                 cwd=home, env=env, stdout=log, stderr=subprocess.STDOUT,
+                pass_fds=() if inherit is None else (inherit,),
                 start_new_session=True)  # Ctrl-C is for the command line alone
 
 
