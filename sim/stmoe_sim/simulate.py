@@ -11,6 +11,8 @@ from stmoe_golden.metrics import policy_record
 from .image import write_image
 from .policies import POLICIES, Policy
 from .replay import Outcome, Replay, SimulationError, run
+from .report.files import write_json
+from .report.timeline import chrome_trace
 
 __all__ = ["simulate"]
 
@@ -19,13 +21,14 @@ Progress = Callable[..., None]
 
 
 def simulate(replay: Replay, policies: list[Policy], *, technology: Technology, preset: str,
-             jobs: int = 2, keep: Path | None = None,
+             jobs: int = 2, keep: Path | None = None, timeline: Path | None = None,
              progress: Progress = lambda stage, done, of=None: None) -> dict[str, Any]:
     """The report (docs/results.md explains its fields) of ``replay`` under ``policies``.
 
     On-demand loading, the base of every speed-up, is simulated even where it is not listed.
     ``jobs`` simulator processes run side by side; ``progress(stage, done, of)`` is called from
-    their threads, ``of`` None for tokens of a policy.
+    their threads, ``of`` None for tokens of a policy. ``timeline``: file to write a timeline of
+    all policies to, warm-up included.
     """
     config = replay.config
     experts = replay.experts()
@@ -64,6 +67,10 @@ def simulate(replay: Replay, policies: list[Policy], *, technology: Technology, 
     for record, outcome in zip(records, outcomes, strict=True):
         record["compared"] = outcome.verdict.compared
         record["differences"] = outcome.verdict.mismatches[:20]
+    if timeline is not None:
+        write_json(timeline, chrome_trace(
+            [(outcome.policy.name, outcome.golden["events"]) for outcome in outcomes],
+            config.clock_mhz))
     seconds = sum(outcome.seconds for outcome in outcomes)
     g = replay.geometry
     return {

@@ -76,6 +76,10 @@ def simulate(
         html: Annotated[Path | None, typer.Option(
             "--html", metavar="FILE", help="Write the report as a page; build/report.html unless "
                                            "--json is given.")] = None,
+        timeline: Annotated[Path | None, typer.Option(
+            "--timeline", metavar="FILE",
+            help="Write layers, transfers and use of slots over time, for ui.perfetto.dev.",
+        )] = None,
         build: Annotated[Path, typer.Option(
             "--build", metavar="DIR", help="Where netlists and images are cached.",
         )] = Path("build"),
@@ -110,7 +114,7 @@ def simulate(
     prices = energy_table(technology)
     if html is None and json_file is None:
         html = build / "report.html"
-    for option, path in (("--json", json_file), ("--html", html)):
+    for option, path in (("--json", json_file), ("--html", html), ("--timeline", timeline)):
         if path is not None:
             check_writable(option, path)
     recorded, model = (load(trace), None) if trace else (default_trace(), load_model())
@@ -126,7 +130,7 @@ def simulate(
     replay = Replay(config=fitted, window=window, memory=part, attention_cycles=attention,
                     seed=seed, stall=stall, model=model, cache=build)
     name = config.stem if config else preset or DEFAULT_PRESET
-    report = _run(replay, policies, prices, name, jobs)
+    report = _run(replay, policies, prices, name, jobs, timeline)
     console = Console(width=None if Console().is_terminal else 120, soft_wrap=False)
     from ..report import print_report, render_page, write_json, write_text
     print_report(report, console)
@@ -136,11 +140,14 @@ def simulate(
     if html:
         write_text(html, render_page(report))
         console.print(f"Page: {html}", highlight=False)
+    if timeline:
+        console.print(f"Timeline: {timeline}", highlight=False)
     if any(record["mismatches"] for record in report["policies"]):
         raise typer.Exit(1)
 
 
-def _run(replay: Any, policies: list[Any], prices: Any, preset: str, jobs: int) -> dict[str, Any]:
+def _run(replay: Any, policies: list[Any], prices: Any, preset: str, jobs: int,
+         timeline: Path | None) -> dict[str, Any]:
     from ..simulate import simulate as run_all
 
     window = replay.window
@@ -157,5 +164,5 @@ def _run(replay: Any, policies: list[Any], prices: Any, preset: str, jobs: int) 
                     tasks[stage] = bars.add_task(stage, total=total if of is None else of)
                 bars.update(tasks[stage], completed=done)
         return run_all(replay, policies, technology=prices, preset=preset, jobs=jobs,
-                       progress=progress)
+                       timeline=timeline, progress=progress)
 
