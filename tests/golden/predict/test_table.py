@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stmoe_golden.predict import evaluate as evaluate_module
 from stmoe_golden.predict.evaluate import evaluate
 from stmoe_golden.predict.table import SHARED_SCORE, TablePredictor
 
@@ -120,7 +119,6 @@ def test_compiled_evaluation_equals_definition(options):
     assert 0 < plain.recall < 1
 
 
-@pytest.mark.skipif(evaluate_module.njit is None, reason="needs numba")
 @pytest.mark.skipif(not (TRACE.exists() and STUDY.exists()), reason="no shared traces here")
 @pytest.mark.parametrize("use_ht, threshold", [(True, 2), (False, 2), (True, 4)])
 def test_evaluation_agrees_with_the_study(use_ht, threshold):
