@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from . import interfaces
 from .config import Geometry
 from .interfaces import GATE_ONE, ErrorCode, Opcode
+from .shape_check import illegal_shape
 
 __all__ = ["Sequencer"]
 
@@ -158,13 +159,7 @@ class Sequencer(wiring.Component):
             self.table_load.payload.entries.eq(row)]
 
         bad_shape = Signal()
-        least = {"in_words": 2, "out_groups": 4, "slots": 2, "experts": k}
-        limits = {"in_words": g.in_words, "out_groups": g.out_groups, "slots": g.banks,
-                  "gu_groups": Geometry(g.config, g.max_d_ff).gu_groups,
-                  "dn_tiles": Geometry(g.config, g.max_d_ff).dn_tiles,
-                  "blob_beats": g.max_blob_beats, "layers": model.layers, "experts": model.experts}
-        m.d.sync += bad_shape.eq(Cat(*((shape[field] < least.get(field, 1)) | (shape[field] > limit)
-                                       for field, limit in limits.items())).any())
+        m.d.sync += bad_shape.eq(illegal_shape(g, shape))
 
         with m.FSM():
             with m.State("IDLE"):

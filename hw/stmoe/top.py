@@ -79,7 +79,7 @@ class Accelerator(wiring.Component):
         m.submodules.storage = storage = BufferStorage(g)
         m.submodules.dma = dma = PrefetchDma(g)
         m.submodules.array = array = PeArray(g)
-        self._streams(m, sequencer)
+        self._streams(m, sequencer, csr.ctrl_enable)
         self._registers(m, csr)
         self._expert_memory(m, dma)
 
@@ -158,11 +158,11 @@ class Accelerator(wiring.Component):
         self._counters(m, csr, sequencer, predict, manager, storage, dma, array)
         return m
 
-    def _streams(self, m, sequencer):
+    def _streams(self, m, sequencer, enable):
         m.d.comb += [
             sequencer.cmd.payload.eq(self.s_axis_cmd_tdata),
-            sequencer.cmd.valid.eq(self.s_axis_cmd_tvalid),
-            self.s_axis_cmd_tready.eq(sequencer.cmd.ready),
+            sequencer.cmd.valid.eq(self.s_axis_cmd_tvalid & enable),
+            self.s_axis_cmd_tready.eq(sequencer.cmd.ready & enable),
             sequencer.act.payload.eq(self.s_axis_act_tdata),
             sequencer.act.valid.eq(self.s_axis_act_tvalid),
             self.s_axis_act_tready.eq(sequencer.act.ready),

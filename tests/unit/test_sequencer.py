@@ -94,7 +94,8 @@ class Bench:
             dut = self.dut
             values = {"in_words": self.g.in_words, "gu_groups": self.g.gu_groups,
                       "dn_tiles": self.g.dn_tiles, "out_groups": self.g.out_groups,
-                      "blob_beats": self.g.blob_beats, "slots": 4, "layers": 3, "experts": 8}
+                      "side_words": self.g.side_words, "blob_beats": self.g.blob_beats,
+                      "slots": 4, "layers": 3, "experts": 8}
             for name, value in (values | (shape or {})).items():
                 ctx.set(dut.shape[name], value)
             await ctx.tick().repeat(2)
@@ -143,7 +144,10 @@ def test_layer_dispatches_routing_shared_experts_and_activations(seed):
     (layer_words(1, [5, 5]), {}, ErrorCode.BAD_EXPERT),
     (layer_words(1, [5, 3], tokens=2), {}, ErrorCode.BAD_TOKENS),
     (layer_words(1, [], flag=1), {}, ErrorCode.NO_ROUTER_WEIGHTS),
-    (layer_words(1, [5, 3]), {"gu_groups": 0}, ErrorCode.BAD_SHAPE),
+    *((layer_words(1, [5, 3]), shape, ErrorCode.BAD_SHAPE) for shape in (
+        {"gu_groups": 0}, {"gu_groups": 9}, {"side_words": 0}, {"blob_beats": 1 << 20},
+        {"in_words": 1}, {"out_groups": 3}, {"layers": 4}, {"experts": 1}, {"slots": 1},
+        {"slots": 5}, {"group": 1}, {"base": 0x104})),
 ])
 @pytest.mark.parametrize("seed", range(2))
 def test_refused_layer_answers_with_zeros_marked_as_error(words, shape, code, seed):

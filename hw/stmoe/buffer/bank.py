@@ -60,7 +60,8 @@ endmodule
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.ram = ram = memory.Memory(shape=self.width, depth=self.depth, init=[])
+        m.submodules.ram = ram = memory.Memory(
+            shape=self.width, depth=max(2, self.depth), init=[])
         read, write = ram.read_port(), ram.write_port(granularity=self.part)
         m.d.comb += [
             read.addr.eq(self.read_addr), read.en.eq(self.read_en),

@@ -93,7 +93,7 @@ class ExpertManager(wiring.Component):
         m.submodules.records = records = memory.Memory(
             shape=self.record, depth=g.banks, init=[])
         m.submodules.promised = promised = memory.Memory(
-            shape=unsigned(g.slot_bits), depth=round_size, init=[])
+            shape=unsigned(g.slot_bits), depth=max(2, round_size), init=[])
         record, record_write = records.read_port(), records.write_port()
         promise, promise_write = promised.read_port(), promised.write_port()
         found = record.data
@@ -107,7 +107,7 @@ class ExpertManager(wiring.Component):
         missed = Signal(active)
         demanding, late = Signal(range(active + 1)), Signal(range(active + 1))
         m.d.comb += [self.waiting_demand.eq(demanding != 0), self.waiting_late.eq(late != 0)]
-        next_missed = Signal(range(active))
+        next_missed = Signal(range(max(2, active)))
         for i in reversed(range(active)):
             with m.If(missed[i]):
                 m.d.comb += next_missed.eq(i)

@@ -60,7 +60,7 @@ class HiddenUnit(wiring.Component):
 
         # A memory word holds whole hidden words and whole groups.
         width = max(lanes, pairs)
-        depth = -(-g.max_d_ff // width)
+        depth = max(2, -(-g.max_d_ff // width))  # no memory has an address of no bits
         m.submodules.store = store = memory.Memory(shape=8 * width, depth=depth, init=[])
         write, read = store.write_port(granularity=8 * pairs), store.read_port()
         per_write, per_read = width // pairs, width // lanes

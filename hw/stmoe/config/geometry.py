@@ -8,6 +8,8 @@ from .error import ConfigError
 
 __all__ = ["Geometry"]
 
+MAX_BEATS = (1 << 24) - 1  # of an expert: register shape_blob_beats and word numbers have 24 bits
+
 
 def _bits(count: int) -> int:
     """Bits that hold 0 .. count - 1, at least one."""
@@ -34,8 +36,17 @@ class Geometry:
         if self.ff % self.config.lanes or self.ff % self.config.rows:
             raise ConfigError("d_ff", self.ff, f"a multiple of lanes = {self.config.lanes} "
                                                f"and rows = {self.config.rows}")
+        if self.blob_beats > MAX_BEATS:
+            raise ConfigError("d_ff", self.ff, f"small enough that an expert of {self.blob_beats} "
+                                               f"bus beats has at most {MAX_BEATS}")
         if self.slots < 2:
-            raise ConfigError("d_ff", self.ff, "small enough that two experts fit the buffer")
+            raise ConfigError("d_ff", self.ff,
+                              f"small enough that two experts fit the buffer of {self.banks} "
+                              f"banks; one takes {1 << self.group}")
+        address_bits = (self.memory_bytes - 1).bit_length()
+        if address_bits > self.config.axi_addr_bits:
+            raise ConfigError("axi_addr_bits", self.config.axi_addr_bits,
+                              f"at least {address_bits} for {self.memory_bytes} bytes of experts")
 
     @property
     def ff(self) -> int:

@@ -6,6 +6,8 @@ from .error import ConfigError, check_multiple, check_range
 
 __all__ = ["ModelShape"]
 
+MAX_ACTIVE = 255  # experts of a token and layer, shared units included: counts have 8 bits
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelShape:
@@ -18,7 +20,8 @@ class ModelShape:
     top_k: experts routed per token, 1 to 16 and at most ``experts``.
     d_model, d_ff: width of the model and of one expert's hidden layer, 8 to 16384.
     shared_experts: always-active experts per layer, 0 to 8.
-    shared_d_ff: hidden width of each shared expert, a multiple of ``d_ff``; 0 without any.
+    shared_d_ff: hidden width of each shared expert, a multiple of ``d_ff``; 0 without any. At most
+        255 experts are active per token, shared ones counted in units of ``d_ff``.
     weight_bits: bits of an expert weight; 8.
     name: free text.
     """
@@ -46,6 +49,10 @@ class ModelShape:
             raise ConfigError("model.shared_d_ff", self.shared_d_ff,
                               "positive with shared experts and 0 without")
         check_multiple("model.shared_d_ff", self.shared_d_ff, self.d_ff, "model.d_ff")
+        if self.active > MAX_ACTIVE:
+            raise ConfigError("model.shared_d_ff", self.shared_d_ff,
+                              f"so small that top_k and shared units of d_ff = {self.d_ff} are at "
+                              f"most {MAX_ACTIVE} (they are {self.active})")
 
     @property
     def shared_units(self) -> int:

@@ -56,7 +56,8 @@ class TablePredictor(wiring.Component):
         table_read, table_write = table.read_port(), table.write_port()
         past_layout = data.StructLayout(
             {"ids": data.ArrayLayout(id_bits, k), "count": range(k + 1)})
-        m.submodules.history = history = Memory(shape=past_layout, depth=model.layers, init=[])
+        m.submodules.history = history = Memory(
+            shape=past_layout, depth=max(2, model.layers), init=[])
         history_read, history_write = history.read_port(), history.write_port()
         m.submodules.score = score = ScorePlanes(g)
         m.submodules.emit = emit = CandidateEmitter(g)

@@ -61,7 +61,7 @@ class Router(wiring.Component):
             8 * rows * lanes, blocks * block_words, 8 * lanes)
         m.submodules.x_store = x_store = memory.Memory(shape=8 * lanes, depth=g.in_words, init=[])
         m.submodules.logits = logits = memory.Memory(
-            shape=data.ArrayLayout(signed(32), rows), depth=groups, init=[])
+            shape=data.ArrayLayout(signed(32), rows), depth=max(2, groups), init=[])
         m.submodules.top = top = TopK(model.top_k, g.expert_bits)
         bases = Array([block * block_words for block in range(blocks)])
 

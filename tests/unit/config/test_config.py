@@ -64,6 +64,21 @@ def test_expert_larger_than_half_the_buffer_is_refused():
         Geometry(TINY, 96)
 
 
+def test_sizes_that_overflow_a_width_of_the_netlist_are_refused():
+    """Twenty-four bits of bus beats, the address of the expert memory, eight bits of experts."""
+    huge = TINY.replace(model_d_model=16384, model_d_ff=16384, max_d_ff=0, axi_data_bits=32)
+    with pytest.raises(ConfigError, match=r"d_ff must be .* at most 16777215, not 16384"):
+        Geometry(huge)
+    memory = Geometry(TINY).memory_bytes
+    bits = (memory - 1).bit_length()
+    Geometry(TINY.replace(axi_addr_bits=bits))
+    with pytest.raises(ConfigError, match=rf"axi_addr_bits must be at least {bits} for {memory} "):
+        Geometry(TINY.replace(axi_addr_bits=bits - 1))
+    TINY.replace(model_d_ff=16, model_shared_experts=1, model_shared_d_ff=16 * 251)
+    with pytest.raises(ConfigError, match=r"model.shared_d_ff .* at most 255 \(they are 256\)"):
+        TINY.replace(model_d_ff=16, model_shared_experts=1, model_shared_d_ff=16 * 252)
+
+
 @pytest.mark.parametrize("name", PRESETS)
 def test_toml_round_trip(name):
     config = PRESETS[name]
