@@ -13,7 +13,7 @@ from .tokenizer import Tokenizer
 from .transformer import Transformer
 from .weights import FloatModel
 
-__all__ = ["RecordedBatch", "heldout_sample", "perplexities", "routing_statistics"]
+__all__ = ["RecordedBatch", "perplexities", "routing_statistics", "spread"]
 
 BLOCK = 512
 
@@ -34,7 +34,7 @@ class RecordedBatch(GoldenBatch):
         return np.stack([np.concatenate(parts) for parts in self.kept], 1)
 
 
-def heldout_sample(tokens: np.ndarray, size: int = 8192) -> np.ndarray:
+def spread(tokens: np.ndarray, size: int = 8192) -> np.ndarray:
     """uint16 [size]: blocks of 512 tokens spread evenly over ``tokens``, or all of a shorter text.
     """
     blocks = len(tokens) // BLOCK

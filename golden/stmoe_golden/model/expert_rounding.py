@@ -12,6 +12,7 @@ from .rounding import clipped_step, encode_scale, round_weights
 __all__ = ["moment", "round_expert", "swiglu"]
 
 UP_RANGE = 28000.0  # largest up value seen, in steps of its int16
+MARGIN = 1.25  # of the hidden range over what the calibration needs: its tail is long
 EVEN = 16.0  # most that the steps of an expert's hidden channels differ by
 
 
@@ -43,7 +44,7 @@ def round_expert(gate: np.ndarray, up: np.ndarray, down: np.ndarray, x: np.ndarr
     gate_row, up_row = clipped_step(gate), clipped_step(up)
     raised = x @ up.T
     unit = clipped_step(swiglu(x @ gate.T, raised).T)
-    unit = np.maximum(unit, unit.max() / EVEN)
+    unit = MARGIN * np.maximum(unit, unit.max() / EVEN)
     most = np.maximum(np.abs(raised).max(0), np.abs(raised).max() / EVEN)
     hidden = float((most / (UP_RANGE * 4096 * unit)).max())
     mult, shift = encode_scale(np.array(hidden))

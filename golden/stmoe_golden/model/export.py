@@ -11,14 +11,17 @@ import numpy as np
 
 from .engine import FloatEngine
 from .error import ModelError, require
-from .evaluation import heldout_sample
+from .evaluation import spread
 from .perplexity import score
 from .quantise import quantise
 from .quantised import QuantisedModel
 from .transformer import Transformer
 from .weights import load_checkpoint
 
-__all__ = ["export", "load_tokens"]
+__all__ = ["CALIBRATION_TOKENS", "export", "load_tokens"]
+
+CALIBRATION_TOKENS = 32768
+"""Per domain. Half as many miss part of the long tail of hidden values."""
 
 
 def load_tokens(path: str | Path) -> dict[str, np.ndarray]:
@@ -37,19 +40,21 @@ def load_tokens(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def export(checkpoint: str | Path, calibration: str | Path, heldout: str | Path | None = None,
-           data: str | Path | None = None) -> QuantisedModel:
+           data: str | Path | None = None, size: int = CALIBRATION_TOKENS) -> QuantisedModel:
     """Quantise a checkpoint; a sample of ``heldout`` and the facts about the ``data`` go with it.
 
+    Of each domain of ``calibration`` at most ``size`` tokens are used, in blocks spread over it.
     ``facts`` of the result: ``training`` from the checkpoint, ``sources`` and their licences from
     the JSON file ``data``, ``sample``: perplexity of the float checkpoint on the sample.
     """
     model = load_checkpoint(checkpoint)
-    result = quantise(model, load_tokens(calibration))
+    result = quantise(model, {domain: spread(tokens, size)
+                              for domain, tokens in load_tokens(calibration).items()})
     facts: dict[str, Any] = {"training": model.training}
     if data is not None:
         facts["sources"] = json.loads(Path(data).read_text(encoding="utf-8"))["sources"]
     samples = {} if heldout is None else {
-        domain: heldout_sample(tokens) for domain, tokens in load_tokens(heldout).items()}
+        domain: spread(tokens) for domain, tokens in load_tokens(heldout).items()}
     transformer, engine = Transformer(model.backbone), FloatEngine(model)
     facts["sample"] = {}
     for domain, tokens in samples.items():

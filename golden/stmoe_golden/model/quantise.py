@@ -13,7 +13,6 @@ from .activations import dequantise_output, quantise_input
 from .batch import BatchExpert, requant_exact, route_batch
 from .error import require
 from .expert_rounding import moment, round_expert, swiglu
-from .perplexity import windows
 from .quantised import QuantisedModel, moe_tensors
 from .rounding import clipped_step, encode_scale, round_weights
 from .transformer import Transformer
@@ -94,17 +93,17 @@ class _Quantiser:
 def quantise(model: FloatModel, calibration: dict[str, np.ndarray]) -> QuantisedModel:
     """The model in integers; ``calibration`` holds token ids [n] by domain.
 
-    Every domain counts as much as it has tokens; each must fill at least one context.
+    Every domain counts as much as it has tokens; each must fill a context.
     """
     context = model.shape.context
     require(len(calibration) > 0, "calibration", "must hold at least one domain")
     runs = []
     for domain, tokens in sorted(calibration.items()):
-        require(len(tokens) > context, "calibration",
-                f"{domain} must have more than {context} tokens, not {len(tokens)}")
-        runs += [run[:-1] for run in windows(np.asarray(tokens, np.int64), context)
-                 if len(run) == context + 1]
+        require(len(tokens) >= context, "calibration",
+                f"{domain} must have at least {context} tokens, not {len(tokens)}")
+        whole = len(tokens) // context * context
+        runs.append(np.asarray(tokens[:whole], np.int64).reshape(-1, context))
     backbone = _half(model.backbone)
     engine = _Quantiser(model)
-    Transformer(backbone).stream(np.stack(runs), engine)
+    Transformer(backbone).stream(np.concatenate(runs), engine)
     return QuantisedModel(backbone, **engine.parts, tokenizer=model.tokenizer)

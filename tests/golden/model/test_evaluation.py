@@ -10,7 +10,7 @@ from stmoe_golden.model.__main__ import main
 from stmoe_golden.model.card import perplexity_table, routing_tables
 from stmoe_golden.model.engine import GoldenEngine
 from stmoe_golden.model.error import ModelError
-from stmoe_golden.model.evaluation import heldout_sample, perplexities, routing_statistics
+from stmoe_golden.model.evaluation import perplexities, routing_statistics, spread
 from stmoe_golden.model.export import export, load_tokens
 from stmoe_golden.model.storage import load_model, save_model
 from stmoe_golden.model.transformer import Transformer
@@ -60,10 +60,10 @@ def test_statistics_are_those_of_the_golden_engine(model, heldout):
 
 def test_sample_is_spread_over_the_text():
     tokens = np.repeat(np.arange(100), 512)
-    sample = heldout_sample(tokens, 2048)
+    sample = spread(tokens, 2048)
     assert sample.dtype == np.uint16 and len(sample) == 2048
     assert sample[::512].tolist() == [0, 33, 66, 99]
-    assert heldout_sample(tokens[:700], 2048).tolist() == tokens[:700].tolist()
+    assert spread(tokens[:700], 2048).tolist() == tokens[:700].tolist()
 
 
 def test_export_and_measurement_from_the_file(float_model, heldout, tmp_path, write_checkpoint,

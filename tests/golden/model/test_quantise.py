@@ -67,7 +67,7 @@ def test_no_value_of_the_calibration_overflows(model, float_model, tokens):
 
 
 def test_calibration_must_fill_a_context(float_model, tokens):
-    with pytest.raises(ModelError, match="noise must have more than 24 tokens, not 24"):
-        quantise(float_model, {"noise": tokens[:24]})
+    with pytest.raises(ModelError, match="noise must have at least 24 tokens, not 23"):
+        quantise(float_model, {"noise": tokens[:23]})
     with pytest.raises(ModelError, match="at least one domain"):
         quantise(float_model, {})
