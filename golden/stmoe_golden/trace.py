@@ -20,10 +20,15 @@ ONE = 0x8000  # 1.0 in Q1.15
 def load(path: str | Path) -> Trace:
     """Read a trace: ``.npz`` of the project or ``.csv`` of ``route_trace v1``, told by content."""
     path = Path(path)
-    if not path.is_file():
-        raise TraceError(f"{path}: no such file")
-    with path.open("rb") as file:
-        head = file.read(2)
+    try:
+        if path.is_dir():
+            raise TraceError(f"{path}: is a folder, not a file")
+        with path.open("rb") as file:
+            head = file.read(2)
+    except FileNotFoundError:
+        raise TraceError(f"{path}: no such file") from None
+    except OSError as error:
+        raise TraceError(f"{path}: not readable ({error.strerror})") from None
     if head == b"PK":
         return load_npz(path)
     if path.suffix == ".npz":

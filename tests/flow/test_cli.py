@@ -4,23 +4,7 @@ import re
 import pytest
 
 from stmoe.config import PRESETS, AcceleratorConfig
-from stmoe_sim.cli import main
 from stmoe_sim.cli.options import load_config, parse_overrides
-
-
-@pytest.fixture
-def stmoe(monkeypatch, capsys):
-    """Run the command line; returns exit code, standard output and standard error."""
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["stmoe", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-    return run
 
 
 def test_show_prints_toml_that_check_accepts(stmoe, tmp_path):

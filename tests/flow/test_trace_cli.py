@@ -17,7 +17,6 @@ from stmoe_golden.model.tokenizer import Tokenizer
 from stmoe_golden.model.transformer import Transformer
 from stmoe_golden.model.weights import FloatModel
 from stmoe_golden.trace import load, save, synthetic
-from stmoe_sim.cli import main
 
 SHARED = Path(__file__).parents[2] / "../shared/traces"
 HEADER = ("# route_trace v1\n# model=/m/toy.gguf arch=qwen3moe n_layer=2 n_expert=8 "
@@ -26,21 +25,6 @@ HEADER = ("# route_trace v1\n# model=/m/toy.gguf arch=qwen3moe n_layer=2 n_exper
 ROWS = [f"0,{int(step > 1)},{step},{layer},{slot},{(step + layer + 3 * slot) % 8},"
         f"{(0.75, 0.25)[slot]},1,100" for step in range(20) for layer in range(2)
         for slot in range(2)]
-
-
-@pytest.fixture
-def stmoe(monkeypatch, capsys):
-    """Run the command line; returns exit code, standard output and standard error."""
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["stmoe", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-    return run
 
 
 def refused(result, *words):

@@ -9,24 +9,7 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from stmoe_golden.trace import load
-from stmoe_sim.cli import main
 from stmoe_sim.record.hooks import ROUTERS
-
-
-@pytest.fixture
-def stmoe(monkeypatch, capsys):
-    """Run the command line; returns exit code, standard output and standard error."""
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["stmoe", *map(str, arguments)])
-        monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-    return run
 
 
 @pytest.fixture

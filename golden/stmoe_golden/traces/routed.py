@@ -23,7 +23,7 @@ def read_routed(path: Path, layers: int | None = None, top_k: int | None = None)
     if path.suffix == ".json":
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise TraceError(f"{path}: no readable JSON: {error}") from None
         return responses(data, f"{path}: $", layers, top_k)
     loaded = read_numpy(path, str(path))
@@ -49,7 +49,7 @@ def read_ids(path: Path) -> list[int]:
     try:
         text = path.read_text(encoding="utf-8")
         data = json.loads(text) if path.suffix == ".json" else [int(w) for w in text.split()]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise TraceError(f"{path}: no readable token identities: {error}") from None
     return integers(data, str(path)) or []
 

@@ -11,7 +11,8 @@ def main() -> None:
     """Run the command line.
 
     The project's own exceptions are messages to the user: exit 2 for wrong input (ValueError),
-    1 for what failed on the way. Any other exception is a defect and keeps its traceback.
+    1 for what failed on the way. So are the operating system's (disk full, file gone): exit 1.
+    Any other exception is a defect and keeps its traceback.
     """
     try:
         app()
@@ -20,3 +21,7 @@ def main() -> None:
             raise
         print(f"stmoe: error: {error}", file=sys.stderr)
         sys.exit(2 if isinstance(error, ValueError) else 1)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"stmoe: error: {where}{error.strerror or error}", file=sys.stderr)
+        sys.exit(1)

@@ -12,7 +12,7 @@ from rich.console import Console
 from stmoe.config import AcceleratorConfig, ConfigError
 from stmoe.config.error import check_choice, check_range
 
-from .options import ConfigFile, Overrides, PresetName, load_config
+from .options import ConfigFile, Overrides, PresetName, check_overrides, check_text, load_config
 
 __all__ = ["EPILOG", "chat"]
 
@@ -101,14 +101,16 @@ def chat(
     from ..policies import parse_policies
     from ..report import write_json
     from ..report.chat import ChatView, figures_table
-    from ..report.files import check_writable
+    from ..report.files import check_folder, check_writable
 
     check_choice("--engine", engine, get_args(Engine))
     check_choice("--routing", routing, ("hardware", "host"))
     check_range("--tokens", tokens, 1, 1 << 16)
     check_range("--seed", seed, 0, 2**31 - 1)
+    check_text("--prompt", prompt)
     if json_file is not None:
         check_writable("--json", json_file)
+    check_folder("--build", build)
     policies = parse_policies(policy)
     if len(policies) != 1:
         raise ConfigError("--policy", policy, "one policy")
@@ -117,6 +119,7 @@ def chat(
     chosen = load_config(preset, config, overrides)
     model = load_model(model_file)
     fitted = fit_model(chosen, model)
+    check_overrides(overrides, fitted, model_file or "the language model")
     if fitted.predictor == "none" and policies[0].predict:
         raise ConfigError("policy", policies[0].name,
                           "one without prediction: the configuration has predictor = none")

@@ -7,6 +7,7 @@ import typer
 
 from stmoe.config import ConfigError
 
+from ..report.files import check_folder
 from .options import ConfigFile, Overrides, PresetName, load_config
 
 __all__ = ["EPILOG", "generate"]
@@ -27,8 +28,7 @@ def generate(
 ) -> None:
     """Write Verilog, RTLIL, sidecar, C header, register pages, core file and constraints."""
     chosen = load_config(preset, config, overrides)
-    if output.exists() and not output.is_dir():
-        raise ConfigError("--output", str(output), "a folder")
+    check_folder("--output", output)
     from stmoe import emit  # a heavy import, after the cheap checks
 
     try:

@@ -8,8 +8,8 @@ import typer
 
 from stmoe.config import AcceleratorConfig, ConfigError, Geometry, preset
 
-__all__ = ["DEFAULT_PRESET", "ConfigFile", "Overrides", "PresetName", "load_config",
-           "parse_overrides"]
+__all__ = ["DEFAULT_PRESET", "ConfigFile", "Overrides", "PresetName", "check_overrides",
+           "check_text", "load_config", "parse_overrides"]
 
 DEFAULT_PRESET = "tiny"
 
@@ -22,8 +22,18 @@ Overrides = Annotated[list[str] | None, typer.Option(
     help="Change a field, as slots=76 or model.d_ff=64; may be repeated.")]
 
 
+def check_text(option: str, text: str) -> None:
+    """:class:`ConfigError` if ``text`` was no UTF-8 on the command line."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(option, text, "text in UTF-8") from None
+
+
 def _value(text: str) -> Any:
-    """A TOML value, or plain text where it is none."""
+    """A TOML value of one line, or plain text where it is none."""
+    if "\n" in text:
+        return text
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -65,6 +75,8 @@ def load_config(preset_name: str | None, file: Path | None,
                               f"a readable file ({error.strerror})") from None
         except UnicodeDecodeError:
             raise ConfigError("--config", str(file), "a text file in UTF-8") from None
+        except ConfigError as error:
+            raise ConfigError(f"{file}: {error.field}", error.value, error.limit) from None
     else:
         config = preset(DEFAULT_PRESET if preset_name is None else preset_name)
     changes = parse_overrides(overrides)
@@ -73,3 +85,12 @@ def load_config(preset_name: str | None, file: Path | None,
     Geometry(config)
     Geometry(config, Geometry(config).max_d_ff)
     return config
+
+
+def check_overrides(overrides: list[str] | None, fitted: AcceleratorConfig,
+                    source: Path | str) -> None:
+    """:class:`ConfigError` if an override says otherwise than ``source``, which has its way."""
+    for field, value in parse_overrides(overrides).items():
+        told = getattr(fitted.model, field.removeprefix("model_"), None)
+        if field.startswith("model_") and field != "model_name" and value != told:
+            raise ConfigError(f"model.{field[6:]}", value, f"left out or {told}, as in {source}")

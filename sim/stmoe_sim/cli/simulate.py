@@ -12,7 +12,7 @@ from stmoe.config import ConfigError
 from stmoe.config.error import check_range
 from stmoe_golden.trace import Trace, Window, decode_slice, load
 
-from .options import DEFAULT_PRESET, ConfigFile, Overrides, PresetName, load_config
+from .options import DEFAULT_PRESET, ConfigFile, Overrides, PresetName, check_overrides, load_config
 
 __all__ = ["EPILOG", "simulate"]
 
@@ -98,7 +98,7 @@ def simulate(
     from ..memory import memory as memory_named
     from ..policies import parse_policies
     from ..replay import Replay, fit
-    from ..report.files import check_writable
+    from ..report.files import check_distinct, check_folder, check_writable
 
     chosen = load_config(preset, config, overrides)
     policies = parse_policies(policy)
@@ -117,9 +117,12 @@ def simulate(
     for option, path in (("--json", json_file), ("--html", html), ("--timeline", timeline)):
         if path is not None:
             check_writable(option, path)
+    check_distinct(json=json_file, html=html)
+    check_folder("--build", build)
     recorded, model = (load(trace), None) if trace else (default_trace(), load_model())
     window = window_of(recorded, tokens, warmup, profile)
     fitted = fit(chosen, recorded, model)
+    check_overrides(overrides, fitted, trace or "the project's own trace")
     if fitted.predictor == "none":
         for entry in policies:
             if entry.predict:

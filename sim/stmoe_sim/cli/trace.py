@@ -7,9 +7,10 @@ import typer
 from rich.console import Console
 
 from stmoe.config import ConfigError
+from stmoe.config.error import check_choice
 from stmoe_golden.trace import load
 
-from ..report.files import check_writable, write_bytes, write_json
+from ..report.files import check_distinct, check_writable, write_bytes, write_json
 from . import trace_import, trace_record
 from .trace_options import progress_bar
 
@@ -46,13 +47,14 @@ def info(
     """
     from ..report.traces import PHASES, plot_traces, print_trace, trace_record
 
-    if phase is not None and phase not in PHASES:
-        raise ConfigError("--phase", phase, ", ".join(PHASES))
+    if phase is not None:
+        check_choice("--phase", phase, tuple(PHASES))
     if plot is not None and plot.suffix != ".png":
         raise ConfigError("--plot", str(plot), "a file that ends in .png")
     for option, path in (("--json", json_file), ("--plot", plot)):
         if path is not None:
             check_writable(option, path)
+    check_distinct(json=json_file, plot=plot)
     console = Console(width=None if Console().is_terminal else 120, soft_wrap=False)
     records = []
     for file in files:

@@ -9,6 +9,7 @@ from stmoe.config import ConfigError
 from stmoe.config.error import check_range
 
 from ..record.run import DEFAULT_TOKENS, OPTIONAL, Recordable, Source, record
+from .options import check_text
 from .trace_options import Note, Output, check_output, each, labelled, progress_bar, store
 
 __all__ = ["EPILOG", "OWN", "record_trace"]
@@ -72,6 +73,8 @@ def record_trace(
     check_output(output)
     if tokens is not None:
         check_range("--tokens", tokens, 1, 1 << 24)
+    for words in prompt or []:
+        check_text("--prompt", words)
     inputs = [(f"--prompt {i + 1}", value, False) for i, value in enumerate(prompt or [])]
     inputs += [(str(path), read_text("--prompt-file", path), False) for path in prompt_file or []]
     inputs += [(str(path), read_text("--text", path), True) for path in text or []]

@@ -8,19 +8,54 @@ from typing import Any
 
 from stmoe.config import ConfigError
 
-__all__ = ["check_writable", "write_bytes", "write_json", "write_text"]
+__all__ = ["check_distinct", "check_folder", "check_writable", "write_bytes", "write_json",
+           "write_text"]
+
+
+def _existing(path: Path) -> Path:
+    """``path``, or the nearest folder above it that is there."""
+    while not path.exists():
+        path = path.parent
+    return path
 
 
 def check_writable(option: str, path: Path) -> None:
     """Before hours of work: :class:`ConfigError` unless ``path`` can become a file."""
-    if path.is_dir():
-        raise ConfigError(option, str(path), "a file, not a folder")
-    folder = path.absolute().parent
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise ConfigError(option, str(path), f"a file in a folder that can be written; {folder} "
-                                             "cannot")
+    try:
+        if path.is_dir():
+            raise ConfigError(option, str(path), "a file, not a folder")
+        folder = _existing(path.absolute().parent)
+        if not folder.is_dir() or not os.access(folder, os.W_OK):
+            raise ConfigError(option, str(path), "a file in a folder that can be written; "
+                                                 f"{folder} cannot")
+        path.exists()
+    except OSError as error:
+        raise ConfigError(option, str(path),
+                          f"a file that can be written ({error.strerror})") from None
+
+
+def check_folder(option: str, path: Path) -> None:
+    """As :func:`check_writable`, for a folder that is there or will be made."""
+    try:
+        found = _existing(path.absolute())
+        if not found.is_dir():
+            raise ConfigError(option, str(path), f"a folder, which {found} is not")
+        if not os.access(found, os.W_OK):
+            raise ConfigError(option, str(path), f"a folder that can be written; {found} cannot")
+    except OSError as error:
+        raise ConfigError(option, str(path),
+                          f"a folder to write into ({error.strerror})") from None
+
+
+def check_distinct(**paths: Path | None) -> None:
+    """:class:`ConfigError` if two options, named without dashes, are the same file."""
+    seen: dict[Path, str] = {}
+    for option, path in paths.items():
+        if path is None:
+            continue
+        other = seen.setdefault(path.absolute(), option)
+        if other != option:
+            raise ConfigError(f"--{option}", str(path), f"another file than --{other}")
 
 
 def write_bytes(path: Path, data: bytes) -> None:
