@@ -8,13 +8,12 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from .error import require
 
 __all__ = ["plot_coactivation", "plot_load", "plot_overlap", "plot_training", "read_log"]
 
-matplotlib.use("Agg")
 STYLE = {"font.size": 9, "axes.titlesize": 9, "axes.spines.top": False,
          "axes.spines.right": False, "figure.dpi": 100}
 COLOURS = {"english": "#4a7fb5", "python": "#c8452f"}
@@ -56,7 +55,7 @@ def plot_training(log: dict[str, np.ndarray], perplexity: dict[str, float], path
             axes.plot(tokens[-1], perplexity[domain], "o", color=colour, clip_on=False, zorder=3,
                       label=f"{_name(domain)}, held out at the end: {perplexity[domain]:.2f}")
         axes.set_yscale("log")
-        axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_xlim(left=0)
