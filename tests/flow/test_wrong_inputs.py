@@ -113,6 +113,7 @@ def test_folders_to_generate_into(refused, path, words):
     (["--json", "binary/x.json"], ["--json", "binary/x.json", "can be written"]),
     (["--html", LONG], ["--html", "name too long"]),
     (["--json", "a", "--html", "./a"], ["--html", "another file than --json"]),
+    (["--json", "a", "--timeline", "a"], ["--timeline", "another file than --json"]),
     (["--json", "a.json", "--build", "binary"], ["--build", "a folder", "binary"]),
     (["--set", "predictor=none"], ["policy", "'table'", "predictor = none"]),
     (["--set", "model.d_model=64"], ["model.d_model", "left out or 128", "own trace", "64"]),

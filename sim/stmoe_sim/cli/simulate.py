@@ -117,7 +117,7 @@ def simulate(
     for option, path in (("--json", json_file), ("--html", html), ("--timeline", timeline)):
         if path is not None:
             check_writable(option, path)
-    check_distinct(json=json_file, html=html)
+    check_distinct(json=json_file, html=html, timeline=timeline)
     check_folder("--build", build)
     recorded, model = (load(trace), None) if trace else (default_trace(), load_model())
     window = window_of(recorded, tokens, warmup, profile)
