@@ -165,7 +165,7 @@ def compare(trace: Trace, file: str | Path, wanted: Sequence[str] | None = None,
         "experts": trace.num_experts, "top_k": trace.top_k, "profile_tokens": start,
         "tokens": count, "counted_tokens": int(counted.sum()),
         "sequences": run.sequences, "note": trace.metadata.get("note", ""),
-        "lookahead": why, "left_out": left,
+        "lookahead": why if left or ahead is not None else None, "left_out": left,
         "domains": [{"name": labels[begin], "token": start + begin, "tokens": end - begin}
                     for begin, end in segments] if domain is not None else []}
     found = []

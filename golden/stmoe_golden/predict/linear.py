@@ -15,8 +15,7 @@ score
     a constant: round(2**fraction * ln(top_k / (experts - top_k))), 0 if all experts are used.
 probability
     ``SIGMOID[clip(score >> (fraction - 4), -128, 127) + 128]``, 10 bits, in units of 1/1024; the
-    shift rounds down. 256 entries, round(1024 / (1 + exp(-(i - 127.5) / 16))), 1 to 1023; ties do
-    not occur.
+    shift rounds down. 256 entries, round(1024 / (1 + exp(-(i - 127.5) / 16))) clipped to 1 .. 1023.
 error
     1024 * (1 if routed else 0) - probability, 11 bits signed.
 learning
@@ -38,8 +37,9 @@ __all__ = ["FEATURES", "ONE", "SIGMOID", "SIGMOID_INDEX_BITS", "Linear", "shifte
 FEATURES = ((0, 1), (0, 2), (0, 3), (1, 0))
 ONE = 1024
 SIGMOID_INDEX_BITS = 8
-SIGMOID = np.rint(ONE / (1 + np.exp(-(np.arange(256) - 127.5) / 16))).astype(np.int32)
-MAX_FEATURES, MAX_TOKEN_LAG, MAX_LEXICAL = 8, 7, 1 << 16
+SIGMOID = np.clip(np.rint(ONE / (1 + np.exp(-(np.arange(256) - 127.5) / 16))), 1,
+                  ONE - 1).astype(np.int32)
+MAX_FEATURES, MAX_TOKEN_LAG, MAX_LAYER_LAG, MAX_LEXICAL = 8, 7, 63, 1 << 16
 
 
 def shifted(value: np.ndarray | int, shift: int) -> np.ndarray | int:
@@ -55,8 +55,8 @@ class Linear(Predictor):
 
     Parameters
     ----------
-    features: pairs (token lag 0 to 7, layer lag 0 to layers - 1), at most 8, distinct; the layer
-        lag is at least 1 where the token lag is 0.
+    features: pairs (token lag 0 to 7, layer lag 0 to 63), at most 8, distinct; the layer lag is at
+        least 1 where the token lag is 0. A layer nearer to the front than the lag goes without.
     lexical: rows of the table by token identity, 0 or a power of two up to 65536.
     bits: of a weight, 4 to 16. fraction: of them behind the point, 4 to 10.
     rate, lexical_rate: step, 2**-rate, -6 + fraction to 8.
@@ -101,10 +101,10 @@ class Linear(Predictor):
                                  f"pairs TOKEN.LAYER, not {features!r}")
         for token, layer in features:
             least = 1 if token == 0 else 0
-            if not 0 <= token <= MAX_TOKEN_LAG or not least <= layer < max(2, self.shape.layers):
+            if not 0 <= token <= MAX_TOKEN_LAG or not least <= layer <= MAX_LAYER_LAG:
                 raise PredictorError(
                     f"{self.name}:features must be pairs of a token lag 0 to {MAX_TOKEN_LAG} and a "
-                    f"layer lag {least} to {self.shape.layers - 1}, not {token}.{layer}")
+                    f"layer lag {least} to {MAX_LAYER_LAG}, not {token}.{layer}")
         return features
 
     def rows(self, layer: int) -> list[tuple[np.ndarray, int]]:

@@ -1,5 +1,6 @@
 """TablePredictor by hand-worked cases, and its evaluator against the study that it restates."""
 
+import functools
 import importlib.util
 from pathlib import Path
 
@@ -119,12 +120,18 @@ def test_compiled_evaluation_equals_definition(options):
     assert 0 < plain.recall < 1
 
 
-@pytest.mark.skipif(not (TRACE.exists() and STUDY.exists()), reason="no shared traces here")
-@pytest.mark.parametrize("use_ht, threshold", [(True, 2), (False, 2), (True, 4)])
-def test_evaluation_agrees_with_the_study(use_ht, threshold):
+@functools.cache
+def load_study():
     spec = importlib.util.spec_from_file_location("study", STUDY)
     study = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(study)
+    return study
+
+
+@pytest.mark.skipif(not (TRACE.exists() and STUDY.exists()), reason="no shared traces here")
+@pytest.mark.parametrize("use_ht, threshold", [(True, 2), (False, 2), (True, 4)])
+def test_evaluation_agrees_with_the_study(use_ht, threshold):
+    study = load_study()
     data = np.load(TRACE)
     offsets = data["offsets"][:21]
     trace = data["experts"][:offsets[-1]]

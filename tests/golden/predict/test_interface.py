@@ -1,0 +1,105 @@
+"""What every predictor must keep: fast equals step by step, scores whole, errors clear."""
+
+import numpy as np
+import pytest
+
+from stmoe_golden.predict.predictor import NEVER, PredictorError, Shape, by_definition
+from stmoe_golden.predict.registry import make, names, predictor_class
+
+SHAPE = Shape(layers=4, experts=12, top_k=3)
+VARIANTS = [*names(), "popularity-ageing:rate=2", "activation-matrix:capacity=2",
+            "linear:lexical=0:features=1.0/2.1", "linear:features=none:lexical=4",
+            "linear:bits=4:fraction=4:rate=0:lexical_rate=-2", "linear:bits=8:fraction=5:lexical=8",
+            "linear:features=0.3", "combined:features=none:lexical=0", "combined:gain=4000",
+            "combined:gain_shift=8:fraction=10:bits=16"]
+
+
+@pytest.mark.parametrize("text", VARIANTS)
+def test_run_equals_the_steps_whatever_the_pieces(text, make_stretch, cut):
+    stretch = make_stretch(5)
+    fast, slow, mixed = (make(text, SHAPE) for _ in range(3))
+    for predictor in (fast, slow, mixed):
+        predictor.profile(cut(stretch, 10)[0])
+    parts = cut(stretch, 10, 11, 40, 41)[1:]
+    want = np.concatenate([by_definition(slow, part) for part in parts])
+    assert (np.concatenate([fast.run(part) for part in parts]) == want).all()
+    run = [by_definition(mixed, part) if i % 2 else mixed.run(part) for i, part in enumerate(parts)]
+    assert (np.concatenate(run) == want).all(), "steps and run leave different states"
+    assert want.shape == (len(stretch) - 10, 4, 12)
+
+
+@pytest.mark.parametrize("text", ["linear", "combined", "table", "activation-matrix"])
+def test_the_comparison_with_the_steps_can_fail(text, make_stretch, cut):
+    before, after = cut(make_stretch(5), 40)
+    fast, slow = make(text, SHAPE), make(text, SHAPE)
+    fast.run(before)
+    by_definition(slow, before)
+    state = {"linear": lambda p: p.weight, "combined": lambda p: p.gain,
+             "table": lambda p: p.inner.conf, "activation-matrix": lambda p: p.past}[text](fast)
+    state += 1
+    assert (fast.run(after) != by_definition(slow, after)).any()
+
+
+@pytest.mark.parametrize("text", names())
+def test_nothing_later_than_the_present_layer_is_used(text, make_stretch):
+    if text == "oracle":
+        pytest.skip("an oracle does")
+    stretch, other = make_stretch(1), make_stretch(1)
+    other.experts[60:, 2:] = make_stretch(2).experts[60:, 2:]
+    other.ahead[60:, 2:] = make_stretch(2).ahead[60:, 2:]
+    scores, changed = (make(text, SHAPE).run(part) for part in (stretch, other))
+    assert (scores[:61, :3] == changed[:61, :3]).all()
+    assert (scores[:60] == changed[:60]).all()
+
+
+def test_bounds_are_none_and_all(make_stretch):
+    stretch = make_stretch()
+    assert (make("none", SHAPE).run(stretch) == NEVER).all()
+    oracle = make("oracle", SHAPE).run(stretch)
+    assert (np.take_along_axis(oracle, stretch.experts, axis=2) == 1).all()
+    assert (oracle == NEVER).sum() == oracle.size - stretch.experts.size
+
+
+@pytest.mark.parametrize("text, words", [
+    ("magic", ["unknown predictor 'magic'", "known are none, popularity"]),
+    ("linear:depth=3", ["linear", "one of features, lexical, bits", "'depth=3'"]),
+    ("none:rate=3", ["none at all"]),
+    ("linear:bits", ["OPTION=VALUE", "'bits'"]),
+    ("linear:bits=ten", ["linear:bits must be an integer", "'ten'"]),
+    ("linear:bits=20", ["linear:bits must be 4 to 16, not 20"]),
+    ("linear:lexical=1000", ["linear:lexical must be 0 or a power of two, not 1000"]),
+    ("linear:rate=-7", ["linear:rate must be -4 to 8, not -7"]),
+    ("linear:features=0.0", ["layer lag 1 to 63, not 0.0"]),
+    ("linear:features=1.64", ["layer lag 0 to 63, not 1.64"]),
+    ("linear:features=1.0/1.0", ["distinct pairs"]),
+    ("linear:features=3", ["features must be", "3"]),
+    ("combined:gain=4096", ["combined:gain must be 0 to 4095"]),
+    ("table:threshold=64", ["threshold must be 0 to 63"]),
+    ("lookahead:threshold=600", ["lookahead:threshold must be -512 to 511"]),
+    ("popularity-ageing:rate=0", ["rate must be 1 to 12"]),
+    ("activation-matrix:capacity=0", ["capacity must be 1 to 1024"]),
+    ("./nowhere.py", ["nowhere.py: no such file"])])
+def test_wrong_names_and_options_are_refused(text, words):
+    with pytest.raises(PredictorError) as refused:
+        make(text, SHAPE)
+    assert all(word in str(refused.value) for word in words), refused.value
+
+
+@pytest.mark.parametrize("text", ["lookahead", "combined"])
+def test_lookahead_without_logits_is_refused(text, make_stretch, cut):
+    stretch = make_stretch()
+    object.__setattr__(stretch, "ahead", None)
+    assert predictor_class(text).needs_lookahead
+    for run in (make(text, SHAPE).run, lambda part: by_definition(make(text, SHAPE), part)):
+        with pytest.raises(PredictorError, match=f"{text} needs look-ahead logits"):
+            run(stretch)
+
+
+@pytest.mark.parametrize("text, words", [
+    ("x = 1", "must define one predictor with a name, not 0"),
+    ("import nothing_of_this_name", "ModuleNotFoundError")])
+def test_a_file_without_a_predictor_is_refused(text, words, tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(text)
+    with pytest.raises(PredictorError, match=words):
+        make(str(file), SHAPE)

@@ -1,0 +1,126 @@
+"""Linear and combined: arithmetic worked by hand, saturation, and the figures that are claimed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stmoe_golden.predict.combined import Combined
+from stmoe_golden.predict.linear import SIGMOID, Linear, shifted
+from stmoe_golden.predict.predictor import PredictorError, Shape, Stretch
+from stmoe_golden.predict.quality import measure, measured_window
+from stmoe_golden.predict.registry import make
+from stmoe_golden.trace import load
+
+TRACE = Path(__file__).parents[3] / "../shared/traces/gpt-oss-20b-math.npz"
+SMALL = Shape(layers=2, experts=4, top_k=1)
+
+
+def test_sigmoid_table():
+    assert SIGMOID.shape == (256,) and SIGMOID[[0, 110, 127, 128, 255]].tolist() == [
+        1, 257, 504, 520, 1023]
+    assert (np.diff(SIGMOID) >= 0).all() and (SIGMOID + SIGMOID[::-1] == 1024).all()
+
+
+@pytest.mark.parametrize("value, shift, want", [
+    (767, 8, 3), (-257, 8, -1), (128, 8, 1), (-128, 8, 0), (-129, 8, -1), (127, 8, 0), (5, 0, 5)])
+def test_shift_rounds_to_nearest_ties_upwards(value, shift, want):
+    assert shifted(value, shift) == want
+
+
+def test_rows_add_and_move_as_worked_by_hand():
+    golden = Linear(SMALL, features=((0, 1),), lexical=0)
+    assert golden.prior == -70  # 64 * ln(1 / 3)
+    assert golden.begin_token(5, True).tolist() == [-70] * 4
+    # probability 257/1024; routed: (767 + 128) >> 8 = 3; others: (-257 + 128) >> 8 = -1
+    assert golden.observe(0, np.array([2])).tolist() == [-70] * 4
+    assert golden.bias[0].tolist() == [-1, -1, 3, -1]
+    assert golden.observe(1, np.array([0])) is None
+    assert golden.bias[1].tolist() == golden.weight[0, 1, 2].tolist() == [3, -1, -1, -1]
+    assert golden.begin_token(5, False).tolist() == [-71, -71, -67, -71]
+    assert golden.observe(0, np.array([2])).tolist() == [-64, -72, -72, -72]
+    assert not golden.weight[0, 1, [0, 1, 3]].any() and not golden.weight[0, 0].any()
+
+
+def test_lexical_rows_are_hashed_and_move_faster():
+    golden = Linear(SMALL, features=(), lexical=4)
+    golden.begin_token(6, True)
+    golden.observe(0, np.array([2]))
+    assert golden.lexical[2, 0].tolist() == [-8, -8, 24, -8]  # (767 + 16) >> 5, (-257 + 16) >> 5
+    golden.observe(1, np.array([2]))
+    bias = golden.bias[0]
+    assert golden.begin_token(10, True).tolist() == (bias + golden.lexical[2, 0] - 70).tolist()
+    golden.observe(0, np.array([2]))
+    golden.observe(1, np.array([2]))
+    assert golden.begin_token(-1, True).tolist() == (bias - 70).tolist(), "unknown: no row"
+
+
+def test_previous_token_counts_within_a_sequence_only():
+    golden = Linear(SMALL, features=((1, 0),), lexical=0)
+    for first in (True, False):
+        golden.begin_token(-1, first)
+        golden.observe(0, np.array([1]))
+        golden.observe(1, np.array([3]))
+    assert golden.weight[0, 0, 1].any() and golden.weight[0, 1, 3].any()
+    assert (golden.begin_token(-1, True) == golden.bias[0] - 70).all()
+    assert (golden.rows(0)[0][0] == golden.bias[0]).all() and len(golden.rows(0)) == 1
+
+
+@pytest.mark.parametrize("bits", [4, 8, 10])
+def test_weights_saturate_at_their_bits(bits):
+    shape = Shape(layers=2, experts=4, top_k=2)
+    routed = np.tile(np.array([[[0, 1], [2, 3]]]), (400, 1, 1))
+    stretch = Stretch(routed, np.zeros(400, np.int64), np.arange(400) == 0)
+    limit = (1 << (bits - 1)) - 1
+    golden = Linear(shape, bits=bits, fraction=8, rate=-2, lexical_rate=-2)
+    golden.run(stretch)
+    for array in (golden.bias, golden.lexical, golden.weight):
+        assert array.max() <= limit and array.min() >= -limit
+    golden = Linear(shape, bits=bits, fraction=8, rate=-2, features=(), lexical=0)
+    golden.run(stretch)
+    assert (np.abs(golden.bias) == limit).all()
+
+
+def test_gain_of_the_margin_as_worked_by_hand():
+    golden = Combined(SMALL, features=(), lexical=0, gain_shift=8)
+    golden.begin_token(-1, True)
+    scores = golden.observe(0, np.array([3]), np.array([0, 64, 0, -64], np.int32))
+    assert golden.margin.tolist() == [-64, 0, -64, -128]
+    assert scores.tolist() == [-198, -70, -198, -326]  # -70 + (128 * margin + 32) >> 6
+    golden.observe(1, np.array([1]), np.zeros(4, np.int32))
+    # errors -44, 767, -44, -6; (44 * 64 * 2 + 6 * 128 + 128) >> 8 = 25
+    assert golden.gain.tolist() == [128, 153]
+
+
+def test_gain_saturates():
+    shape = Shape(layers=2, experts=4, top_k=1)
+    ahead = np.zeros((300, 2, 4), np.int32)
+    ahead[:, 0] = [64, 0, 0, 0]
+    for chosen, end in ((0, 4095), (3, 0)):
+        routed = np.full((300, 2, 1), chosen)
+        golden = Combined(shape, features=(), lexical=0, bits=4, gain_shift=8)
+        golden.run(Stretch(routed, np.full(300, -1), np.arange(300) == 0, ahead))
+        assert golden.gain[0] == 128 and golden.gain[1] == pytest.approx(end, abs=4000 * (end > 0))
+
+
+def test_layers_out_of_order_are_refused():
+    golden = Linear(SMALL)
+    golden.begin_token(1, True)
+    with pytest.raises(PredictorError, match="layer must be 0, the one that was scored, not 1"):
+        golden.observe(1, np.array([0]))
+
+
+@pytest.mark.skipif(not TRACE.exists(), reason="no shared traces here")
+@pytest.mark.parametrize("text, want", [
+    ("linear", (0.794, 0.898, 0.938, 0.87)), ("linear:lexical=0", (0.767, 0.877, 0.921, 0.52)),
+    ("linear:features=1.0", (0.695, 0.815, 0.876, 0.87))])
+def test_recall_on_gpt_oss_is_that_of_the_study(text, want):
+    trace = load(TRACE)
+    window = measured_window(trace, int(trace.offsets[12]))
+    outcome = measure(make(text, Shape(24, 32, 4)), window)
+    counted = np.ones(window.tokens, bool)
+    counted[trace.offsets[12:-1] - window.start] = False
+    ranks = outcome.rank[counted]
+    found = [*((ranks[:, 1:] < size).mean() for size in (4, 6, 8)), (ranks[:, 0] < 6).mean()]
+    assert found == pytest.approx(want, abs=0.005)
+    assert outcome.predicted[counted, 1:].mean() / 4 < 1.3
