@@ -14,8 +14,8 @@ from stmoe_golden.buffer.manager import Kind, ManagerEvent, Mismatch
 EXACT = set(COUNTERS) - {"failed"}
 
 
-def geometry(*, slots=12, shared=0, prefetch_round=6):
-    model = ModelShape(layers=4, experts=8, top_k=3, d_model=64, d_ff=32, shared_experts=shared,
+def geometry(*, slots=12, shared=0, prefetch_round=6, top_k=3):
+    model = ModelShape(layers=4, experts=8, top_k=top_k, d_model=64, d_ff=32, shared_experts=shared,
                        shared_d_ff=32 if shared else 0)
     return Geometry(AcceleratorConfig(model=model, slots=slots, prefetch_round=prefetch_round))
 
@@ -195,6 +195,11 @@ def test_few_slots_and_many(seed, slots):
     bench.settle()
     if slots <= 7:
         assert Kind.STOP in bench.kinds and Kind.EVICT in bench.kinds
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_expert_per_layer_and_one_promise_per_round(seed):
+    Bench(geometry(top_k=1, prefetch_round=1), seed=seed).settle()
 
 
 def test_every_kind_of_event_occurs():

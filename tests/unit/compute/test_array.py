@@ -155,7 +155,8 @@ class Bench:
 
 
 @pytest.mark.parametrize("shape", [
-    {}, {"pes": 1}, {"pes": 3, "rows": 2, "lanes": 4}, {"rows": 8, "lanes": 4},
+    {}, {"pes": 1}, {"pes": 1, "d_ff": 8}, {"pes": 3, "rows": 2, "lanes": 4},
+    {"rows": 8, "lanes": 4},
     {"rows": 16, "lanes": 4, "d_model": 64, "d_ff": 32}, {"rows": 4, "lanes": 32, "d_model": 64,
                                                          "d_ff": 32}])
 @pytest.mark.parametrize("stall, rate", [(0, 0), (0.4, 0.5)])

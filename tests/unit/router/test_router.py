@@ -87,7 +87,8 @@ def play(g, tokens, *, seed=0, stall=0.3, mode=0, renormalise=1, mult=40, shift=
 @pytest.mark.parametrize("mode", [0, 1])
 @pytest.mark.parametrize("renormalise", [0, 1])
 @pytest.mark.parametrize("more", [{}, {"experts": 17, "top_k": 5, "blocks": 1},
-                                  {"experts": 16, "top_k": 1, "rows": 8}])
+                                  {"experts": 16, "top_k": 1, "rows": 8},
+                                  {"experts": 8, "top_k": 8, "rows": 8, "blocks": 1}])
 def test_routing_and_gates_equal_golden(mode, renormalise, more):
     got, want, _ = play(geometry(**more), 12, mode=mode, renormalise=renormalise)
     assert got == want
