@@ -8,7 +8,8 @@ gain
     one per layer, 12 bits unsigned, in units of 1/64 of log-odds per logit; starts at ``gain`` and
     saturates at 0 and 4095.
 score
-    sum of the rows + ((gain * margin + 2**(d-1)) >> d), d = 12 - fraction. Layer 0 has no margin.
+    sum of the rows + ((gain * margin + 2**(d-1)) >> d), d = 12 - fraction; exact, 17 bits
+    signed where the sum of the rows has 16. Layer 0 has no margin.
 learning
     rows as in :mod:`.linear`, from the error of the whole score; gain = saturate(gain +
     ((sum over experts of error * margin + 2**(g-1)) >> g)), g = ``gain_shift``.

@@ -11,8 +11,9 @@ rows of a layer l
     that was routed a tokens before in layer l - b, if that token is of the same sequence and
     l - b >= 0. With a = 0 it is the present token.
 score
-    prior + sum of the rows, exact: 16 bits signed. The prior is what is true without any knowledge,
-    a constant: round(2**fraction * ln(top_k / (experts - top_k))), 0 if all experts are used.
+    prior + sum of the rows, exact: 16 bits signed for four features, top-8 and 10 bits. The prior
+    is what is true without any knowledge, a constant: round(2**fraction * ln(top_k / (experts -
+    top_k))), 0 if all experts are used.
 probability
     ``SIGMOID[clip(score >> (fraction - 4), -128, 127) + 128]``, 10 bits, in units of 1/1024; the
     shift rounds down. 256 entries, round(1024 / (1 + exp(-(i - 127.5) / 16))) clipped to 1 .. 1023.
