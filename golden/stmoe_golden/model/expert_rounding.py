@@ -12,7 +12,7 @@ from .rounding import clipped_step, encode_scale, round_weights
 __all__ = ["moment", "round_expert", "swiglu"]
 
 UP_RANGE = 28000.0  # largest up value seen, in steps of its int16
-MARGIN = 1.25  # of the hidden range over what the calibration needs: its tail is long
+MARGIN = 1.5  # of the hidden range over what the calibration needs: its tail is long
 EVEN = 16.0  # most that the steps of an expert's hidden channels differ by
 
 
