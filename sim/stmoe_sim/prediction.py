@@ -38,7 +38,6 @@ def _figures(outcome: Outcome, tokens: np.ndarray, layers: slice,
     """Recall, precision and set size over ``tokens`` (a mask) and ``layers``."""
     rank, offered = outcome.rank[tokens, layers], outcome.offered[tokens, layers]
     routed = rank.size
-    pairs = rank.shape[0] * rank.shape[1]
     found: dict[str, Any] = {"recall_at": {}, "precision_at": {}, "set_size_at": {}}
     for name, size in sizes.items():
         hits, taken = (rank < size).sum(), np.minimum(offered, size).sum(dtype=np.int64)
@@ -49,7 +48,7 @@ def _figures(outcome: Outcome, tokens: np.ndarray, layers: slice,
                    for array in (outcome.hit, outcome.predicted))
     found["at_threshold"] = {"recall": _share(hits, routed), "precision": _share(hits, taken),
                              "set_size": _share(taken, routed)}
-    return found if pairs else dict.fromkeys(found)
+    return found
 
 
 def _segments(domain: np.ndarray | None, count: int) -> list[tuple[int, int]]:

@@ -141,6 +141,19 @@ def test_options_files_and_several_traces(stmoe, trace, plain, tmp_path):
     assert matplotlib.image.imread(plot).shape[1] == 1100
 
 
+@pytest.mark.parametrize("layers, tokens, options", [
+    (1, 30, []), (4, 3, []), (4, 2, ["--profile-tokens", "0"]), (2, 30, ["--profile-tokens", "0"])])
+def test_little_to_measure_is_no_error(stmoe, tmp_path, layers, tokens, options):
+    base = made()
+    save(Trace(name="small", experts=base.experts[:tokens, :layers], offsets=[0, tokens],
+               num_experts=EXPERTS), tmp_path / "small.npz")
+    code, out, err = stmoe("predict", tmp_path / "small.npz", "--json", tmp_path / "out.json",
+                           "--plot", tmp_path / "out.png", *options)
+    assert code == 0, err
+    oracle = json.loads((tmp_path / "out.json").read_text())["predictors"][-1]
+    assert oracle["recall_at"]["1"] == (None if layers == 1 else 1.0)
+
+
 def test_help_lists_the_predictors(stmoe):
     code, out, _ = stmoe("predict", "-p", "help")
     assert code == 0 and re.search(r"^linear +online logistic", out, re.MULTILINE)
