@@ -1,5 +1,7 @@
 """Wrong inputs that no verb's own test has: one line, exit 2, nothing written, nothing started."""
 
+import json
+import os
 import re
 from pathlib import Path
 
@@ -153,9 +155,29 @@ def test_what_cannot_be_opened_is_named(refused, monkeypatch):
     refused(["trace", "info", "good.npz"], ["good.npz", "Permission denied"])
 
 
+def test_pipes_and_links_are_written_to_and_never_replaced(stmoe):
+    os.mkfifo("pipe")
+    Path("target").write_text("old")
+    Path("link").symlink_to("target")
+    end = os.open("pipe", os.O_RDONLY | os.O_NONBLOCK)
+    for name in ("pipe", "link"):
+        assert stmoe("trace", "info", "good.npz", "--json", name)[0] == 0
+    assert json.loads(os.read(end, 1 << 16)) == json.loads(Path("target").read_text())
+    os.close(end)
+    assert Path("pipe").is_fifo() and Path("link").is_symlink()
+
+
 def test_a_full_disk_is_no_traceback(stmoe, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device", "build/x")
     monkeypatch.setattr("stmoe_sim.simulate.simulate", full)
     code, _, err = stmoe("simulate", "--trace", "good.npz", "-n", "4")
     assert code == 1 and err.endswith("stmoe: error: build/x: No space left on device\n"), err
+
+
+def test_a_full_disk_is_named_by_the_file(stmoe):
+    if not Path("/dev/full").is_char_device():
+        pytest.skip("there is no /dev/full")
+    code, _, err = stmoe("trace", "info", "good.npz", "--json", "/dev/full")
+    assert code == 1 and err == "stmoe: error: /dev/full: No space left on device\n"
+    assert Path("/dev/full").is_char_device()

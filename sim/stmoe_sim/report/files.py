@@ -19,11 +19,20 @@ def _existing(path: Path) -> Path:
     return path
 
 
+def _special(path: Path) -> bool:
+    """Whether ``path`` is a device, a pipe or a link, which are written to and never replaced."""
+    return path.is_symlink() or (path.exists() and not path.is_file())
+
+
 def check_writable(option: str, path: Path) -> None:
     """Before hours of work: :class:`ConfigError` unless ``path`` can become a file."""
     try:
         if path.is_dir():
             raise ConfigError(option, str(path), "a file, not a folder")
+        if _special(path):
+            if path.exists() and not os.access(path, os.W_OK):
+                raise ConfigError(option, str(path), "one that can be written")
+            return
         folder = _existing(path.absolute().parent)
         if not folder.is_dir() or not os.access(folder, os.W_OK):
             raise ConfigError(option, str(path), "a file in a folder that can be written; "
@@ -59,8 +68,22 @@ def check_distinct(**paths: Path | None) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write or replace ``path`` in one step; its folder is made if missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write or replace ``path`` in one step; its folder is made if missing.
+
+    A device, a pipe or a link is written to as it is: /dev/null stays what it was.
+    """
+    try:
+        if _special(path):
+            path.write_bytes(data)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _replace(path, data)
+    except OSError as error:  # that of a full disk names no file
+        error.filename = error.filename or str(path)
+        raise
+
+
+def _replace(path: Path, data: bytes) -> None:
     handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with open(handle, "wb") as file:
