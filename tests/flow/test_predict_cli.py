@@ -147,7 +147,7 @@ def test_little_to_measure_is_no_error(stmoe, tmp_path, layers, tokens, options)
     base = made()
     save(Trace(name="small", experts=base.experts[:tokens, :layers], offsets=[0, tokens],
                num_experts=EXPERTS), tmp_path / "small.npz")
-    code, out, err = stmoe("predict", tmp_path / "small.npz", "--json", tmp_path / "out.json",
+    code, _, err = stmoe("predict", tmp_path / "small.npz", "--json", tmp_path / "out.json",
                            "--plot", tmp_path / "out.png", *options)
     assert code == 0, err
     oracle = json.loads((tmp_path / "out.json").read_text())["predictors"][-1]
