@@ -1,6 +1,6 @@
 """Layer command sequencer: decodes the command stream and conducts one MoE layer at a time."""
 
-from amaranth.hdl import Cat, Module, Signal, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -20,8 +20,9 @@ class Sequencer(wiring.Component):
     has been accepted.
     Host routing is dispatched while the activations still arrive. A layer command that cannot run
     (bad layer, expert, token count or shape, router weights missing) still consumes its words and
-    answers with one packet of zeros marked as error, so that the host never loses step. An unknown
-    opcode consumes its one word. Commands are taken one at a time; ``cmd`` and ``act`` are
+    answers with one packet of zeros marked as error, so that the host never loses step; where the
+    shape is refused, both are of the generated sizes. An unknown opcode consumes its one word.
+    Commands are taken one at a time; ``cmd`` and ``act`` are
     back-pressured meanwhile. Back-pressure on every output is honoured. Reset: idle.
 
     Parameters
@@ -282,7 +283,8 @@ class Sequencer(wiring.Component):
                 m.d.comb += [
                     self.in_layer.eq(1), self.running.eq(1), self.result.valid.eq(1),
                     self.result.payload.error.eq(1),
-                    self.result.payload.last.eq(words == g.out_groups - 1)]
+                    self.result.payload.last.eq(words == Mux(
+                        bad_code == ErrorCode.BAD_SHAPE, g.out_groups, shape.out_groups) - 1)]
                 with m.If(self.result.ready):
                     m.d.sync += words.eq(words + 1)
                     with m.If(self.result.payload.last):

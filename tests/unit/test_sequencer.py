@@ -160,6 +160,13 @@ def test_refused_layer_answers_with_zeros_marked_as_error(words, shape, code, se
     assert not bench.acts and bench.starts == 0
 
 
+def test_a_refused_layer_of_a_smaller_model_answers_with_its_size():
+    bench = Bench(3)
+    small = {"in_words": 2, "out_groups": 4}
+    bench.play(layer_words(7, [5, 3]), [1, 2], shape=small, until=lambda b: b.errors)
+    assert [r.last for r in bench.out["result"]] == [0, 0, 0, 1] and not bench.acts
+
+
 def test_command_after_a_refused_one_runs():
     bench = Bench(0)
     bench.play([0xEE, *layer_words(7, [5, 3]), *layer_words(0, [1, 2])], list(range(8)),

@@ -23,7 +23,7 @@ class BufferStorage(wiring.Component):
     A slot is ``2**shape.group`` banks, which take words in turn; changing ``group`` regroups the
     banks, after which every slot counts as empty. A beat that is filled in is readable by what is
     issued two cycles later, which is when a watermark given with it can be seen. No back-pressure.
-    Reset: watermarks 0.
+    Not reset: a watermark means nothing until ``progress`` has set it.
 
     Parameters
     ----------

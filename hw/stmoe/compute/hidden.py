@@ -16,7 +16,8 @@ __all__ = ["HiddenUnit"]
 class HiddenUnit(wiring.Component):
     """``h = requant(silu(gate) * up)`` for a row group per cycle, stored for the down projection.
 
-    Streams without back-pressure. Reset: nothing stored.
+    Streams without back-pressure; a group counts in ``hidden`` six cycles after its ``valid``.
+    Reset: nothing stored.
 
     Parameters
     ----------

@@ -23,7 +23,10 @@ class PrefetchDma(wiring.Component):
     transfer's watermark is set to 0 in the cycle in which it is accepted and grows as tiles land in
     order. After the last tile DONE is reported; FIRST before it, once the first tile has landed. A
     burst that fails ``retries`` + 1 times ends its transfer: watermark at the blob's end, FAILED.
-    Reset: nothing in hand.
+    A transfer's first burst is asked for five cycles after its order; then one burst per two cycles
+    is issued, as ``outstanding`` allows, and a beat per cycle is taken. Back-pressure on ``status``
+    and on AR is honoured; R is never stalled. Reset: nothing in hand; beats of bursts asked for
+    before must not arrive after it, so the interconnect is reset together with this block.
 
     Parameters
     ----------
