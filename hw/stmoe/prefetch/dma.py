@@ -103,12 +103,16 @@ class PrefetchDma(wiring.Component):
                       | (self.prefetch.valid & self.prefetch.ready)),
             order.eq(Mux(self.demand.valid, self.demand.payload, self.prefetch.payload))]
         number = Signal(range(model.layers * model.expert_ids))
+        within = order.expert
+        if model.shared_units:  # whose ids stay those of the generated shape
+            within = Mux(order.expert < model.experts, order.expert,
+                         order.expert - (model.experts - shape.experts))
         target = Signal.like(free)
         product = Signal(g.config.axi_addr_bits)
         step = Signal(2)
         with m.If(accept):
-            m.d.sync += [number.eq(order.layer * (shape.experts + model.shared_units)
-                                   + order.expert), target.eq(free), locating.eq(1), step.eq(0)]
+            m.d.sync += [number.eq(order.layer * (shape.experts + model.shared_units) + within),
+                         target.eq(free), locating.eq(1), step.eq(0)]
             for c in range(CHANNELS):
                 with m.If(free == c):
                     m.d.comb += reader.begin[c].eq(1)

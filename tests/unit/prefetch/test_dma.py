@@ -23,8 +23,10 @@ def geometry(**more):
 class Bench:
     """A DMA, a memory, and what the buffer would hold; ``script`` plays the manager."""
 
-    def __init__(self, g, script, *, seed=1, stall=0.0, reorder=True, faults=None, latency=20):
+    def __init__(self, g, script, *, seed=1, stall=0.0, reorder=True, faults=None, latency=20,
+                 experts=None):
         self.g, self.dut = g, PrefetchDma(g)
+        self.experts = experts or g.config.model.experts  # at run time
         self.rng = random.Random(seed)
         self.stall, self.reorder, self.latency = stall, reorder, latency
         self.faults = dict(faults or {})  # address -> times it fails
@@ -38,7 +40,7 @@ class Bench:
         async def run(ctx):
             for name in ("blob_beats", "stride"):
                 ctx.set(self.dut.shape[name], getattr(g, name))
-            ctx.set(self.dut.shape.experts, g.config.model.experts)
+            ctx.set(self.dut.shape.experts, self.experts)
             ctx.set(self.dut.shape.base, BASE)
             await script(self, ctx)
         sim.add_testbench(run)
@@ -47,7 +49,10 @@ class Bench:
         sim.run()
 
     def blob_address(self, layer, expert):
-        return BASE + (layer * self.g.config.model.expert_ids + expert) * self.g.stride
+        model = self.g.config.model
+        if expert >= model.experts:  # shared, right behind the routed ones
+            expert -= model.experts - self.experts
+        return BASE + (layer * (self.experts + model.shared_units) + expert) * self.g.stride
 
     async def memory(self, ctx):
         axi, size = self.dut.axi, self.g.axi_bytes
@@ -170,6 +175,19 @@ def test_experts_land_whole_in_legal_bursts(stall, more):
         marks = [beats for _, beats in bench.history[slot]]
         assert marks == sorted(set(marks)) and marks[0] == 0 and marks[-1] == g.blob_beats
     assert bench.counts == {"beats": len(orders) * g.blob_beats, "bursts": len(want), "retried": 0}
+
+
+def test_shared_experts_follow_fewer_routed_ones_at_run_time():
+    orders = [(2, 4, 3), (0, 8, 1), (1, 0, 15), (2, 8, 7)]
+
+    async def script(bench, ctx):
+        for order in orders:
+            await bench.put(ctx, "demand", *order)
+        await bench.settle(ctx)
+    bench = Bench(geometry(), script, experts=5)
+    for layer, expert, slot in orders:
+        assert bench.holds(slot, layer, expert)
+    assert bench.blob_address(2, 8) == BASE + (3 * 6 - 1) * bench.g.stride
 
 
 def test_a_beat_has_landed_when_its_watermark_says_so():
