@@ -90,6 +90,32 @@ class Simulator:
                 start_new_session=True)  # Ctrl-C is for the command line alone
 
 
+def _share_runtime(store: Path, scratch: Path, keep: bool) -> None:
+    """Verilator's own run-time objects, the same in every build: lend them, or ``keep`` a build's.
+
+    make takes an object that is newer than its source and the makefile as done.
+    """
+    if not keep:
+        for path in store.glob("*.o"):
+            shutil.copyfile(path, scratch / path.name)
+    elif not store.exists():
+        part = store.with_name(f"{store.name}.{os.getpid()}")
+        part.mkdir()
+        for path in scratch.glob("verilated*.o"):
+            shutil.copyfile(path, part / path.name)
+        try:
+            part.rename(store)
+        except OSError:  # another process was faster
+            shutil.rmtree(part)
+
+
+def _attempt(step: list[str], env: dict[str, str], scratch: Path) -> None:
+    """Run a step of a build; its output goes to ``build.log``."""
+    with (scratch / "build.log").open("ab") as log:
+        if subprocess.run(step, env=env, stdout=log, stderr=subprocess.STDOUT).returncode:
+            raise BuildError(f"{step[0]} failed; see {scratch / 'build.log'}")
+
+
 def build(config: AcceleratorConfig, *, memory_words: int, cache: Path,
           waves: bool = False) -> Simulator:
     """Generate, verilate and compile ``config``; seconds when cached, about a minute when not."""
@@ -126,10 +152,11 @@ def build(config: AcceleratorConfig, *, memory_words: int, cache: Path,
     make = ["make", "-j2", "-C", str(scratch), "-f", "Vtop.mk", f"VM_TRACE={int(waves)}",
             "CFG_CXXFLAGS_PCH_I=-include", "CFG_LDLIBS_THREADS=-pthread",
             "OPT_FAST=-O2", "OPT_SLOW=-O1", "OPT_GLOBAL=-O2"]
-    with (scratch / "build.log").open("wb") as log:
-        for step in (command, make):
-            if subprocess.run(step, env=env, stdout=log, stderr=subprocess.STDOUT).returncode:
-                raise BuildError(f"{step[0]} failed; see {scratch / 'build.log'}")
+    runtime = cache / "sim" / f"runtime-{importlib.metadata.version('verilator')}-{int(waves)}"
+    _attempt(command, env, scratch)
+    _share_runtime(runtime, scratch, keep=False)
+    _attempt(make, env, scratch)
+    _share_runtime(runtime, scratch, keep=True)
     if home.exists():
         shutil.rmtree(home)
     scratch.rename(home)
