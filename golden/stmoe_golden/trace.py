@@ -1,4 +1,4 @@
-"""Routing traces: recorded by others, by us, or synthetic. Formats: docs/traces.md."""
+"""Routing traces: recorded by others and by us. Formats: docs/traces.md."""
 
 from pathlib import Path
 
@@ -8,11 +8,10 @@ from .traces.join import join
 from .traces.model import DECODE, PREFILL, Trace, TraceError
 from .traces.npz import load_npz, save_npz
 from .traces.route_csv import load_csv
-from .traces.synthetic import synthetic
 from .traces.window import Window, decode_slice
 
 __all__ = ["DECODE", "ONE", "PREFILL", "Trace", "TraceError", "Window", "decode_slice", "gates",
-           "join", "load", "save", "synthetic"]
+           "join", "load", "save"]
 
 ONE = 0x8000  # 1.0 in Q1.15
 

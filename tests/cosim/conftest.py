@@ -5,11 +5,12 @@ import dataclasses
 import pytest
 
 from stmoe.config import preset
-from stmoe_golden.trace import decode_slice, synthetic
+from stmoe_golden.trace import decode_slice
 from stmoe_sim.image import Experts, write_image
 from stmoe_sim.memory import memory
 from stmoe_sim.policies import POLICIES
 from stmoe_sim.replay import Replay, fit, run
+from support.synthetic import synthetic
 
 TRACE = synthetic(seed=3, layers=3, experts=8, top_k=2, tokens=24, sequences=3)
 WARMUP, TOKENS = 2, 12

@@ -16,7 +16,8 @@ from stmoe_golden.model.storage import save_model
 from stmoe_golden.model.tokenizer import Tokenizer
 from stmoe_golden.model.transformer import Transformer
 from stmoe_golden.model.weights import FloatModel
-from stmoe_golden.trace import load, save, synthetic
+from stmoe_golden.trace import load, save
+from support.synthetic import synthetic
 
 SHARED = Path(__file__).parents[2] / "../shared/traces"
 HEADER = ("# route_trace v1\n# model=/m/toy.gguf arch=qwen3moe n_layer=2 n_expert=8 "

@@ -10,7 +10,7 @@ from stmoe_golden.energy import EnergyError, Technology, energy
 from stmoe_golden.metrics import CAUSES, KINDS, accuracy, coverage_by_layer, policy_record
 from stmoe_golden.predict.evaluate import evaluate
 from stmoe_golden.predict.table import TablePredictor
-from stmoe_golden.trace import synthetic
+from support.synthetic import synthetic
 
 TABLES = Path(__file__).parents[2] / "sim/stmoe_sim/energy"
 TECHNOLOGY = Technology.load(TABLES / "45nm.toml", TABLES / "memory.toml")

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from stmoe_golden.predict.evaluate import evaluate
-from stmoe_golden.trace import Trace, TraceError, decode_slice, gates, load, save, synthetic
+from stmoe_golden.trace import Trace, TraceError, decode_slice, gates, load, save
+from support.synthetic import synthetic
 
 HEADER = ("# route_trace v1\n"
           "# model=/models/some name.gguf arch=qwen3moe n_layer=3 n_expert=8 n_expert_used=2\n"

@@ -8,7 +8,7 @@ import numpy as np
 from stmoe_golden.predict.predictor import Shape
 from stmoe_golden.predict.quality import measure, measured_window
 from stmoe_golden.predict.registry import make
-from stmoe_golden.trace import synthetic
+from support.synthetic import synthetic
 
 PAGE = Path(__file__).parents[3] / "docs" / "adding-a-predictor.md"
 

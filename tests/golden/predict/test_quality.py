@@ -7,7 +7,8 @@ from stmoe_golden.predict import quality
 from stmoe_golden.predict.predictor import NEVER, Shape
 from stmoe_golden.predict.quality import judge, measure, measured_window, stretch_of
 from stmoe_golden.predict.registry import make
-from stmoe_golden.trace import Trace, TraceError, synthetic
+from stmoe_golden.trace import Trace, TraceError
+from support.synthetic import synthetic
 
 
 def test_ranks_go_by_score_then_id_and_never_is_not_offered():

@@ -6,8 +6,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from stmoe_golden.trace import Trace, synthetic
+from stmoe_golden.trace import Trace
 from stmoe_golden.traces.statistics import BLOCK, statistics
+from support.synthetic import synthetic
 
 
 def trace(experts, offsets=None, **fields):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .model import Trace, TraceError
+from stmoe_golden.trace import Trace, TraceError
 
 __all__ = ["synthetic"]
 
