@@ -1,0 +1,159 @@
+"""The learned predictor: online logistic regression over recent layers and tokens."""
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..config import Geometry
+from ..interfaces import observation
+from .linear_error import ErrorSteps
+from .linear_order import ScoreOrder
+from .linear_rows import WeightRows
+from .linear_score import RowSum
+from .linear_shape import LinearOptions, LinearShape
+from .linear_walk import RowWalk
+
+__all__ = ["LinearPredictor"]
+
+
+class LinearPredictor(wiring.Component):
+    """Predicts layer 0 of a token when it is announced, and layer + 1 of every observation.
+
+    The definition and formats are those of ``stmoe_golden.predict.linear``, with the same scores,
+    order and weights. Golden learns layer l, then scores l + 1; here l + 1 is scored first, so that
+    learning never delays a candidate. It is the same: a row belongs to one layer. With a single
+    layer, the next score is the next token's, which waits for learning.
+
+    Latency: a score of n rows (bias, lexical, top_k per feature that applies) is final n + 5 cycles
+    after the token or the last beat of ``observe`` was taken, the first candidate valid
+    experts / 16 + 4 cycles later and each further beat 4 later: 51 cycles with 128 experts, top-8,
+    four features and lexical rows. Learning takes experts / lanes + n + 8 cycles more, beside the
+    candidates. Throughput: a beat of ``observe`` per cycle.
+    Back-pressure: ``token`` and ``observe`` wait while scores are in work, a layer is learned or
+    candidates are to be formed; ``candidates`` holds while stalled.
+    Reset: history empty; the next token begins a sequence. Weights are not reset: see
+    :class:`WeightRows`.
+    Range: the layers of a token in order, from 0, each with 1 to ``top_k`` distinct experts below
+    the configured ``experts``; a layer out of order is not learned. A token is offered once the
+    last observation of the one before was taken, and its layer 0 once the token was taken.
+
+    ``enable`` off at a token or a last beat: nothing is predicted or learned from there to the next
+    token, which then begins a sequence; weights stay.
+
+    Parameters
+    ----------
+    geometry: Geometry. options: LinearOptions. lanes: see :class:`ErrorSteps`.
+
+    Members
+    -------
+    token: announcement of a token.
+    observe: routed experts as in ``PredictionSignature``; ``first_token`` is not looked at.
+    candidates: predicted experts of the next layer, then an ``end`` beat, for every token and every
+        observation. After the last layer, and when off, the ``end`` beat only.
+    enable, threshold, limit, layers, experts: settings, stable while ``busy`` or a beat waits.
+        Candidates have a score of at least ``threshold`` (units of 2**-fraction) and are ``limit``
+        at most, shared units, which come first, not counted. ``layers`` and ``experts`` in use are
+        at most the configured; the prior stays that of the configured shape.
+    row_reads, row_writes, rows_added, predicted: increments of this cycle for the counters:
+        rows read and written, lexical ones included, rows added to the scores, candidates taken.
+    busy: a token or an observation is in work or a candidate waits.
+    ``weights`` has the memories' contents, for simulation.
+    """
+
+    def __init__(self, geometry: Geometry, options: LinearOptions, *, lanes: int = 4):
+        self.geometry, self.options, self.lanes = geometry, options, lanes
+        shape = self.shape = LinearShape(geometry, options)
+        self.weights = WeightRows(shape)
+        super().__init__({
+            "token": In(stream.Signature(shape.token)),
+            "observe": In(stream.Signature(observation(geometry))),
+            "candidates": Out(stream.Signature(shape.candidate)),
+            "enable": In(1), "threshold": In(signed(shape.score_bits)),
+            "limit": In(range(shape.experts + 1)), "layers": In(9), "experts": In(10),
+            "row_reads": Out(1), "row_writes": Out(1), "rows_added": Out(1), "predicted": Out(1),
+            "busy": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        shape, token, observe = self.shape, self.token, self.observe
+        m.submodules.walk = walk = RowWalk(shape)
+        m.submodules.weights = rows = self.weights
+        m.submodules.sum = total = RowSum(shape)
+        m.submodules.order = order = ScoreOrder(shape)
+        m.submodules.error = error = ErrorSteps(shape, self.lanes)
+        wiring.connect(m, order.candidates, wiring.flipped(self.candidates))
+
+        now, routed = Signal(shape.past), Signal(shape.experts)
+        observed, following, due = Signal(shape.geometry.layer_bits), Signal(9), Signal(9)
+        known, predicting, learning = Signal(), Signal(), Signal()
+        scored = Signal()  # layer ``due`` is, and waits to be learned
+        off = Signal(init=1)  # until the next token, which begins a sequence
+        collecting, moving = Signal(), Signal()
+        m.d.comb += [
+            collecting.eq(now.count != 0), moving.eq(walk.active | rows.active),
+            walk.first.eq(token.payload.first | off | ~self.enable),
+            walk.store_layer.eq(observe.payload.layer), walk.store_past.eq(now),
+            walk.store_past.count.eq(now.count + 1), walk.with_lexical.eq(known),
+            walk.layer.eq(following),
+            rows.identity.eq(token.payload.identity), rows.valid.eq(walk.valid),
+            rows.address.eq(walk.address), rows.lexical.eq(walk.lexical),
+            rows.layer.eq(walk.walked), rows.steps.eq(error.steps),
+            rows.lexical_steps.eq(error.lexical_steps),
+            total.valid.eq(rows.row_valid & ~rows.learn), total.row.eq(rows.row),
+            order.scores.eq(total.scores), order.layer.eq(following),
+            order.predict.eq(predicting), order.threshold.eq(self.threshold),
+            order.limit.eq(self.limit), order.experts.eq(self.experts),
+            error.scores.eq(total.scores), error.keep.eq(predicting), error.routed.eq(routed),
+            self.row_reads.eq(walk.valid), self.row_writes.eq(rows.written),
+            self.rows_added.eq(total.valid),
+            self.predicted.eq(self.candidates.valid & self.candidates.ready
+                              & ~self.candidates.payload.end)]
+        for rank in range(shape.top_k):
+            with m.If(now.count == rank):
+                m.d.comb += walk.store_past.ids[rank].eq(observe.payload.expert)
+
+        with m.FSM() as fsm:
+            m.d.comb += [
+                rows.learn.eq(fsm.ongoing("LEARN")),
+                self.busy.eq(~fsm.ongoing("IDLE") | collecting | order.active
+                             | self.candidates.valid)]
+            with m.State("IDLE"), m.If(~order.active):
+                m.d.comb += [token.ready.eq(~collecting),
+                             observe.ready.eq(collecting | ~token.valid)]
+                with m.If(token.valid & token.ready):
+                    m.d.comb += [walk.advance.eq(1), rows.begin.eq(1)]
+                    m.d.sync += [
+                        known.eq(token.payload.known & bool(self.options.lexical)),
+                        following.eq(0), predicting.eq(self.enable), learning.eq(0),
+                        off.eq(~self.enable)]
+                    m.next = "BEGIN"
+                with m.Elif(observe.valid):
+                    m.d.sync += [
+                        now.eq(walk.store_past),
+                        routed.eq(Mux(collecting, routed, 0) | 1 << observe.payload.expert)]
+                    with m.If(observe.payload.last):
+                        m.d.comb += walk.store.eq(1)
+                        m.d.sync += [
+                            now.count.eq(0), observed.eq(observe.payload.layer),
+                            following.eq(observe.payload.layer + 1),
+                            predicting.eq(self.enable & ~off
+                                          & (observe.payload.layer + 1 < self.layers)),
+                            learning.eq(self.enable & ~off & scored
+                                        & (due == observe.payload.layer)),
+                            off.eq(off | ~self.enable)]
+                        m.next = "BEGIN"
+            with m.State("BEGIN"), m.If(~predicting | ~known | rows.ready):
+                m.d.sync += [due.eq(following), scored.eq(predicting)]
+                m.d.comb += [walk.start.eq(predicting), total.clear.eq(predicting)]
+                m.next = "SCORE"
+            with m.State("SCORE"), m.If(~moving):
+                m.d.comb += [order.start.eq(1), error.start.eq(predicting | learning)]
+                m.next = "STEPS"
+            with m.State("STEPS"), m.If(~error.active):
+                m.d.comb += [walk.start.eq(learning), walk.layer.eq(observed)]
+                m.next = "IDLE"
+                with m.If(learning):
+                    m.next = "LEARN"
+            with m.State("LEARN"), m.If(~moving):
+                m.next = "IDLE"
+        return m

@@ -1,0 +1,111 @@
+"""What each expert's weights move by, from the score it was given and whether it was routed."""
+
+import math
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from .linear_shape import ERROR_ONE, LinearShape
+
+__all__ = ["SIGMOID", "ErrorSteps"]
+
+INDEX_BITS = 8  # of the sigmoid, in steps of 1/16 of log-odds
+SIGMOID = [min(ERROR_ONE - 1, max(1, round(ERROR_ONE / (1 + math.exp(-(i - 127.5) / 16)))))
+           for i in range(1 << INDEX_BITS)]
+
+
+class ErrorSteps(wiring.Component):
+    """Steps of the layer that was routed; beside it, keeps the scores of the layer predicted next.
+
+    A pass of G = experts / lanes cycles, rounded up: group by group of ``lanes`` experts, the kept
+    score goes through the sigmoid to a step, and the present score takes its place, clipped to the
+    8 bits that the sigmoid looks at. ``active`` from the cycle after ``start`` for G + 2 cycles,
+    after which the steps are final. No back-pressure. Reset: idle.
+
+    Parameters
+    ----------
+    shape: LinearShape
+    lanes: experts per cycle; a sigmoid table (256 x 10 bits) each.
+
+    Members
+    -------
+    start: pulse, begins a pass. Not while ``active``.
+    routed: a bit per expert, looked at with ``start``.
+    keep, scores: whether the scores are kept, and they; stable while ``active``.
+    steps, lexical_steps: error, shifted by either rate and rounded, the latter 0 without
+        lexical rows; hold until the next ``start``.
+    """
+
+    def __init__(self, shape: LinearShape, lanes: int = 4):
+        self.shape, self.lanes = shape, lanes
+        super().__init__({
+            "start": In(1), "routed": In(shape.experts), "keep": In(1), "scores": In(shape.scores),
+            "steps": Out(shape.steps(shape.shift)),
+            "lexical_steps": Out(shape.steps(shape.lexical_shift)), "active": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        shape, lanes = self.shape, self.lanes
+        groups = -(-shape.experts // lanes)
+        m.submodules.kept = kept = Memory(shape=lanes * INDEX_BITS, depth=max(2, groups), init=[])
+        read, write = kept.read_port(), kept.write_port()
+
+        group, reading, looking, last = Signal(range(max(2, groups))), Signal(), Signal(), Signal()
+        m.d.sync += [looking.eq(reading), last.eq(looking)]
+        m.d.comb += [self.active.eq(reading | looking | last), read.addr.eq(group),
+                     read.en.eq(reading)]
+        with m.If(reading):
+            m.d.sync += group.eq(group + 1)
+            with m.If(group == groups - 1):
+                m.d.sync += reading.eq(0)
+        with m.If(self.start):
+            m.d.sync += [reading.eq(1), group.eq(0)]
+
+        # The kept score was read in the cycle before it is replaced.
+        present = Signal(lanes * INDEX_BITS)
+        m.d.sync += [write.addr.eq(group), present.eq(Cat(
+            self._index(m, lane, groups, group) for lane in range(lanes)))]
+        m.d.comb += [write.en.eq(looking & self.keep), write.data.eq(present)]
+
+        routed = Signal(groups * lanes)
+        with m.If(self.start):
+            m.d.sync += routed.eq(self.routed)
+        with m.Elif(last):
+            m.d.sync += routed.eq(routed >> lanes)
+        outputs = [(shape.shift, self.steps)]
+        if shape.options.lexical:
+            outputs.append((shape.lexical_shift, self.lexical_steps))
+        found: list[list[Signal]] = [[] for _ in outputs]
+        for lane in range(lanes):
+            m.submodules[f"sigmoid{lane}"] = table = Memory(
+                shape=unsigned(10), depth=1 << INDEX_BITS, init=SIGMOID)
+            port = table.read_port()
+            error = Signal(signed(11), name=f"error{lane}")
+            m.d.comb += [port.en.eq(looking), port.addr.eq(read.data.word_select(lane, INDEX_BITS)),
+                         error.eq(Mux(routed[lane], ERROR_ONE, 0) - port.data)]
+            for at, (shift, steps) in enumerate(outputs):
+                step = Signal(len(steps.as_value()) // shape.experts, name=f"step{at}_{lane}")
+                m.d.comb += step.eq((error + (1 << shift >> 1)) >> shift)
+                found[at].append(step)
+
+        # Groups come in from above; after the last, the first has reached the lowest place.
+        for new, (_, steps) in zip(found, outputs, strict=True):
+            line = Signal(groups * lanes * len(new[0]), name="line")
+            m.d.comb += steps.eq(line)
+            with m.If(last):
+                m.d.sync += line.eq(Cat(line, *new)[lanes * len(new[0]):])
+        return m
+
+    def _index(self, m, lane, groups, group):
+        """The sigmoid's index of the lane's expert in ``group``."""
+        shape = self.shape
+        score = Signal(shape.scores.elem_shape, name=f"score{lane}")
+        m.d.comb += score.eq(Array(
+            self.scores[e] if e < shape.experts else 0
+            for e in range(lane, groups * self.lanes, self.lanes))[group])
+        low = score >> (shape.options.fraction - 4)
+        index = Signal(INDEX_BITS, name=f"index{lane}")
+        m.d.comb += index.eq(Mux(low > 127, 127, Mux(low < -128, -128, low)) + 128)
+        return index

@@ -1,0 +1,91 @@
+"""The weight rows: where they are read, moved and written back."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory, MemoryData
+from amaranth.lib.wiring import In, Out
+
+from .linear_lexical import LexicalRows
+from .linear_shape import LinearShape
+
+__all__ = ["WeightRows"]
+
+
+class WeightRows(wiring.Component):
+    """Reads a row a cycle; with ``learn``, adds every expert's step and writes the row back.
+
+    Latency: ``row`` two cycles after ``valid``, written back at the end of the third, so that a
+    read in the fourth sees it. While learning, a row must not be asked for again within three
+    cycles. Weights saturate at the format's limit. No back-pressure. Reset: pipeline empty. The
+    memory is not reset; rows are 0 where the technology initialises it.
+
+    Parameters
+    ----------
+    shape: LinearShape
+
+    Members
+    -------
+    begin, identity: pulse, a token and what chooses its lexical rows, which are there once
+        ``ready``, looked at from the next cycle on.
+    valid, address, lexical, layer: row to read, by ``address`` or the lexical one of ``layer``,
+        which is stable while ``active``.
+    learn, steps, lexical_steps: whether rows are moved, and by how much; stable while ``active``.
+    row_valid, row: what was read.
+    written: a row is written back in this cycle.
+    active: a row is under way.
+    data, lexical_data: the memories' contents, for simulation. ``data`` holds layer by layer the
+        bias, then by feature and expert.
+    """
+
+    def __init__(self, shape: LinearShape):
+        self.shape = shape
+        self.data = MemoryData(shape=shape.row.size, depth=shape.depth, init=[])
+        self._store = LexicalRows(shape) if shape.options.lexical else None
+        self.lexical_data = self._store and self._store.data
+        super().__init__({
+            "begin": In(1), "identity": In(shape.lexical_bits), "ready": Out(1),
+            "valid": In(1), "address": In(shape.address_bits), "lexical": In(1),
+            "layer": In(shape.geometry.layer_bits), "learn": In(1),
+            "steps": In(shape.steps(shape.shift)),
+            "lexical_steps": In(shape.steps(shape.lexical_shift)),
+            "row_valid": Out(1), "row": Out(shape.row), "written": Out(1), "active": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        shape, store = self.shape, self._store
+        m.submodules.memory = memory = Memory(self.data)
+        read, write = memory.read_port(), memory.write_port()
+
+        valid, lexical = Signal(2), Signal(3)  # by stage, the youngest lowest
+        address = [Signal(shape.address_bits, name=f"address{stage}") for stage in range(3)]
+        m.d.comb += [read.en.eq(self.valid & ~self.lexical), read.addr.eq(self.address),
+                     self.row_valid.eq(valid[1]),
+                     self.active.eq(self.valid | valid.any() | self.written)]
+        m.d.sync += [
+            valid.eq(Cat(self.valid, valid)), lexical.eq(Cat(self.lexical, lexical)),
+            Cat(*address).eq(Cat(self.address, *address)),
+            self.row.eq(read.data), self.written.eq(valid[1] & self.learn)]
+
+        new = Signal(shape.row)
+        for e in range(shape.experts):
+            step = self.steps[e]
+            if store:
+                step = Mux(lexical[1], self.lexical_steps[e], step)
+            total = self.row[e] + step
+            moved = Signal(signed(len(total)), name=f"moved{e}")
+            m.d.sync += moved.eq(total)
+            m.d.comb += new[e].eq(Mux(moved > shape.row_limit, shape.row_limit, Mux(
+                moved < -shape.row_limit, -shape.row_limit, moved)))
+        m.d.comb += [write.en.eq(self.written & ~lexical[2]), write.addr.eq(address[2]),
+                     write.data.eq(new), self.ready.eq(1)]
+        if store:
+            m.submodules.lexical = store
+            with m.If(lexical[0]):
+                m.d.sync += self.row.eq(store.row)
+            m.d.comb += [
+                store.begin.eq(self.begin), store.identity.eq(self.identity),
+                self.ready.eq(store.ready),
+                store.read.eq(self.valid & self.lexical), store.read_layer.eq(self.layer),
+                store.write.eq(self.written & lexical[2]), store.write_layer.eq(self.layer),
+                store.write_row.eq(new)]
+        return m
