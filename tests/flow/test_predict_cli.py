@@ -9,25 +9,9 @@ import pytest
 
 from stmoe_golden.model.trace import packaged_trace
 from stmoe_golden.trace import Trace, save
-from stmoe_sim.cli import main
 from stmoe_sim.lookahead import lookahead_of
 
 TOKENS, LAYERS, EXPERTS, TOP_K = 360, 4, 16, 2
-
-
-@pytest.fixture
-def stmoe(monkeypatch, capsys):
-    """Run the command line; returns exit code, standard output and standard error."""
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["stmoe", *map(str, arguments)])
-        try:
-            main()
-            code = 0
-        except SystemExit as end:
-            code = end.code or 0
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-    return run
 
 
 def refused(result, *words):

@@ -28,7 +28,8 @@ class Sampler:
         """Next token of ``logits`` [vocab]."""
         if self.temperature == 0:
             return int(np.argmax(logits))
-        scaled = (logits - logits.max()) / self.temperature
+        with np.errstate(over="ignore"):  # the smallest temperatures are greedy
+            scaled = (logits - logits.max()) / self.temperature
         order = np.argsort(-scaled, kind="stable")
         share = np.exp(scaled[order])
         total = np.cumsum(share)

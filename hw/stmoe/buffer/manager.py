@@ -35,7 +35,9 @@ class ExpertManager(wiring.Component):
 
     An expert is looked up and classified every third cycle, a READY one is in ``work`` in the next.
     Victims come from the front of a list that is kept in order as slots are released, so that no
-    search is on the way of a transfer. Reset: every slot is freed, as by ``flush``.
+    search is on the way of a transfer. Back-pressure: ``demand`` and ``prefetch`` wait for the DMA;
+    ``candidates`` wait while anything else is to be decided; ``status`` and ``release`` are taken
+    between two decisions. Reset: every slot is freed, as by ``flush``.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from stmoe.config import ConfigError
 
-from ..report.files import check_writable, write_bytes, write_json
+from ..report.files import check_distinct, check_writable, write_bytes, write_json
 
 __all__ = ["EPILOG", "predict"]
 
@@ -30,7 +30,9 @@ def _progress(name: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on standard error that disappears; call with what is done, and all there is."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
                TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True,
+                  disable=not console.is_terminal) as bars:
         task = bars.add_task(f"{name}, predicting", total=None)
         yield lambda done, total: bars.update(task, completed=done, total=total)
 
@@ -95,6 +97,7 @@ def predict(
         return
     if plot is not None and plot.suffix != ".png":
         raise ConfigError("--plot", str(plot), "a file that ends in .png")
+    check_distinct(json=json_file, plot=plot)
     for option, path in (("--json", json_file), ("--plot", plot)):
         if path is not None:
             check_writable(option, path)

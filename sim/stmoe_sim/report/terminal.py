@@ -45,6 +45,10 @@ def about(report: dict[str, Any]) -> list[str]:
         f"experts), {config['pes']} PEs of {config['rows']} x {config['lanes']} MACs, "
         f"{config['clock_mhz']} MHz; memory {report['memory']}; attention "
         f"{report['attention_cycles']:,} cycles per layer."]
+    active = model["top_k"] + shared
+    if report["slots"] <= (model["layers"] - 1) * active:
+        lines.append(f"A token uses {model['layers'] * active} experts, layer by layer, more than "
+                     "there are slots: under lru alone each has left before its next use.")
     return lines
 
 
