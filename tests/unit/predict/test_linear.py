@@ -5,23 +5,14 @@ import random
 
 import numpy as np
 import pytest
-from amaranth.sim import Simulator
 
-from stmoe.config import AcceleratorConfig, ConfigError, Geometry, ModelShape
+from stmoe.config import ConfigError
 from stmoe.predict.linear import LinearPredictor
 from stmoe.predict.linear_error import SIGMOID
 from stmoe.predict.linear_shape import LinearOptions
 from stmoe_golden.predict import linear as golden_linear
 from stmoe_golden.predict.predictor import Shape
-
-COUNTERS = ("row_reads", "row_writes", "rows_added", "predicted")
-ALL = dict(threshold=-(1 << 12), limit=1 << 9)  # everything is put out
-
-
-def geometry(layers, experts, top_k, shared=0):
-    model = ModelShape(layers=layers, experts=experts, top_k=top_k, d_model=64, d_ff=32,
-                       shared_experts=shared, shared_d_ff=32 if shared else 0)
-    return Geometry(AcceleratorConfig(model=model, router_layers=0))
+from support.linear_bench import Bench, Expected, geometry, golden_rows
 
 
 def tokens(g, count, seed, *, sequence=7, spread=3, identities=12):
@@ -38,160 +29,6 @@ def tokens(g, count, seed, *, sequence=7, spread=3, identities=12):
                     for i in range(min(model.experts, spread * model.top_k))]
             operations.append(("observe", layer, rng.sample(pool, model.top_k)))
     return operations
-
-
-class Expected:
-    """What golden answers to operations, and what the hardware counts meanwhile."""
-
-    def __init__(self, g, options, operations, prior=None):
-        model = g.config.model
-        self.golden = golden_linear.Linear(Shape(model.layers, model.experts, model.top_k),
-                                           **dataclasses.asdict(options))
-        if prior is not None:
-            self.golden.prior = prior
-        self.counts = dict.fromkeys(COUNTERS, 0)
-        settings = {"enable": 1, **ALL}
-        self.rounds, off = [], True
-        for kind, *rest in operations:
-            if kind == "set":
-                settings.update(rest[0])
-                continue
-            layer, scores = rest[0] + 1 if kind == "observe" else 0, None
-            if not settings["enable"]:
-                off = True
-            elif kind == "token":
-                scores = self.golden.begin_token(rest[0], rest[1] or off)
-                off = False
-            elif not off:
-                self.count(self.golden.rows(rest[0]), "row_reads", "row_writes")
-                scores = self.golden.observe(rest[0], np.array(rest[1]))
-            found = []
-            if scores is not None:
-                self.count(self.golden.rows(layer), "row_reads", "rows_added")
-                order = np.argsort(-scores, kind="stable").tolist()
-                found = [(e, int(scores[e])) for e in order if scores[e] >= settings["threshold"]]
-            found = found[:settings["limit"]]
-            if scores is not None:
-                found = [(model.experts + unit, None) for unit in range(model.shared_units)] + found
-            self.counts["predicted"] += len(found)
-            self.rounds.append([(layer, *each) for each in found])
-
-    def count(self, rows, *names):
-        for name in names:
-            self.counts[name] += len(rows)
-
-
-class Bench:
-    """Plays operations into the unit; collects rounds of candidates, counters and cycles."""
-
-    def __init__(self, unit, operations, *, seed=0, stall=0.3):
-        self.unit, self.operations, self.stall = unit, operations, stall
-        self.rng, self.sink_rng = random.Random(seed), random.Random(~seed)
-        self.rounds, self.counts = [], dict.fromkeys(COUNTERS, 0)
-        self.taken, self.beats, self.cycle, self.idle = [], [], 0, 0
-        experts = unit.shape.experts
-        self.largest = {"threshold": (1 << unit.shape.score_bits - 1) - 1, "limit": experts}
-        self.expected = sum(op[0] != "set" for op in operations)
-        self.weights = self.lexical = None
-        sim = Simulator(unit)
-        sim.add_clock(1e-8)
-        sim.add_testbench(self.stimulus)
-        sim.add_testbench(self.sink)
-        sim.add_testbench(self.monitor, background=True)
-        sim.run()
-
-    def apply(self, ctx, settings):
-        for name, value in settings.items():
-            top = self.largest.get(name, value)
-            ctx.set(getattr(self.unit, name), max(-top, min(top, value)))
-
-    async def put(self, ctx, port, payload):
-        while self.rng.random() < self.stall:
-            await ctx.tick()
-        ctx.set(port.payload, payload)
-        ctx.set(port.valid, 1)
-        await ctx.tick().until(port.ready)
-        ctx.set(port.valid, 0)
-
-    async def quiet(self, ctx):
-        await ctx.tick()
-        while ctx.get(self.unit.busy):
-            assert self.cycle < 200000, f"{len(self.rounds)} of {self.expected} rounds"
-            await ctx.tick()
-
-    async def stimulus(self, ctx):
-        unit = self.unit
-        self.apply(ctx, {"enable": 1, "layers": unit.shape.layers,
-                         "experts": unit.shape.experts, **ALL})
-        for kind, *rest in self.operations:
-            if kind == "token":
-                identity, first = rest
-                await self.put(ctx, unit.token, {
-                    "identity": max(0, identity), "known": identity >= 0, "first": first})
-            elif kind == "observe":
-                layer, experts = rest
-                for rank, expert in enumerate(experts):
-                    await self.put(ctx, unit.observe, {
-                        "layer": layer, "expert": expert, "last": rank == len(experts) - 1})
-            else:
-                await self.quiet(ctx)
-                self.apply(ctx, rest[0])
-                continue
-        await self.quiet(ctx)
-        self.idle = self.cycle
-        self.weights = self.contents(ctx, unit.weights.data)
-        if unit.weights.lexical_data is not None:
-            self.lexical = self.contents(ctx, unit.weights.lexical_data)
-
-    def contents(self, ctx, memory):
-        """int [row, expert], what the memory holds."""
-        bits = self.unit.options.bits
-        rows = [[ctx.get(memory[at]) >> bits * e & (1 << bits) - 1
-                 for e in range(self.unit.shape.experts)] for at in range(memory.depth)]
-        values = np.array(rows)
-        return values - (values >> bits - 1 << bits)
-
-    async def sink(self, ctx):
-        port, current, held = self.unit.candidates, [], None
-        while len(self.rounds) < self.expected:
-            ready = self.sink_rng.random() >= self.stall
-            ctx.set(port.ready, ready)
-            _, _, valid, beat = await ctx.tick().sample(port.valid, port.payload)
-            assert held is None or (valid and beat == held), f"cycle {self.cycle}: beat not held"
-            held = beat if valid and not ready else None
-            if valid and ready:
-                shared = beat.expert >= self.unit.shape.experts
-                if shared:
-                    assert beat.score == self.largest["threshold"]
-                current.append((beat.layer, beat.expert, None if shared else beat.score))
-                if beat.end:
-                    self.rounds.append(current[:-1])
-                    current = []
-        ctx.set(port.ready, 0)
-
-    async def monitor(self, ctx):
-        unit = self.unit
-        taken = (unit.token.valid & unit.token.ready
-                 | unit.observe.valid & unit.observe.ready & unit.observe.payload.last)
-        beat = unit.candidates.valid & unit.candidates.ready
-        ports = [getattr(unit, name) for name in COUNTERS]
-        async for _, _, took, gave, *values in ctx.tick().sample(taken, beat, *ports):
-            self.cycle += 1
-            if took:
-                self.taken.append(self.cycle)
-                self.beats.append([])
-            if gave:
-                self.beats[-1].append(self.cycle)
-            for name, value in zip(COUNTERS, values, strict=True):
-                self.counts[name] += value
-
-
-def golden_rows(golden):
-    """int [row, expert], in the order of the hardware's memory."""
-    bias = golden.bias[:, None]
-    features = np.moveaxis(golden.weight, 0, 1)
-    layers, experts = golden.bias.shape
-    return np.concatenate([bias, features.reshape(layers, -1, experts)], 1).reshape(-1, experts)
 
 
 def check(g, options, operations, *, lanes=4, **bench_options):
