@@ -52,12 +52,12 @@ def chat(
         tokens: Annotated[int, typer.Option(
             "--tokens", "-n", metavar="N", help="Most tokens to generate.")] = 64,
         temperature: Annotated[float, typer.Option(
-            "--temperature", metavar="X", help="0 = the most probable token.")] = 0.0,
+            "--temperature", metavar="X", help="0 = the most probable token.")] = 0.7,
         top_p: Annotated[float, typer.Option(
-            "--top-p", metavar="X", help="Share of probability that is sampled from.")] = 1.0,
+            "--top-p", metavar="X", help="Share of probability that is sampled from.")] = 0.9,
         past_end: Annotated[bool, typer.Option(
             "--past-end", help="Go on where the model ends its document.")] = False,
-        seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the sampling.")] = 1,
+        seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the sampling.")] = 4,
         preset: PresetName = None, config: ConfigFile = None, overrides: Overrides = None,
         policy: Annotated[str, typer.Option(
             "--policy", metavar="NAME", help="on-demand, lru, ht, cct, table or table-no-reuse.",
