@@ -14,7 +14,8 @@ def test_wheel_holds_the_three_packages_and_their_data(tmp_path):
                    cwd=ROOT, check=True, capture_output=True)
     names = set(zipfile.ZipFile(next(tmp_path.glob("*.whl"))).namelist())
     for name in ("stmoe/bus/stmoe.rdl", "stmoe/emit/waivers.vlt", "stmoe/top.py",
-                 "stmoe_golden/__init__.py", "stmoe_sim/cli/__init__.py",
+                 "stmoe_golden/__init__.py", "stmoe_golden/model/tiny-moe.safetensors",
+                 "stmoe_golden/model/tiny-moe.trace.npz", "stmoe_sim/cli/__init__.py",
                  "stmoe_sim/hdl/stmoe_tb.sv", "stmoe_sim/hdl/axi_checker.svh",
                  "stmoe_sim/memories.toml", *(f"stmoe_sim/energy/{name}.toml"
                                               for name in ("45nm", "7nm", "memory"))):

@@ -105,7 +105,7 @@ def plot_coactivation(statistics: dict[str, Any], path: Path) -> None:
         for row, (domain, data) in zip(panels, domains.items(), strict=True):
             for at, pair in enumerate(data["pairs"]):
                 picture = _lift_panel(row[at], pair["lift"],
-                                      f"layers {at}, {at + 1}: V = {pair['cramers_v']:.2f}")
+                                      f"{at}, {at + 1}: V = {pair['cramers_v']:.2f}")
             _lift_panel(row[-1], data["pairs"][0]["shuffled_lift"], "0, 1 shuffled")
             row[0].set_ylabel(f"{_name(domain)}\nexpert")
         figure.supxlabel("expert of the next layer", fontsize=9)
