@@ -120,7 +120,6 @@ class Bench:
                 self.apply(ctx, rest[0])
                 continue
         await self.quiet(ctx)
-        self.idle = self.cycle
         self.weights = self.contents(ctx, unit.weights.data)
         if unit.weights.lexical_data is not None:
             self.lexical = self.contents(ctx, unit.weights.lexical_data)
@@ -157,8 +156,11 @@ class Bench:
                  | unit.observe.valid & unit.observe.ready & unit.observe.payload.last)
         beat = unit.candidates.valid & unit.candidates.ready
         ports = [getattr(unit, name) for name in COUNTERS]
-        async for _, _, took, gave, *values in ctx.tick().sample(taken, beat, *ports):
+        async for _, _, took, gave, busy, *values in ctx.tick().sample(
+                taken, beat, unit.busy, *ports):
             self.cycle += 1
+            if busy:
+                self.idle = self.cycle + 1
             if took:
                 self.taken.append(self.cycle)
                 self.beats.append([])

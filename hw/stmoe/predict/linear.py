@@ -27,7 +27,7 @@ class LinearPredictor(wiring.Component):
     Latency: a score of n rows (bias, lexical, top_k per feature that applies) is final n + 5 cycles
     after the token or the last beat of ``observe`` was taken, the first candidate valid
     experts / 16 + 4 cycles later and each further beat 4 later: 51 cycles with 128 experts, top-8,
-    four features and lexical rows. Learning takes experts / lanes + n + 8 cycles more, beside the
+    four features and lexical rows. Learning takes experts / lanes + n + 9 cycles more, beside the
     candidates. Throughput: a beat of ``observe`` per cycle.
     Back-pressure: ``token`` and ``observe`` wait while scores are in work, a layer is learned or
     candidates are to be formed; ``candidates`` holds while stalled.

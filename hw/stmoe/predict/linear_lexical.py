@@ -55,8 +55,9 @@ class LexicalRows(wiring.Component):
         m.submodules.memory = memory = Memory(self.data)
         read, write = memory.read_port(), memory.write_port()
         base = Signal.like(read.addr)
+        row = self.identity & self.shape.options.lexical - 1
         with m.If(self.begin):
-            m.d.sync += base.eq(self.identity * self.shape.layers)
+            m.d.sync += base.eq(row * self.shape.layers)
         m.d.comb += [
             self.ready.eq(1), read.en.eq(self.read), read.addr.eq(base + self.read_layer),
             self.row.eq(read.data), write.en.eq(self.write),

@@ -47,25 +47,27 @@ class RowWalk(wiring.Component):
         m = Module()
         shape = self.shape
         features = shape.options.features
-        slot_bits = shape.token_lag.bit_length()
+        slot_bits = max(1, shape.token_lag.bit_length())
         layer_bits = shape.geometry.layer_bits
 
         m.submodules.history = history = Memory(
             shape=shape.past, depth=1 << layer_bits + slot_bits, init=[])
         read, write = history.read_port(), history.write_port()
-        slot, position = Signal(slot_bits), Signal(range(shape.token_lag + 1))
+        slot, position = Signal(slot_bits), Signal(range(max(2, shape.token_lag + 1)))
         with m.If(self.advance):
             m.d.sync += [slot.eq(slot + 1), position.eq(Mux(
                 self.first, 0, Mux(position == shape.token_lag, position, position + 1)))]
         m.d.comb += [write.en.eq(self.store), write.addr.eq(Cat(self.store_layer, slot)),
                      write.data.eq(self.store_past)]
 
-        due, left = Signal(len(features)), Signal(len(features))
+        due, left = Signal(max(1, len(features))), Signal(max(1, len(features)))
         base, offset = Signal(shape.address_bits), Signal(shape.address_bits)
         lexical, some = Signal(), Signal()
         rank = Signal(range(max(2, shape.top_k)))
-        m.d.comb += due.eq(Cat((position >= token) & (self.layer >= back)
-                               for token, back in features))
+        for f, (token, back) in enumerate(features):
+            if back < shape.layers:
+                recent = position >= token if token else 1
+                m.d.comb += due[f].eq(recent & (self.layer >= back) if back else recent)
         fetch = Signal()
         m.d.comb += read.en.eq(fetch & left.any())
         for f, (token, back) in reversed(list(enumerate(features))):

@@ -53,6 +53,8 @@ SHAPES = {
     "17 experts, groups of two": ((3, 17, 2), dict(features=((1, 0), (0, 1)), rate=2)),
     "bias only": ((2, 4, 1), dict(features=())),
     "lexical only": ((4, 6, 2), dict(features=(), lexical=4, lexical_rate=0)),
+    "no earlier token": ((4, 5, 2), dict(features=((0, 1), (0, 3)))),
+    "one lexical row": ((2, 5, 2), dict(features=((1, 0),), lexical=1)),
     "one layer": ((1, 8, 2), dict(features=((1, 0), (3, 0)), lexical=8)),
     "all experts": ((3, 4, 4), dict(lexical=2)),
     "wide steps": ((3, 8, 3), dict(bits=16, fraction=10, rate=0, lexical_rate=0, lexical=8)),
@@ -65,7 +67,7 @@ SHAPES = {
 def test_scores_order_and_weights_equal_golden(name, stall):
     shape, options = SHAPES[name]
     g = geometry(*shape)
-    check(g, LinearOptions(**options), tokens(g, 18, seed=shape[1]), seed=7, stall=stall,
+    check(g, LinearOptions(**options), tokens(g, 15, seed=shape[1]), seed=7, stall=stall,
           lanes=1 if name == "bias only" else 4)
 
 
@@ -150,7 +152,7 @@ def test_latency_at_128_experts():
                                                                      *[4] * 12]
     assert bench.beats[at][0] - bench.taken[at] <= 64
     # The last layer is only learned.
-    assert bench.idle - bench.taken[-1] <= 128 // 4 + rows + 14
+    assert bench.idle - bench.taken[-1] == 128 // 4 + rows + 11
 
 
 def test_rows_of_two_layers_are_disjoint_so_that_learning_may_come_second():
