@@ -1,5 +1,5 @@
 # make demo: text through the generated hardware, then a recorded trace under three policies.
-# make test: lint and all tests. make test-record: recording of Hugging Face models.
+# make test: lint and all tests but those that need torch. make test-record: those.
 # Each sets up .venv on its own.
 PYTHON ?= python3
 VENV ?= .venv

@@ -1,4 +1,4 @@
-"""The training model against plain computations; needs the ``train`` extra."""
+"""The training model against plain computations; needs torch, as all tests of this folder."""
 
 import json
 import sys
@@ -7,19 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch", reason="the train extra is not installed")
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
-from tiny_moe.card import card  # noqa: E402
-from tiny_moe.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
-from tiny_moe.data import train_tokenizer  # noqa: E402
-from tiny_moe.evaluate import evaluate, generate  # noqa: E402
-from tiny_moe.experts import apply_experts  # noqa: E402
-from tiny_moe.loss import next_token_loss  # noqa: E402
-from tiny_moe.model import Shape, TinyMoe, route  # noqa: E402
-from tiny_moe.optim import orthogonalised  # noqa: E402
-from tiny_moe.training import Settings, sample_batch, train  # noqa: E402
+from tiny_moe.card import card
+from tiny_moe.checkpoint import load_checkpoint, save_checkpoint
+from tiny_moe.data import train_tokenizer
+from tiny_moe.evaluate import evaluate, generate
+from tiny_moe.experts import apply_experts
+from tiny_moe.loss import next_token_loss
+from tiny_moe.model import Shape, TinyMoe, route
+from tiny_moe.optim import orthogonalised
+from tiny_moe.training import Settings, sample_batch, train
 
 SMALL = Shape(vocab=64, d_model=16, layers=2, heads=2, experts=8, top_k=2, d_ff=8, context=32)
 
