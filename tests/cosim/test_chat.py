@@ -12,10 +12,9 @@ import numpy as np
 import pytest
 
 from stmoe.config import ConfigError, preset
-from stmoe_golden.energy import EnergyError
 from stmoe_golden.model.engine import GoldenEngine
 from stmoe_golden.model.generation import Generation
-from stmoe_golden.model.storage import load_model
+from stmoe_golden.model.storage import load_model, packaged_model
 from stmoe_golden.model.tokenizer import Tokenizer
 from stmoe_golden.model.trace import default_trace
 from stmoe_golden.model.transformer import Transformer
@@ -201,15 +200,9 @@ def test_wrong_use_is_one_clear_error(cache, options, words):
 
 
 def test_a_damaged_model_is_refused(cache, tmp_path):
-    from stmoe_golden.model.storage import packaged_model
     data = bytearray(packaged_model().read_bytes())
     data[-5000] ^= 1
     (tmp_path / "bad.safetensors").write_bytes(data)
     done = subprocess.run(command(cache, "--model", str(tmp_path / "bad.safetensors")),
                           capture_output=True, text=True)
     assert done.returncode == 2 and "hash of the content" in done.stderr
-
-
-def test_energy_of_an_unknown_memory_is_an_error():
-    with pytest.raises(EnergyError):
-        technology().price("link_beat", None, "core-rope")  # type: ignore[arg-type]

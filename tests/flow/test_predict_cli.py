@@ -7,19 +7,11 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from stmoe_golden.model.trace import packaged_trace
 from stmoe_golden.trace import Trace, save
 from stmoe_sim.lookahead import lookahead_of
+from support.cli import refused
 
 TOKENS, LAYERS, EXPERTS, TOP_K = 360, 4, 16, 2
-
-
-def refused(result, *words):
-    code, out, err = result
-    assert (code, out) == (2, ""), err
-    message = re.fullmatch(r"(?:\x1b\[[^m]*m|\s)*stmoe: error: ([^\n]+)\n", err)
-    assert message, err
-    assert all(word in message[1] for word in words), err
 
 
 def made(lookahead=True, domains=True):
@@ -174,7 +166,6 @@ def test_inputs_of_another_model_give_no_lookahead():
         assert ahead is None and words in why
 
 
-@pytest.mark.skipif(not packaged_trace().exists(), reason="no packaged trace in this tree")
 def test_the_packaged_trace_is_the_default(stmoe, tmp_path):
     report = tmp_path / "out.json"
     code, out, _ = stmoe("predict", "-p", "linear,combined", "-b", "1.5", "--json", report)

@@ -17,6 +17,7 @@ from stmoe_golden.model.tokenizer import Tokenizer
 from stmoe_golden.model.transformer import Transformer
 from stmoe_golden.model.weights import FloatModel
 from stmoe_golden.trace import load, save
+from support.cli import refused
 from support.synthetic import synthetic
 
 SHARED = Path(__file__).parents[2] / "../shared/traces"
@@ -26,14 +27,6 @@ HEADER = ("# route_trace v1\n# model=/m/toy.gguf arch=qwen3moe n_layer=2 n_exper
 ROWS = [f"0,{int(step > 1)},{step},{layer},{slot},{(step + layer + 3 * slot) % 8},"
         f"{(0.75, 0.25)[slot]},1,100" for step in range(20) for layer in range(2)
         for slot in range(2)]
-
-
-def refused(result, *words):
-    code, out, err = result
-    assert (code, out) == (2, ""), err
-    message = re.fullmatch(r"(?:\x1b\[[^m]*m|\s)*stmoe: error: ([^\n]+)\n", err)
-    assert message, err
-    assert all(word in message[1] for word in words), err
 
 
 def csv(tmp_path, rows, name="toy.route.csv"):
