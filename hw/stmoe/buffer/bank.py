@@ -29,8 +29,7 @@ class BankMemory(wiring.Component):
         """The same module for the emitted Verilog, parts of a word in a loop.
 
         Synthesis sees the usual RAM with byte enables; simulators visit a word's parts only when
-        one is written, which makes the whole design several times faster than with a statement per
-        part.
+        one is written. Nobody has to convert the initial zeros of megabytes of banks.
         """
         parts, bits = self.width // self.part, max(1, (self.depth - 1).bit_length())
         return f"""\
