@@ -8,9 +8,9 @@ from amaranth.lib.wiring import In, Out
 
 from .config import Geometry
 
-__all__ = ["GATE_ONE", "AxiReadSignature", "BufferReadSignature", "ErrorCode", "Event", "Opcode",
-           "Status", "candidate", "event", "expert_tag", "fill", "observation", "routed",
-           "shape_layout", "status", "transfer", "work"]
+__all__ = ["GATE_ONE", "AxiReadSignature", "AxiWriteSignature", "BufferReadSignature", "ErrorCode",
+           "Event", "Opcode", "Status", "candidate", "event", "expert_tag", "fill", "observation",
+           "routed", "shape_layout", "status", "transfer", "work"]
 
 GATE_ONE = 0x8000  # gate weight 1.0 in Q1.15
 
@@ -150,3 +150,15 @@ class AxiReadSignature(wiring.Signature):
         r = data.StructLayout({"data": g.config.axi_data_bits, "id": g.id_bits, "resp": 2,
                                "last": 1})
         super().__init__({"ar": Out(stream.Signature(ar)), "r": In(stream.Signature(r))})
+
+
+class AxiWriteSignature(wiring.Signature):
+    """The write channels of AXI4, manager side."""
+
+    def __init__(self, g: Geometry):
+        aw = data.StructLayout({"addr": g.config.axi_addr_bits, "id": g.id_bits, "len": 8,
+                                "size": 3, "burst": 2})
+        w = data.StructLayout({"data": g.config.axi_data_bits, "strb": g.axi_bytes, "last": 1})
+        b = data.StructLayout({"id": g.id_bits, "resp": 2})
+        super().__init__({"aw": Out(stream.Signature(aw)), "w": Out(stream.Signature(w)),
+                          "b": In(stream.Signature(b))})
