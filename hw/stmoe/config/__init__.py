@@ -3,7 +3,9 @@
 from .accelerator import AcceleratorConfig
 from .error import ConfigError
 from .geometry import Geometry
+from .linear import LinearOptions
 from .model import ModelShape
 from .presets import PRESETS, preset
 
-__all__ = ["PRESETS", "AcceleratorConfig", "ConfigError", "Geometry", "ModelShape", "preset"]
+__all__ = ["PRESETS", "AcceleratorConfig", "ConfigError", "Geometry", "LinearOptions",
+           "ModelShape", "preset"]

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from .error import ConfigError, check_choice, check_multiple, check_power_of_two, check_range
+from .linear import LinearOptions
 from .model import ModelShape
 
-__all__ = ["AcceleratorConfig"]
+__all__ = ["PREDICTORS", "AcceleratorConfig"]
+
+PREDICTORS = ("none", "table", "linear", "table+linear")
 
 
 def _known(names: Iterable[str]) -> str:
@@ -32,7 +35,9 @@ class AcceleratorConfig:
     tile_bytes: grain at which arrival is tracked, a power of two, a multiple of the bus width.
     axi_data_bits, axi_addr_bits, burst_beats, outstanding: the expert memory's AXI4 port.
     retries: times a failed burst is read again before it is reported.
-    predictor: prediction unit to generate, "table" or "none".
+    predictor: prediction units to generate, "none", "table" (as published), "linear" (learned) or
+        "table+linear", of which a register then chooses.
+    linear: options of the learned one.
     prefetch_round: most experts promised by one prediction, 1 to 255.
     router_layers: layers whose gate weights the on-chip router holds, 0 = no router.
     clock_mhz: clock that memory timing in nanoseconds is converted with.
@@ -52,6 +57,7 @@ class AcceleratorConfig:
     outstanding: int = 8
     retries: int = 2
     predictor: str = "table"
+    linear: LinearOptions = dataclasses.field(default_factory=LinearOptions)
     prefetch_round: int = 32
     router_layers: int = 1
     clock_mhz: int = 800
@@ -69,7 +75,7 @@ class AcceleratorConfig:
         check_range("burst_beats", self.burst_beats, 1, 256)
         check_range("outstanding", self.outstanding, 1, 64)
         check_range("retries", self.retries, 0, 7)
-        check_choice("predictor", self.predictor, ("none", "table"))
+        check_choice("predictor", self.predictor, PREDICTORS)
         check_range("prefetch_round", self.prefetch_round, 1, 255)
         check_range("router_layers", self.router_layers, 0, self.model.layers)
         check_range("clock_mhz", self.clock_mhz, 1, 4000)
@@ -100,33 +106,40 @@ class AcceleratorConfig:
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
     def replace(self, **changes: Any) -> Self:
-        """A copy with fields changed; ``model_FIELD`` reaches into the model's shape."""
-        inner = {key[6:]: changes.pop(key) for key in list(changes) if key.startswith("model_")}
-        model = changes.pop("model", self.model)
-        if inner:
-            known = {field.name for field in dataclasses.fields(ModelShape)}
-            for key, value in inner.items():
+        """A copy with fields changed; ``model_FIELD`` and ``linear_FIELD`` reach further in."""
+        inner: dict[str, dict[str, Any]] = {"model": {}, "linear": {}}
+        for key in list(changes):
+            part, _, field = key.partition("_")
+            if part in inner and field:
+                inner[part][field] = changes.pop(key)
+        for part, fields in inner.items():
+            whole = changes.get(part, getattr(self, part))
+            known = {field.name for field in dataclasses.fields(whole)}
+            for key, value in fields.items():
                 if key not in known:
-                    raise ConfigError(f"model.{key}", value, _known(known))
-            model = dataclasses.replace(model, **inner)
+                    raise ConfigError(f"{part}.{key}", value, _known(known))
+            changes[part] = dataclasses.replace(whole, **fields)
         known = {field.name for field in dataclasses.fields(self)}
         for key, value in changes.items():
             if key not in known:
                 raise ConfigError(key, value, _known(known))
-        return dataclasses.replace(self, model=model, **changes)
+        return dataclasses.replace(self, **changes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Fields as plain data, the model's under ``model``."""
+        """Fields as plain data, nested for ``model`` and ``linear``."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """The inverse of :meth:`to_dict`; unknown and missing fields are errors."""
         data = dict(data)
-        model = data.pop("model", None)
+        model, linear = data.pop("model", None), data.pop("linear", {})
         if not isinstance(model, dict):
             raise ConfigError("model", model, "a table of the model's shape")
-        for kind, prefix, given in ((ModelShape, "model.", model), (cls, "", data)):
+        if not isinstance(linear, dict):
+            raise ConfigError("linear", linear, "a table of options")
+        for kind, prefix, given in ((ModelShape, "model.", model),
+                                    (LinearOptions, "linear.", linear), (cls, "", data)):
             fields = {field.name: field for field in dataclasses.fields(kind)}
             for key, value in given.items():
                 if key not in fields:
@@ -137,14 +150,16 @@ class AcceleratorConfig:
         for field, value in (("name", data.get("name", "")), ("model.name", model.get("name", ""))):
             if not isinstance(value, str):
                 raise ConfigError(field, value, "text")
-        return cls(model=ModelShape(**model), **data)
+        return cls(model=ModelShape(**model), linear=LinearOptions(**linear), **data)
 
     def to_toml(self) -> str:
         """The configuration as TOML text."""
         data = self.to_dict()
-        model = data.pop("model")
+        parts = {name: data.pop(name) for name in ("linear", "model")}
         lines = [f"{key} = {json.dumps(value)}" for key, value in data.items()]
-        lines += ["", "[model]"] + [f"{key} = {json.dumps(value)}" for key, value in model.items()]
+        for name, fields in parts.items():
+            lines += ["", f"[{name}]"]
+            lines += [f"{key} = {json.dumps(value)}" for key, value in fields.items()]
         return "\n".join(lines) + "\n"
 
     @classmethod

@@ -180,7 +180,9 @@ class Geometry:
 
     @property
     def score_bits(self) -> int:
-        return 6
+        """Bits of a candidate's score, signed: 6, unsigned, for the table alone."""
+        linear = self.config.linear.score_bits(self.config.model)
+        return max(7, linear) if "linear" in self.config.predictor else 6
 
     @property
     def memory_bytes(self) -> int:

@@ -33,6 +33,13 @@ ILLEGAL = [
     ("predictor", "oracle", {}), ("prefetch_round", 0, {}), ("prefetch_round", 256, {}),
     ("router_layers", 9, {}), ("router_layers", -1, {}),
     ("clock_mhz", 0, {}), ("clock_mhz", 4001, {}), ("slots", 2.0, {}),
+    ("linear.features", ((0, 0),), {}), ("linear.features", ((8, 0),), {}),
+    ("linear.features", ((1, 64),), {}), ("linear.features", ((1, 0), (1, 0)), {}),
+    ("linear.features", 3, {}), ("linear.lexical", 3, {}), ("linear.lexical", 1 << 17, {}),
+    ("linear.lexical_store", "disk", {}), ("linear.bits", 3, {}), ("linear.bits", 17, {}),
+    ("linear.fraction", 3, {}), ("linear.fraction", 11, {}),
+    ("linear.rate", -5, {}), ("linear.rate", 9, {}), ("linear.lexical_rate", 9, {}),
+    ("linear.lookahead", 1, {}), ("linear.gain", 4096, {}), ("linear.gain_shift", 7, {}),
 ]
 
 
@@ -47,8 +54,9 @@ def test_illegal_value_is_refused_with_field_value_and_limit(field, value, other
 
 
 def test_every_field_has_a_refused_value():
-    fields = set(AcceleratorConfig.__dataclass_fields__) - {"model", "name"}
+    fields = set(AcceleratorConfig.__dataclass_fields__) - {"model", "linear", "name"}
     fields |= {f"model.{field}" for field in TINY.model.__dataclass_fields__} - {"model.name"}
+    fields |= {f"linear.{field}" for field in TINY.linear.__dataclass_fields__}
     assert {field for field, _, _ in ILLEGAL} == fields
 
 
