@@ -127,7 +127,9 @@ class AcceleratorConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Fields as plain data, nested for ``model`` and ``linear``."""
-        return dataclasses.asdict(self)
+        data = dataclasses.asdict(self)
+        data["linear"]["features"] = [list(pair) for pair in self.linear.features]
+        return data
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
@@ -145,7 +147,8 @@ class AcceleratorConfig:
                 if key not in fields:
                     raise ConfigError(prefix + key, value, _known(fields))
             for key, declared in fields.items():
-                if declared.default is dataclasses.MISSING and key not in {*given, "model"}:
+                if key not in given and key != "model" and (
+                        declared.default is declared.default_factory is dataclasses.MISSING):
                     raise ConfigError(prefix + key, None, "given")
         for field, value in (("name", data.get("name", "")), ("model.name", model.get("name", ""))):
             if not isinstance(value, str):
