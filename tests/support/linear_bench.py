@@ -27,8 +27,10 @@ class Expected:
 
     def __init__(self, g, options, operations, prior=None):
         model = g.config.model
+        shared = {name: value for name, value in dataclasses.asdict(options).items()
+                  if name not in ("lexical_store", "lookahead", "gain", "gain_shift")}
         self.golden = golden_linear.Linear(Shape(model.layers, model.experts, model.top_k),
-                                           **dataclasses.asdict(options))
+                                           **shared)
         if prior is not None:
             self.golden.prior = prior
         self.counts = dict.fromkeys(COUNTERS, 0)

@@ -95,6 +95,19 @@ class LinearOptions:
         """Most rows of one score."""
         return 1 + bool(self.lexical) + len(self.features) * model.top_k
 
+    def stride(self, model: ModelShape) -> int:
+        """Rows of a layer: its bias, then one per feature and expert."""
+        return 1 + len(self.features) * model.experts
+
+    def chip_rows(self, model: ModelShape) -> int:
+        """Rows on chip: layer by layer, then, if they are there, lexical ones by identity."""
+        lexical = self.lexical if self.lexical_store == "chip" else 0
+        return model.layers * (self.stride(model) + lexical)
+
+    def row_words(self, model: ModelShape) -> int:
+        """Command words that a row is loaded by."""
+        return -(-model.experts * self.bits // 64)
+
     def score_bits(self, model: ModelShape) -> int:
         """Bits of an exact score; the most negative value of them is never reached."""
         largest = self.rows_added(model) * self.row_limit + abs(self.prior(model))

@@ -11,6 +11,7 @@ from .linear_order import ScoreOrder
 from .linear_rows import WeightRows
 from .linear_score import RowSum
 from .linear_shape import LinearOptions, LinearShape
+from .linear_stream import LexicalStream
 from .linear_walk import RowWalk
 
 __all__ = ["LinearPredictor"]
@@ -50,6 +51,8 @@ class LinearPredictor(wiring.Component):
     observe: routed experts as in ``PredictionSignature``; ``first_token`` is not looked at.
     candidates: predicted experts of the next layer, then an ``end`` beat, for every token and every
         observation. After the last layer, and when off, the ``end`` beat only.
+    load: a row by its number: layer by layer the bias, then by feature and expert; then, if they
+        are on chip, the lexical ones by identity and layer. Taken while nothing else is to be done.
     enable, threshold, limit, layers, experts: settings, stable while ``busy`` or a beat waits.
         Candidates have a score of at least ``threshold`` (units of 2**-fraction) and are ``limit``
         at most, shared units, which come first, not counted. ``layers`` and ``experts`` in use are
@@ -57,17 +60,23 @@ class LinearPredictor(wiring.Component):
     row_reads, row_writes, rows_added, predicted: increments of this cycle for the counters:
         rows read and written, lexical ones included, rows added to the scores, candidates taken.
     busy: a token or an observation is in work or a candidate waits.
+    port: only with lexical rows in expert memory, see ``LexicalPort``.
     ``weights`` has the memories' contents, for simulation.
     """
 
     def __init__(self, geometry: Geometry, options: LinearOptions, *, lanes: int = 4):
         self.geometry, self.options, self.lanes = geometry, options, lanes
         shape = self.shape = LinearShape(geometry, options)
-        self.weights = WeightRows(shape)
+        store = None
+        if options.lexical and options.lexical_store == "memory":
+            store = LexicalStream(shape, first_id=geometry.config.outstanding)
+        self.weights = WeightRows(shape, store)
         super().__init__({
+            **({"port": self.weights.signature.members["port"]} if store else {}),
             "token": In(stream.Signature(shape.token)),
             "observe": In(stream.Signature(observation(geometry))),
             "candidates": Out(stream.Signature(shape.candidate)),
+            "load": In(stream.Signature(shape.loaded)),
             "enable": In(1), "threshold": In(signed(shape.score_bits)),
             "limit": In(range(shape.experts + 1)), "layers": In(9), "experts": In(10),
             "row_reads": Out(1), "row_writes": Out(1), "rows_added": Out(1), "predicted": Out(1),
@@ -82,6 +91,8 @@ class LinearPredictor(wiring.Component):
         m.submodules.order = order = ScoreOrder(shape)
         m.submodules.error = error = ErrorSteps(shape, self.lanes)
         wiring.connect(m, order.candidates, wiring.flipped(self.candidates))
+        if "port" in self.signature.members:
+            wiring.connect(m, rows.port, wiring.flipped(self.port))
 
         now, routed = Signal(shape.past), Signal(shape.experts)
         observed, following, due = Signal(shape.geometry.layer_bits), Signal(9), Signal(9)
@@ -95,7 +106,8 @@ class LinearPredictor(wiring.Component):
             walk.store_layer.eq(observe.payload.layer), walk.store_past.eq(now),
             walk.store_past.count.eq(now.count + 1), walk.with_lexical.eq(known),
             walk.layer.eq(following),
-            rows.identity.eq(token.payload.identity), rows.valid.eq(walk.valid),
+            rows.identity.eq(token.payload.identity), rows.ready_layer.eq(following),
+            rows.valid.eq(walk.valid),
             rows.address.eq(walk.address), rows.lexical.eq(walk.lexical),
             rows.layer.eq(walk.walked), rows.steps.eq(error.steps),
             rows.lexical_steps.eq(error.lexical_steps),
@@ -117,11 +129,16 @@ class LinearPredictor(wiring.Component):
                 rows.learn.eq(fsm.ongoing("LEARN")),
                 self.busy.eq(~fsm.ongoing("IDLE") | collecting | order.active
                              | self.candidates.valid)]
+            m.d.comb += [rows.load.eq(self.load.valid & self.load.ready),
+                         rows.load_address.eq(self.load.payload.address),
+                         rows.load_row.eq(self.load.payload.row)]
             with m.State("IDLE"), m.If(~order.active):
+                m.d.comb += self.load.ready.eq(~collecting & ~token.valid & ~observe.valid)
                 m.d.comb += [token.ready.eq(~collecting),
                              observe.ready.eq(collecting | ~token.valid)]
                 with m.If(token.valid & token.ready):
-                    m.d.comb += [walk.advance.eq(1), rows.begin.eq(1)]
+                    m.d.comb += [walk.advance.eq(1),
+                                 rows.begin.eq(token.payload.known & self.enable)]
                     m.d.sync += [
                         known.eq(token.payload.known & bool(self.options.lexical)),
                         following.eq(0), predicting.eq(self.enable), learning.eq(0),

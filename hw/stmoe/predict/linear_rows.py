@@ -22,14 +22,18 @@ class WeightRows(wiring.Component):
     Parameters
     ----------
     shape: LinearShape
+    lexical_store: component with ``LexicalSignature``; None: on chip. Should it have a ``port``, so
+        has this component.
 
     Members
     -------
-    begin, identity: pulse, a token and what chooses its lexical rows, which are there once
-        ``ready``, looked at from the next cycle on.
+    begin, identity: pulse, a token and what chooses its lexical rows, of which that of
+        ``ready_layer`` is there once ``ready``, looked at from the next cycle on.
     valid, address, lexical, layer: row to read, by ``address`` or the lexical one of ``layer``,
         which is stable while ``active``.
     learn, steps, lexical_steps: whether rows are moved, and by how much; stable while ``active``.
+    load, load_address, load_row: pulse, a row from outside: by address, or, from ``depth`` on, of
+        the lexical ones on chip. Not while ``active``.
     row_valid, row: what was read.
     written: a row is written back in this cycle.
     active: a row is under way.
@@ -37,17 +41,21 @@ class WeightRows(wiring.Component):
         bias, then by feature and expert.
     """
 
-    def __init__(self, shape: LinearShape):
+    def __init__(self, shape: LinearShape, lexical_store: wiring.Component | None = None):
         self.shape = shape
         self.data = MemoryData(shape=shape.row.size, depth=shape.depth, init=[])
-        self._store = LexicalRows(shape) if shape.options.lexical else None
-        self.lexical_data = self._store and self._store.data
+        self._store = lexical_store or (LexicalRows(shape) if shape.options.lexical else None)
+        self.lexical_data = getattr(self._store, "data", None)
+        port = self._store and self._store.signature.members.get("port")
         super().__init__({
-            "begin": In(1), "identity": In(shape.lexical_bits), "ready": Out(1),
+            **({"port": port} if port else {}),
+            "begin": In(1), "identity": In(shape.lexical_bits),
+            "ready": Out(1), "ready_layer": In(shape.geometry.layer_bits),
             "valid": In(1), "address": In(shape.address_bits), "lexical": In(1),
             "layer": In(shape.geometry.layer_bits), "learn": In(1),
             "steps": In(shape.steps(shape.shift)),
             "lexical_steps": In(shape.steps(shape.lexical_shift)),
+            "load": In(1), "load_address": In(shape.load_bits), "load_row": In(shape.row),
             "row_valid": Out(1), "row": Out(shape.row), "written": Out(1), "active": Out(1)})
 
     def elaborate(self, platform):
@@ -78,14 +86,23 @@ class WeightRows(wiring.Component):
                 moved < -shape.row_limit, -shape.row_limit, moved)))
         m.d.comb += [write.en.eq(self.written & ~lexical[2]), write.addr.eq(address[2]),
                      write.data.eq(new), self.ready.eq(1)]
+        with m.If(self.load):
+            m.d.comb += [write.en.eq(self.load_address < shape.depth),
+                         write.addr.eq(self.load_address), write.data.eq(self.load_row)]
         if store:
             m.submodules.lexical = store
             with m.If(lexical[0]):
                 m.d.sync += self.row.eq(store.row)
             m.d.comb += [
                 store.begin.eq(self.begin), store.identity.eq(self.identity),
-                self.ready.eq(store.ready),
+                self.ready.eq(store.ready), store.ready_layer.eq(self.ready_layer),
                 store.read.eq(self.valid & self.lexical), store.read_layer.eq(self.layer),
                 store.write.eq(self.written & lexical[2]), store.write_layer.eq(self.layer),
                 store.write_row.eq(new)]
+            if isinstance(store, LexicalRows):
+                m.d.comb += [store.load.eq(self.load & (self.load_address >= shape.depth)),
+                             store.load_address.eq(self.load_address - shape.depth),
+                             store.load_row.eq(self.load_row)]
+            if "port" in self.signature.members:
+                wiring.connect(m, store.port, wiring.flipped(self.port))
         return m

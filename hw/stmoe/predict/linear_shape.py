@@ -49,7 +49,7 @@ class LinearShape:
     @property
     def stride(self) -> int:
         """Rows of a layer: its bias, then one per feature and expert."""
-        return 1 + len(self.options.features) * self.experts
+        return self.options.stride(self.geometry.config.model)
 
     @property
     def depth(self) -> int:
@@ -58,6 +58,11 @@ class LinearShape:
     @property
     def address_bits(self) -> int:
         return max(1, (self.depth - 1).bit_length())
+
+    @property
+    def load_bits(self) -> int:
+        """Bits of the number of a row on chip."""
+        return max(1, (self.options.chip_rows(self.geometry.config.model) - 1).bit_length())
 
     @property
     def lexical_bits(self) -> int:
@@ -111,6 +116,11 @@ class LinearShape:
         """Announcement of a token; ``first`` of a sequence, ``identity`` if ``known``."""
         return data.StructLayout({"identity": unsigned(32), "known": unsigned(1),
                                   "first": unsigned(1)})
+
+    @property
+    def loaded(self) -> data.StructLayout:
+        """A row on chip, from outside."""
+        return data.StructLayout({"address": unsigned(self.load_bits), "row": self.row})
 
     @property
     def candidate(self) -> data.StructLayout:
