@@ -36,6 +36,7 @@ class Event(IntEnum):
     RELEASE = 15
     FIRST = 16
     LANDED = 17
+    TOKEN = 18
 
 
 class Status(IntEnum):

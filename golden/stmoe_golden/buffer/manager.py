@@ -1,7 +1,7 @@
 """Expert manager: residency, replacement and the fate of prefetches, decision by decision."""
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
@@ -31,6 +31,7 @@ class Kind(IntEnum):
     RELEASE = 15
     FIRST = 16
     LANDED = 17
+    TOKEN = 18
 
 
 class ManagerEvent(NamedTuple):
@@ -61,7 +62,7 @@ FREE, FILLING, READY = range(3)
 
 @dataclass
 class Slot:
-    """State of a slot. ``promised``: prefetched for the layer to come and not yet used."""
+    """State of a slot. ``promised``: prefetched for a layer to come and not yet used."""
 
     layer: int = 0
     expert: int = 0
@@ -94,7 +95,7 @@ class ExpertManager:
     ----------
     geometry: shape and sizes of the machine, all its slots in use.
     retain: keep experts after use, least recently used first out.
-    prefetch: candidates are ordered. prefetch_round: most promises of one round.
+    prefetch: candidates are ordered. prefetch_round: most promises at a time.
 
     Attributes
     ----------
@@ -112,9 +113,15 @@ class ExpertManager:
         self.candidates: deque[tuple[int, int]] = deque()
         self.demands: deque[tuple[int, int]] = deque()
         self.expected: deque[ManagerEvent] = deque()
-        self.layer, self.routing = 0, list[int]()
+        self.layer, self.routing, self.about = 0, list[int](), 0
         self.shared: frozenset[int] = frozenset()
         self.counters = dict.fromkeys(COUNTERS, 0)
+
+    def token(self) -> None:
+        """A token is about to be reported by a TOKEN event."""
+        if self.expected:
+            raise Mismatch(f"a token began while {self._due()} was still to come")
+        self.expected.append(ManagerEvent(Kind.TOKEN, 0, 0, 0))
 
     def route(self, layer: int, experts: Sequence[int], shared: Sequence[int]) -> None:
         """A layer's routing is about to be reported by a ROUTE event."""
@@ -127,8 +134,11 @@ class ExpertManager:
         self.expected.append(ManagerEvent(Kind.ROUTE, layer, 0, 0, len(self.routing)))
 
     def predict(self, layer: int, candidates: Sequence[tuple[int, int]]) -> None:
-        """Candidates (expert, score) of the round that follows the last ROUTE, in order."""
-        self.candidates = deque((layer, expert) for expert, _ in candidates if self.prefetch)
+        """Candidates (expert, score) in order, of the round that follows the last TOKEN or ROUTE.
+
+        Called once for the layer that the round is about, then for each deeper one.
+        """
+        self.candidates.extend((layer, expert) for expert, _ in candidates if self.prefetch)
 
     def check(self, event: ManagerEvent) -> None:
         """Take the next event; :class:`Mismatch` if it cannot be."""
@@ -138,7 +148,10 @@ class ExpertManager:
         if due._replace(arg=event.arg if due.arg is None else due.arg) != event:
             raise Mismatch(f"hardware says {event}; golden, {due}")
         self._count(event)
-        if event.kind == Kind.ROUTE:
+        if event.kind == Kind.TOKEN:
+            self._begin_round(0)
+            self._settle(lambda slot: True)
+        elif event.kind == Kind.ROUTE:
             self._verify()
 
     def _due(self) -> str:
@@ -150,8 +163,8 @@ class ExpertManager:
         """Work out what the next decision is, of the kind that ``event`` claims."""
         if event.kind in (Kind.FIRST, Kind.READY, Kind.FAIL, Kind.RELEASE):
             self._arrival(event)
-        elif event.kind == Kind.ROUTE:
-            raise Mismatch(f"hardware says {event}; golden knows of no layer")
+        elif event.kind in (Kind.ROUTE, Kind.TOKEN):
+            raise Mismatch(f"hardware says {event}; golden knows of none")
         elif self.demands:
             self._demand()
         elif self.candidates:
@@ -174,9 +187,12 @@ class ExpertManager:
         self.order.move_to_end(number, last=False)
 
     def _verify(self) -> None:
-        """Classify the layer's experts, then settle what it had been promised."""
-        self.candidates.clear()
-        self.wanted.clear()
+        """Classify the layer's experts, then settle what layers up to it had been promised.
+
+        Of a host that skips layers every promise is settled: none was made for what comes next.
+        """
+        skipped = self.layer != self.about
+        self._begin_round(self.layer + 1)
         for expert in self.routing:
             number = self.where.get((self.layer, expert))
             if number is None:
@@ -191,11 +207,23 @@ class ExpertManager:
             self._say(kind, number)
             self.order.pop(number, None)
             slot.pinned, slot.promised = True, False
-        for number in self.promises:
+        self._settle(lambda slot: skipped or slot.layer <= self.layer)
+
+    def _begin_round(self, about: int) -> None:
+        self.about = about
+        self.candidates.clear()
+        self.wanted.clear()
+
+    def _settle(self, due: Callable[[Slot], bool]) -> None:
+        """Cancel or drop the promises that are due and were not used, in order of promise."""
+        promises, self.promises = self.promises, []
+        for number in promises:
             slot = self.slots[number]
             if not slot.promised:
                 continue
-            if slot.state == FILLING:
+            if not due(slot):
+                self.promises.append(number)
+            elif slot.state == FILLING:
                 self._say(Kind.CANCEL, number, None)
                 self._say(Kind.LANDED, number, None)
                 self._free(number)
@@ -206,7 +234,6 @@ class ExpertManager:
                     self._first_out(number)
                 else:
                     self._free(number)
-        self.promises.clear()
 
     def _arrival(self, event: ManagerEvent) -> None:
         number = event.slot
@@ -259,7 +286,8 @@ class ExpertManager:
                 self.order.move_to_end(number)
                 self.wanted.add(number)
         elif (not self.order or next(iter(self.order)) in self.wanted
-              or len(self.promises) == self.round_size):
+              or len(self.promises) == self.round_size
+              or (layer != self.about and len(self.order) <= self.geometry.config.model.active)):
             self.expected.append(ManagerEvent(Kind.STOP, layer, expert, 0))
             self.candidates.clear()
         else:

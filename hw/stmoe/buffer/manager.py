@@ -9,18 +9,11 @@ from amaranth.lib.wiring import In, Out
 from .. import interfaces
 from ..config import Geometry
 from ..interfaces import Event, Status
+from .counters import COUNTERS, ManagerCounters
 from .residency import ResidencyMap
 from .slot_list import ListOp, SlotList
 
-__all__ = ["COUNTERS", "ExpertManager"]
-
-COUNTERS = {
-    "routed": 1, "hit_resident": 1, "hit_prefetched": 1, "hit_late": 1, "missed": 1,
-    "shared_hit": 1, "shared_late": 1, "shared_missed": 1, "prefetches": 1, "cancelled": 1,
-    "dropped": 1, "evictions": 1, "beats_demand": 24, "beats_useful": 24, "beats_wasted": 24,
-    "failed": 1, "map_reads": 1}
-"""Bits of the increment ``inc_NAME`` per counter."""
-
+__all__ = ["ExpertManager"]
 
 class SlotState(IntEnum):
     """What a slot holds."""
@@ -36,8 +29,9 @@ class ExpertManager(wiring.Component):
     An expert is looked up and classified every third cycle, a READY one is in ``work`` in the next.
     Victims come from the front of a list that is kept in order as slots are released, so that no
     search is on the way of a transfer. Back-pressure: ``demand`` and ``prefetch`` wait for the DMA;
-    ``candidates`` wait while anything else is to be decided; ``status`` and ``release`` are taken
-    between two decisions. Reset: every slot is freed, as by ``flush``.
+    ``candidates`` wait while anything else is to be decided, deep ones also for the link;
+    ``status`` and ``release`` are taken between two decisions. Reset: every slot is freed, as by
+    ``flush``.
 
     Parameters
     ----------
@@ -45,12 +39,16 @@ class ExpertManager(wiring.Component):
 
     Members
     -------
-    routed: experts of a layer. candidates: predicted experts, one closed round per layer routed.
+    token: a token begins; its round is about layer 0. Before its ``routed`` and ``candidates``.
+    routed: experts of a layer; its round is about the next. candidates: predicted experts, one
+        closed round per token and per layer routed. Those of a layer beyond the one that the round
+        is about are deep: they follow the others and wait for ``link_idle``.
     demand, prefetch: orders to the DMA. promote, cancel: on a slot in flight; ``cancel`` is
         confirmed at once by ``cancel_ack`` with ``cancel_beats`` read and ``cancel_landed`` of them
         written. status: reports of the DMA.
     work: experts that are READY, or whose first tile has landed. release: slots read to the end.
     flush, flushing: pulse while ``idle``, frees every slot; it is over when ``flushing`` falls.
+    link_idle: the DMA has nothing in hand.
     retain, prefetch_enable, shape: settings; ``prefetch_enable`` may change at any time.
     event: valid and payload, one decision. inc_NAME: increments, see :data:`COUNTERS`.
     waiting_demand, waiting_late: an expert of this layer loaded on demand, or prefetched too late,
@@ -68,6 +66,7 @@ class ExpertManager(wiring.Component):
             "state": 2, "pinned": 1, "promised": 1, "first": 1, "bad": 1, "demanded": 1,
             "rank": range(g.config.model.active + 1), **interfaces.expert_tag(g)})
         super().__init__({
+            "token": In(stream.Signature(1)),  # the payload means nothing
             "routed": In(stream.Signature(interfaces.routed(g))),
             "candidates": In(stream.Signature(interfaces.candidate(g))),
             "demand": Out(order), "prefetch": Out(order),
@@ -77,6 +76,7 @@ class ExpertManager(wiring.Component):
             "work": Out(stream.Signature(interfaces.work(g))),
             "release": In(stream.Signature(data.StructLayout({"slot": unsigned(g.slot_bits)}))),
             "flush": In(1), "flushing": Out(1), "retain": In(1), "prefetch_enable": In(1),
+            "link_idle": In(1),
             "shape": In(interfaces.shape_layout(g)),
             "event": Out(data.StructLayout({"valid": 1, "payload": interfaces.event(g)})),
             "waiting_demand": Out(1), "waiting_late": Out(1), "idle": Out(1),
@@ -114,12 +114,17 @@ class ExpertManager(wiring.Component):
             with m.If(missed[i]):
                 m.d.comb += next_missed.eq(i)
 
-        # The round of candidates: only those of the last layer routed count.
+        # The round of candidates: only those of the last token or layer routed count.
         rounds, stopped = Signal(4), Signal()
-        promises, index = Signal(range(round_size + 1)), Signal(range(round_size + 1))
+        about = Signal(range(g.config.model.layers + 1))  # the layer that comes next
+        promises, index, kept = (Signal(range(round_size + 1), name=name)
+                                 for name in ("promises", "index", "kept"))
+        settle_all = Signal()
         wanted, wanted_valid = Signal(g.slot_bits), Signal()  # first slot touched in this round
         candidate = self.candidates.payload
         stale = (rounds != 1) | stopped | ~self.prefetch_enable
+        deep, tag_deep = Signal(), Signal()
+        m.d.comb += deep.eq(candidate.layer != about)
 
         # One decision: event, and what it changes.
         made = Signal.like(self.event.payload)
@@ -156,6 +161,14 @@ class ExpertManager(wiring.Component):
         def hand_out(slot, number):
             m.d.comb += [queue.w_en.eq(1), push.slot.eq(slot), push.gate.eq(gates[number])]
 
+        def begin_round(layer):
+            m.d.sync += [about.eq(layer), rounds.eq(rounds + 1), stopped.eq(0),
+                         wanted_valid.eq(0), index.eq(0), kept.eq(0)]
+
+        def keep_promise(number, slot):
+            m.d.comb += [promise_write.en.eq(1), promise_write.addr.eq(number),
+                         promise_write.data.eq(slot)]
+
         m.d.comb += queue.w_data.eq(push)
         list_ready = order.op.ready
         report = Signal(interfaces.status(g))
@@ -181,11 +194,18 @@ class ExpertManager(wiring.Component):
                 with m.Elif(self.release.valid):
                     m.d.comb += record.addr.eq(self.release.payload.slot)
                     m.next = "RELEASE"
+                with m.Elif(self.token.valid):
+                    m.d.comb += self.token.ready.eq(1)
+                    log(Event.TOKEN)
+                    begin_round(0)
+                    m.d.sync += settle_all.eq(1)
+                    m.next = "PROMISE"
                 with m.Elif(self.routed.valid):
                     m.d.comb += made.layer.eq(routed.layer)
                     log(Event.ROUTE, arg=routed.count)
-                    m.d.sync += [layer.eq(routed.layer), rank.eq(0), rounds.eq(rounds + 1),
-                                 stopped.eq(0), wanted_valid.eq(0), self.layer_failed.eq(0)]
+                    begin_round(routed.layer + 1)
+                    m.d.sync += [layer.eq(routed.layer), rank.eq(0), self.layer_failed.eq(0),
+                                 settle_all.eq(routed.layer != about)]
                     m.next = "LOOKUP"
                 with m.Elif(missed.any()):
                     m.d.comb += record.addr.eq(slot)
@@ -195,13 +215,14 @@ class ExpertManager(wiring.Component):
                 with m.Elif(self.candidates.valid):
                     m.d.comb += [resident.at.layer.eq(candidate.layer),
                                  resident.at.expert.eq(candidate.expert)]
-                    m.d.sync += [tag.layer.eq(candidate.layer), tag.expert.eq(candidate.expert)]
+                    m.d.sync += [tag.layer.eq(candidate.layer), tag.expert.eq(candidate.expert),
+                                 tag_deep.eq(deep)]
                     with m.If(candidate.end):
                         m.d.comb += self.candidates.ready.eq(1)
                         m.d.sync += rounds.eq(rounds - 1)
                     with m.Elif(stale):
                         m.d.comb += self.candidates.ready.eq(1)
-                    with m.Elif(self.prefetch.ready & list_ready):
+                    with m.Elif(self.prefetch.ready & list_ready & (self.link_idle | ~deep)):
                         m.next = "CANDIDATE-LOOKUP"
 
             # Routed experts.
@@ -240,15 +261,15 @@ class ExpertManager(wiring.Component):
                             queue.w_en.eq((found.state == SlotState.READY) | found.first)]
                     m.next = "ASK"
                     with m.If(routed.last):
-                        m.d.sync += index.eq(0)
-                        m.next = "IDLE"
-                        with m.If(promises != 0):
-                            m.next = "PROMISE"
+                        m.next = "PROMISE"
 
-            # What this layer had been promised and did not use.
+            # What had been promised for layers up to this one and was not used.
             with m.State("PROMISE"):
                 m.d.comb += promise.addr.eq(index)
                 m.next = "PROMISE-LOOKUP"
+                with m.If(index == promises):
+                    m.d.sync += promises.eq(kept)
+                    m.next = "IDLE"
             with m.State("PROMISE-LOOKUP"):
                 m.d.comb += record.addr.eq(promise.data)
                 m.d.sync += [unused.eq(promise.data), index.eq(index + 1)]
@@ -258,10 +279,10 @@ class ExpertManager(wiring.Component):
                 m.d.sync += [tag.layer.eq(found.layer), tag.expert.eq(found.expert)]
                 with m.If(list_ready):
                     m.next = "PROMISE"
-                    with m.If(index == promises):
-                        m.d.sync += promises.eq(0)
-                        m.next = "IDLE"
-                    with m.If(found.promised & (found.state == SlotState.FILLING)):
+                    with m.If(found.promised & (found.layer > layer) & ~settle_all):
+                        keep_promise(kept, unused)
+                        m.d.sync += kept.eq(kept + 1)
+                    with m.Elif(found.promised & (found.state == SlotState.FILLING)):
                         m.d.comb += self.cancel.valid.eq(1)
                         log(Event.CANCEL, found, unused, self.cancel_beats)
                         m.d.sync += landed.eq(self.cancel_landed)
@@ -277,8 +298,6 @@ class ExpertManager(wiring.Component):
             with m.State("PROMISE-CANCELLED"):
                 log(Event.LANDED, tag, unused, landed)
                 m.next = "PROMISE"
-                with m.If(promises == 0):
-                    m.next = "IDLE"
 
             # A slot for an expert that was missed.
             with m.State("DEMAND-EVICT"):
@@ -315,7 +334,8 @@ class ExpertManager(wiring.Component):
                         with m.If(~wanted_valid):
                             m.d.sync += [wanted.eq(resident.slot), wanted_valid.eq(1)]
                 with m.Elif(~order.front_valid | (wanted_valid & (wanted == slot))
-                            | (promises == round_size)):
+                            | (promises == round_size)
+                            | (tag_deep & (order.count <= active))):
                     m.d.comb += self.candidates.ready.eq(1)
                     log(Event.STOP, tag)
                     m.d.sync += stopped.eq(1)
@@ -329,8 +349,8 @@ class ExpertManager(wiring.Component):
                              self.prefetch.payload.layer.eq(tag.layer),
                              self.prefetch.payload.expert.eq(tag.expert)]
                 with m.If(self.prefetch.ready):
-                    m.d.comb += [self.candidates.ready.eq(1), promise_write.en.eq(1),
-                                 promise_write.addr.eq(promises), promise_write.data.eq(slot)]
+                    m.d.comb += self.candidates.ready.eq(1)
+                    keep_promise(promises, slot)
                     log(Event.PREFETCH, tag, slot)
                     set_resident(tag, slot)
                     list_op(ListOp.REMOVE, slot)
@@ -394,42 +414,16 @@ class ExpertManager(wiring.Component):
                 with m.If(position < shape.slots):
                     list_op(ListOp.PUSH_BACK, position)
                 m.d.sync += [position.eq(position + 1), promises.eq(0), missed.eq(0),
-                             demanding.eq(0), late.eq(0), wanted_valid.eq(0)]
+                             demanding.eq(0), late.eq(0), wanted_valid.eq(0), about.eq(0)]
                 with m.If(position == steps - 1):
                     m.d.sync += position.eq(0)
                     m.next = "IDLE"
         m.d.comb += self.idle.eq(
-            fsm.ongoing("IDLE") & ~Cat(self.status.valid, self.release.valid, self.routed.valid,
-                                       missed, self.candidates.valid).any())
-        self._count(m, shared)
+            fsm.ongoing("IDLE") & ~Cat(self.status.valid, self.release.valid, self.token.valid,
+                                       self.routed.valid, missed, self.candidates.valid).any())
+        m.submodules.counters = counters = ManagerCounters(g)
+        m.d.comb += [counters.event.eq(self.event), counters.blob_beats.eq(shape.blob_beats)]
+        m.d.sync += counters.shared.eq(shared)
+        for name in COUNTERS:
+            m.d.comb += getattr(self, f"inc_{name}").eq(getattr(counters, f"inc_{name}"))
         return m
-
-    def _count(self, m, shared):
-        """Increments, all of which follow from the event."""
-        kind, arg = self.event.payload.kind, self.event.payload.arg
-        was_shared = Signal()
-        m.d.sync += was_shared.eq(shared)
-
-        def any_of(*kinds):
-            return Cat(kind == k for k in kinds).any()
-
-        verified = (Event.HIT_RESIDENT, Event.HIT_PREFETCHED, Event.HIT_LATE, Event.MISS)
-        beats = self.shape.blob_beats
-        for name, value in {
-                "routed": any_of(*verified) & ~was_shared,
-                "hit_resident": any_of(Event.HIT_RESIDENT) & ~was_shared,
-                "hit_prefetched": any_of(Event.HIT_PREFETCHED) & ~was_shared,
-                "hit_late": any_of(Event.HIT_LATE) & ~was_shared,
-                "missed": any_of(Event.MISS) & ~was_shared,
-                "shared_hit": any_of(Event.HIT_RESIDENT, Event.HIT_PREFETCHED) & was_shared,
-                "shared_late": any_of(Event.HIT_LATE) & was_shared,
-                "shared_missed": any_of(Event.MISS) & was_shared,
-                "prefetches": any_of(Event.PREFETCH), "cancelled": any_of(Event.CANCEL),
-                "dropped": any_of(Event.DROP), "evictions": any_of(Event.EVICT),
-                "beats_demand": Mux(any_of(Event.DEMAND), beats, 0),
-                "beats_useful": Mux(any_of(Event.HIT_PREFETCHED, Event.HIT_LATE), beats, 0),
-                "beats_wasted": Mux(any_of(Event.CANCEL), arg, Mux(
-                    any_of(Event.DROP) | (any_of(Event.FAIL) & ~arg[0]), beats, 0)),
-                "failed": any_of(Event.FAIL),
-                "map_reads": any_of(*verified, Event.TOUCH, Event.PREFETCH, Event.STOP)}.items():
-            m.d.comb += getattr(self, f"inc_{name}").eq(value)

@@ -30,7 +30,7 @@ class SlotList(wiring.Component):
     Members
     -------
     op: operation and slot; REMOVE and MOVE_BACK of a slot in the list, pushes of one that is not.
-    front, front_valid: first slot; they stand while ``op.ready``.
+    front, front_valid: first slot; count: slots in the list. They stand while ``op.ready``.
     clear: empties the list; not together with ``op``.
     """
 
@@ -39,7 +39,8 @@ class SlotList(wiring.Component):
         self.bits = max(1, (slots - 1).bit_length())
         super().__init__({
             "op": In(stream.Signature(data.StructLayout({"kind": 2, "slot": self.bits}))),
-            "front": Out(self.bits), "front_valid": Out(1), "clear": In(1)})
+            "front": Out(self.bits), "front_valid": Out(1), "count": Out(range(slots + 1)),
+            "clear": In(1)})
 
     def elaborate(self, platform):
         m = Module()
@@ -50,7 +51,7 @@ class SlotList(wiring.Component):
             links[name] = ram.read_port(), ram.write_port()
         (after, write_after), (before, write_before) = links["after"], links["before"]
         tail = Signal(self.bits)
-        count = Signal(range(self.slots + 1))
+        count = self.count
         slot, moving = Signal(self.bits), Signal()
         m.d.comb += [
             self.front_valid.eq(count != 0),

@@ -5,7 +5,8 @@ import random
 import pytest
 from amaranth.sim import Simulator
 
-from stmoe.buffer.manager import COUNTERS, ExpertManager
+from stmoe.buffer.counters import COUNTERS
+from stmoe.buffer.manager import ExpertManager
 from stmoe.config import AcceleratorConfig, Geometry, ModelShape
 from stmoe.interfaces import Event, Status
 from stmoe_golden.buffer.manager import ExpertManager as Golden
@@ -23,8 +24,9 @@ def geometry(*, slots=12, shared=0, prefetch_round=6, top_k=3):
 class Bench:
     """A manager among models of sequencer, predictor, DMA and PEs, each with its own whims."""
 
-    def __init__(self, g, *, seed, layers=60, retain=True, prefetch=True, fail=0.0, golden=None):
-        self.g, self.layers, self.fail = g, layers, fail
+    def __init__(self, g, *, seed, tokens=15, retain=True, prefetch=True, fail=0.0, golden=None,
+                 depth=1, skip=0.0):
+        self.g, self.fail = g, fail
         self.dut = ExpertManager(g)
         self.golden = golden or Golden(g, retain=retain, prefetch=prefetch,
                                        prefetch_round=g.config.prefetch_round)
@@ -32,21 +34,30 @@ class Bench:
         self.rng = random.Random(seed)
         model = g.config.model
         self.shared = list(range(model.experts, model.expert_ids))
-        self.plan = []
-        for index in range(layers):
-            layer = index % model.layers
-            experts = self.rng.sample(range(model.experts), model.top_k)
-            following = [] if layer == model.layers - 1 else [
-                (e, 9) for e in self.shared + self.rng.sample(range(8), self.rng.randrange(9))]
-            self.plan.append((layer, experts, following))
+        self.plan = []  # (layer or None for a token, its experts, [(layer, candidates), ..])
+        for _ in range(tokens):
+            for layer in (None, *range(model.layers)):
+                if layer and self.rng.random() < skip:
+                    continue
+                experts = self.rng.sample(range(model.experts), model.top_k)
+                first = 0 if layer is None else layer + 1
+                following = [(deeper, self.guess(deeper == first))
+                             for deeper in range(first, min(first + depth, model.layers))]
+                self.plan.append((layer, experts, following))
+        self.layers = sum(layer is not None for layer, *_ in self.plan)
         self.transfers, self.reports, self.working, self.released = {}, [], {}, []
         self.kinds, self.work, self.counts = [], [], dict.fromkeys(COUNTERS, 0)
-        self.rounds, self.done, self.failures, self.ordered, self.cycle = [], 0, [], 0, 0
-        self.partial = self.lost = 0
+        self.done, self.failures, self.cycle = 0, [], 0
+        self.deep = 0  # prefetches for a layer beyond the next
         sim = Simulator(self.dut)
         sim.add_clock(1e-8)
         sim.add_testbench(self.run)
         sim.run()
+
+    def guess(self, near):
+        most = 8 if near else 4
+        count = self.rng.randrange(most + 1)
+        return [(e, 9) for e in self.shared + self.rng.sample(range(8), count)]
 
     async def run(self, ctx):
         dut, rng = self.dut, self.rng
@@ -58,31 +69,39 @@ class Bench:
             await ctx.tick()
         beats, candidates, offered = [], [], None
         status, release = None, None
+        token = False
         step, remaining, quiet = 0, 0, 0
-        while step < self.layers or remaining or quiet < 60:
+        while step < len(self.plan) or remaining or quiet < 60:
             assert self.cycle < 100_000, "the manager hangs"
-            if not remaining and step < self.layers and rng.random() < 0.05:
+            if not remaining and not token and step < len(self.plan) and rng.random() < 0.05:
                 layer, experts, following = self.plan[step]
                 everyone = experts + self.shared
-                beats = [{"layer": layer, "expert": e, "gate": 100 + e, "shared": e in self.shared,
-                          "count": len(everyone), "last": e == everyone[-1]} for e in everyone]
-                remaining, self.work = len(everyone), []
-                candidates.append((rng.randrange(8), layer + 1, following))
+                if layer is None:
+                    token = True
+                else:
+                    beats = [{"layer": layer, "expert": e, "gate": 100 + e,
+                              "shared": e in self.shared, "count": len(everyone),
+                              "last": e == everyone[-1]} for e in everyone]
+                    remaining, self.work = len(everyone), []
+                candidates.append((rng.randrange(8), [
+                    {"layer": about, "expert": e, "score": score, "end": 0}
+                    for about, guess in following for e, score in guess]))
                 step += 1
-            quiet = quiet + 1 if step == self.layers and not remaining else 0
+            quiet = quiet + 1 if step == len(self.plan) and not remaining else 0
             # Inputs of this cycle.
             ctx.set(dut.routed.valid, bool(beats))
             if beats:
                 ctx.set(dut.routed.payload, beats[0])
+            ctx.set(dut.token.valid, token)
             if offered is None and candidates and not beats:
-                wait, layer, following = candidates.pop(0)
+                wait, following = candidates.pop(0)
                 if wait:
-                    candidates.insert(0, (wait - 1, layer, following))
+                    candidates.insert(0, (wait - 1, following))
                 elif following:
-                    offered = {"layer": layer, "expert": following[0][0], "score": 9, "end": 0}
-                    candidates.insert(0, (0, layer, following[1:]))
+                    offered = following[0]
+                    candidates.insert(0, (0, following[1:]))
                 else:
-                    offered = {"layer": layer % self.g.config.model.layers, "end": 1}
+                    offered = {"end": 1}
             ctx.set(dut.candidates.valid, offered is not None)
             if offered:
                 ctx.set(dut.candidates.payload, offered)
@@ -97,6 +116,7 @@ class Bench:
             if release is not None:
                 ctx.set(dut.release.payload.slot, release)
             busy = len(self.transfers)
+            ctx.set(dut.link_idle, not busy)
             ctx.set(dut.demand.ready, busy < 4 and rng.random() < 0.7)
             ctx.set(dut.prefetch.ready, busy < 3 and rng.random() < 0.7)
             ctx.set(dut.work.ready, rng.random() < 0.5)
@@ -112,10 +132,11 @@ class Bench:
                 ctx.set(dut.cancel_beats, read)
                 ctx.set(dut.cancel_landed, landed)
             # What happens at the edge.
-            ports = ("routed", "candidates", "status", "release", "demand", "prefetch", "work")
+            ports = ("token", "routed", "candidates", "status", "release", "demand", "prefetch",
+                     "work")
             fired = {name: ctx.get(getattr(dut, name).valid) and ctx.get(getattr(dut, name).ready)
                      for name in ports}
-            payload = {name: ctx.get(getattr(dut, name).payload) for name in ports[4:]}
+            payload = {name: ctx.get(getattr(dut, name).payload) for name in ports[5:]}
             promoted = ctx.get(dut.promote.slot) if ctx.get(dut.promote.valid) else None
             failing = ctx.get(dut.layer_failed)
             await ctx.tick()
@@ -124,6 +145,8 @@ class Bench:
                 self.check(ctx.get(dut.event.payload))
             for name in COUNTERS:
                 self.counts[name] += ctx.get(getattr(dut, f"inc_{name}"))
+            if fired["token"]:
+                token = False
             if fired["routed"]:
                 beats.pop(0)
             if fired["candidates"]:
@@ -140,7 +163,9 @@ class Bench:
                     order = payload[name]
                     assert order.slot not in self.transfers
                     self.transfers[order.slot] = [rng.randrange(40), (order.layer, order.expert)]
-                    self.ordered += 1
+                    if name == "prefetch" and order.layer != self.golden.about:
+                        assert not busy, "a deep candidate did not wait for the link"
+                        self.deep += 1
             if promoted is not None:
                 assert self.golden.slots[promoted].pinned
             if fired["work"]:
@@ -166,19 +191,25 @@ class Bench:
     def check(self, payload):
         event = ManagerEvent(payload.kind, payload.layer, payload.expert, payload.slot, payload.arg)
         self.kinds.append(Kind(event.kind))
-        layer, experts, following = self.plan[min(self.done, self.layers - 1)]
-        if event.kind == Kind.ROUTE:
-            self.golden.route(layer, experts, self.shared)
-        self.golden.check(event)
-        if event.kind == Kind.ROUTE:
-            self.golden.predict(layer + 1, following)
+        begins = event.kind in (Kind.ROUTE, Kind.TOKEN)
+        if begins:
+            layer, experts, following = self.plan[self.done]
             self.done += 1
+            if layer is None:
+                self.golden.token()
+            else:
+                self.golden.route(layer, experts, self.shared)
+        self.golden.check(event)
+        if begins:
+            for about, guess in following:
+                self.golden.predict(about, guess)
 
     def settle(self):
-        """Counters, and that every layer was seen."""
-        assert self.done == self.layers
+        """Counters, and that every token and layer was seen."""
+        assert self.done == len(self.plan)
         assert {name: self.counts[name] for name in EXACT} == {
             name: self.golden.counters[name] for name in EXACT}
+        return self
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -202,17 +233,30 @@ def test_one_expert_per_layer_and_one_promise_per_round(seed):
     Bench(geometry(top_k=1, prefetch_round=1), seed=seed).settle()
 
 
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("slots", [3, 4, 12, 24])
+def test_promises_for_deeper_layers_outlive_the_layers_before(seed, slots):
+    bench = Bench(geometry(slots=slots, prefetch_round=8), seed=seed, depth=3).settle()
+    assert (bench.deep > 0) == (slots > 3)  # a layer's experts have to fit beside them
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_host_that_skips_layers_leaves_no_promise_behind(seed):
+    bench = Bench(geometry(slots=6, prefetch_round=6), seed=seed, depth=2, skip=0.4).settle()
+    assert bench.deep and Kind.CANCEL in bench.kinds
+
+
 def test_every_kind_of_event_occurs():
     seen = set()
     for seed in range(3):
-        bench = Bench(geometry(slots=8), seed=seed, layers=120, fail=0.1)
+        bench = Bench(geometry(slots=8), seed=seed, tokens=30, depth=2, fail=0.1)
         bench.settle()
         seen |= set(bench.kinds)
     assert seen == set(Kind) == {Kind(event) for event in Event if event}
 
 
 def test_a_failed_expert_fails_its_layer_only():
-    bench = Bench(geometry(), seed=4, layers=80, fail=0.15)
+    bench = Bench(geometry(), seed=4, tokens=20, fail=0.15)
     bench.settle()
     assert bench.counts["failed"] == bench.kinds.count(Kind.FAIL)
     assert 0 < sum(bench.failures) < 80
@@ -226,6 +270,38 @@ def test_golden_notices_another_policy():
     other = Golden(g, retain=False, prefetch=True, prefetch_round=6)
     with pytest.raises(Mismatch, match="golden"):
         Bench(g, seed=1, golden=other)
+
+
+class Forgetful(Golden):
+    """Settles every promise at every layer."""
+
+    def _settle(self, due):
+        super()._settle(lambda slot: True)
+
+
+class Eager(Golden):
+    """Takes every slot for deep promises."""
+
+    def _candidate(self, layer, expert):
+        self.about = layer
+        super()._candidate(layer, expert)
+
+
+class Continuous(Golden):
+    """Keeps the promises of one token for the next."""
+
+    def _begin_round(self, about):
+        if not about:
+            self.promises.clear()
+        super()._begin_round(about)
+
+
+@pytest.mark.parametrize("wrong", [Forgetful, Eager, Continuous])
+def test_golden_notices_another_treatment_of_deep_promises(wrong):
+    g = geometry(slots=10, prefetch_round=8)
+    other = wrong(g, retain=True, prefetch=True, prefetch_round=8)
+    with pytest.raises(Mismatch, match="golden"):
+        Bench(g, seed=1, depth=3, skip=0.3, golden=other)
 
 
 def test_flush_frees_every_slot():
