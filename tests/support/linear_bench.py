@@ -82,7 +82,11 @@ class Bench:
         sim.add_testbench(self.stimulus)
         sim.add_testbench(self.sink)
         sim.add_testbench(self.monitor, background=True)
+        self.attach(sim)
         sim.run()
+
+    def attach(self, sim):
+        """Adds what else is connected to the unit."""
 
     def apply(self, ctx, settings):
         for name, value in settings.items():

@@ -4,7 +4,6 @@ from amaranth.hdl import Array, Cat, Const, Module, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import ConfigError
 from ..interfaces import AxiReadSignature
 from .linear_layout import LexicalLayout
 from .linear_shape import LinearShape
@@ -42,9 +41,6 @@ class RowFetch(wiring.Component):
     def __init__(self, shape: LinearShape, *, first_id: int, reads: int):
         self.shape, self.first_id, self.reads = shape, first_id, reads
         g = shape.geometry
-        if first_id + reads > 1 << g.id_bits:
-            raise ConfigError("lexical ids", first_id + reads,
-                              f"at most {1 << g.id_bits} with AXI ids of {g.id_bits} bits")
         self.layout = LexicalLayout(g, shape.options)
         layer = unsigned(g.layer_bits)
         super().__init__({
@@ -99,7 +95,8 @@ class RowFetch(wiring.Component):
         m.d.comb += [
             r.ready.eq(~self.stall), self.beat.valid.eq(r.valid & r.ready),
             self.beat.layer.eq(answered.layer), self.beat.index.eq(answered.received),
-            self.beat.data.eq(r.payload.data), self.landed.valid.eq(self.beat.valid & r.payload.last),
+            self.beat.data.eq(r.payload.data),
+            self.landed.valid.eq(self.beat.valid & r.payload.last),
             self.landed.layer.eq(answered.layer),
             self.landed.failed.eq(answered.error | r.payload.resp[1])]
         for i in range(count):

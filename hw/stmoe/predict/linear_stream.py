@@ -5,7 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory, MemoryData
 from amaranth.lib.wiring import In, Out, connect, flipped
 
-from ..config import Geometry
+from ..config import ConfigError, Geometry
 from ..interfaces import AxiReadSignature, AxiWriteSignature
 from .linear_fetch import RowFetch
 from .linear_layout import LexicalLayout
@@ -48,7 +48,7 @@ class LexicalStream(wiring.Component):
     after its own write-back was acknowledged, and a token that comes early waits for the write-back
     of the last but one. What was not asked for of a token that never came to use is left out.
 
-    Latency from ``begin``: AR valid four cycles later if nothing is on its way; a row is ``ready``
+    Latency from ``begin``: AR valid three cycles later if nothing is on its way; a row is ``ready``
     in the cycle after its last beat. Throughput: a beat per cycle; R waits in cycles of ``write``.
     Errors: a row that could not be read is 0 until another token's are read, and what is learnt of
     it is lost, as is what could not be written; ``port.error`` tells. Before the first ``begin``
@@ -58,7 +58,8 @@ class LexicalStream(wiring.Component):
     Parameters
     ----------
     shape: LinearShape, with lexical rows.
-    first_id: AXI read ids ``first_id`` .. ``first_id + reads - 1`` are its own; writes have id 0.
+    first_id, reads: AXI read ids ``first_id`` .. ``first_id + reads - 1`` are its own, as many rows
+        are asked for at a time; writes have id 0.
 
     Members
     -------
@@ -68,9 +69,12 @@ class LexicalStream(wiring.Component):
 
     def __init__(self, shape: LinearShape, *, first_id: int = 0, reads: int = READS):
         self.shape = shape
+        self.first_id, self.reads = first_id, reads
         g = shape.geometry
+        if first_id + reads > 1 << g.id_bits:
+            raise ConfigError("lexical ids", first_id + reads,
+                              f"at most {1 << g.id_bits} with AXI ids of {g.id_bits} bits")
         self.layout = LexicalLayout(g, shape.options)
-        self.fetch = RowFetch(shape, first_id=first_id, reads=reads)
         beats = data.ArrayLayout(unsigned(g.config.axi_data_bits), self.layout.row_beats)
         self.banks = [MemoryData(shape=beats, depth=shape.layers, init=[]) for _ in range(2)]
         super().__init__({**LexicalSignature(shape).members, "port": Out(LexicalPort(g))})
@@ -78,7 +82,8 @@ class LexicalStream(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         shape, port = self.shape, self.port
-        m.submodules.fetch = fetch = self.fetch
+        m.submodules.fetch = fetch = RowFetch(
+            shape, first_id=self.first_id, reads=self.reads)
         m.submodules.write_back = writer = RowWriteBack(shape)
         connect(m, fetch.axi, flipped(port.read))
         connect(m, writer.axi, flipped(port.write))

@@ -1,0 +1,46 @@
+"""Lexical rows of the learned predictor as bytes of expert memory."""
+
+import numpy as np
+
+from stmoe.config import ConfigError
+from stmoe.predict.linear_layout import LexicalLayout
+
+__all__ = ["pack_rows", "unpack_rows"]
+
+
+def pack_rows(rows: np.ndarray, layout: LexicalLayout) -> bytes:
+    """The memory from the base address on that holds ``rows``, int [identity, layer, expert].
+
+    :class:`ConfigError` if the shape is not the layout's or a weight does not fit.
+    """
+    model, options = layout.geometry.config.model, layout.options
+    want = (options.lexical, model.layers, model.experts)
+    if rows.shape != want:
+        raise ConfigError("lexical rows", rows.shape, f"of shape {want}")
+    limit = options.row_limit
+    if rows.size and not -limit <= rows.min() <= rows.max() <= limit:
+        raise ConfigError("lexical rows", (int(rows.min()), int(rows.max())),
+                          f"from {-limit} to {limit}")
+    weights = rows.astype(np.int64)[..., None] >> np.arange(options.bits) & 1
+    packed = np.packbits(weights.reshape(*want[:2], -1).astype(np.uint8), axis=-1,
+                         bitorder="little")
+    layers = layout.token_stride // layout.row_stride
+    memory = np.zeros((options.lexical, layers, layout.row_stride), np.uint8)
+    memory[:, :model.layers, :packed.shape[-1]] = packed
+    return memory.tobytes()
+
+
+def unpack_rows(memory: bytes, layout: LexicalLayout) -> np.ndarray:
+    """int16 [identity, layer, expert], the inverse of :func:`pack_rows`.
+
+    :class:`ConfigError` if ``memory`` is not of the layout's size.
+    """
+    model, options = layout.geometry.config.model, layout.options
+    if len(memory) != layout.memory_bytes:
+        raise ConfigError("lexical memory", len(memory), f"{layout.memory_bytes} bytes long")
+    content = np.frombuffer(memory, np.uint8).reshape(options.lexical, -1, layout.row_stride)
+    content = content[:, :model.layers, :layout.row_bytes]
+    bits = np.unpackbits(content, axis=-1, bitorder="little")[..., :model.experts * options.bits]
+    values = bits.reshape(*bits.shape[:2], model.experts, options.bits) @ (
+        1 << np.arange(options.bits))
+    return (values - (values >> options.bits - 1 << options.bits)).astype(np.int16)
