@@ -1,6 +1,7 @@
 """Lexical rows in expert memory: the store alone, and under the linear predictor."""
 
 import dataclasses
+import gc
 import random
 
 import numpy as np
@@ -369,10 +370,12 @@ def test_no_row_crosses_a_page_and_none_overlaps(bits, axi_data_bits):
         np.testing.assert_array_equal(unpack_rows(pack_rows(rows, layout), layout), rows)
 
 
+@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 def test_wrong_values_are_named():
     g = geometry(outstanding=8)
     with pytest.raises(ConfigError, match="lexical ids"):
         LexicalStream(LinearShape(g, OPTIONS), first_id=8)
+    gc.collect()
     layout = LexicalLayout(g, OPTIONS)
     with pytest.raises(ConfigError, match="multiple of 256"):
         layout.check_base(128)
