@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from stmoe.config import Geometry
 
+from .retention import CLOCK_BITS, VISIT, UseFrequencies, ahead
+
 __all__ = ["ExpertManager", "Kind", "ManagerEvent", "Mismatch"]
 
 
@@ -71,6 +73,7 @@ class Slot:
     promised: bool = False
     first: bool = False
     bad: bool = False
+    due: int = 0
 
 
 COUNTERS = (
@@ -94,7 +97,8 @@ class ExpertManager:
     Parameters
     ----------
     geometry: shape and sizes of the machine, all its slots in use.
-    retain: keep experts after use, least recently used first out.
+    retain: keep experts after use. retention: which of them goes first, the least recently used
+        (``lru``) or the one that is expected to be used last (``ewma``, see ``retention``).
     prefetch: candidates are ordered. prefetch_round: most promises at a time.
 
     Attributes
@@ -102,8 +106,14 @@ class ExpertManager:
     counters: by name, as the hardware's, exact while no bus error occurs.
     """
 
-    def __init__(self, geometry: Geometry, *, retain: bool, prefetch: bool, prefetch_round: int):
+    def __init__(self, geometry: Geometry, *, retain: bool, prefetch: bool, prefetch_round: int,
+                 retention: str = "lru"):
+        if retention not in ("lru", "ewma"):
+            raise ValueError(f"retention is {retention}, not lru or ewma")
         self.geometry, slots = geometry, geometry.slots
+        model = geometry.config.model
+        self.ewma, self.clock, self.visited = retention == "ewma", 0, True
+        self.frequencies = UseFrequencies(model.layers, model.experts, model.shared_units)
         self.retain, self.prefetch, self.round_size = retain, prefetch, prefetch_round
         self.slots = [Slot() for _ in range(slots)]
         self.where: dict[tuple[int, int], int] = {}
@@ -208,6 +218,27 @@ class ExpertManager:
             self.order.pop(number, None)
             slot.pinned, slot.promised = True, False
         self._settle(lambda slot: skipped or slot.layer <= self.layer)
+        self.clock = (self.clock + VISIT) % (1 << CLOCK_BITS)
+        self.visited = False
+        if not self.demands:
+            self._visit()
+
+    def _visit(self) -> None:
+        """Use frequencies of the layer, and due times of what the buffer holds of it."""
+        if self.visited:
+            return
+        self.visited = True
+        self.frequencies.visit(self.layer, self.routing)
+        for (layer, expert), number in self.where.items():
+            if layer == self.layer:
+                self.slots[number].due = self._due_again(layer, expert)
+
+    def _due_again(self, layer: int, expert: int) -> int:
+        return (self.clock + self.frequencies.wait(layer, expert)) % (1 << CLOCK_BITS)
+
+    def _due_next(self, layer: int) -> int:
+        """When the layer, the one of the round or a deeper one, is visited next."""
+        return (self.clock + VISIT * (layer - self.about + 1)) % (1 << CLOCK_BITS)
 
     def _begin_round(self, about: int) -> None:
         self.about = about
@@ -259,9 +290,17 @@ class ExpertManager:
         else:
             self._free(number)
 
+    def _victim(self) -> int:
+        """The slot that is given out next; there is one."""
+        if not self.ewma:
+            return next(iter(self.order))
+        free = [number for number in self.order if self.slots[number].state == FREE]
+        return min(free) if free else min(
+            self.order, key=lambda number: (-ahead(self.slots[number].due, self.clock), number))
+
     def _take(self, kind: Kind, layer: int, expert: int) -> int:
-        """The first slot out leaves the list and is filled with another expert."""
-        number = next(iter(self.order))
+        """The next slot leaves the list and is filled with another expert."""
+        number = self._victim()
         old = self.slots[number]
         if old.state != FREE:
             self._say(Kind.EVICT, number)
@@ -276,7 +315,24 @@ class ExpertManager:
     def _demand(self) -> None:
         if not self.order:
             raise Mismatch(f"{self._due()} before a slot could be had")
-        self._take(Kind.DEMAND, *self.demands.popleft())
+        layer, expert = self.demands.popleft()
+        number = self._take(Kind.DEMAND, layer, expert)
+        if self.visited:
+            self.slots[number].due = self._due_again(layer, expert)
+        self._visit()
+
+    def _spares(self, layer: int) -> bool:
+        """Whether a slot can be given to a candidate of ``layer``."""
+        if not self.order or len(self.promises) == self.round_size:
+            return False
+        if layer != self.about and len(self.order) <= self.geometry.config.model.active:
+            return False
+        number = self._victim()
+        if not self.ewma:
+            return number not in self.wanted
+        slot = self.slots[number]
+        return slot.state == FREE or (
+            ahead(slot.due, self.clock) > ahead(self._due_next(layer), self.clock))
 
     def _candidate(self, layer: int, expert: int) -> None:
         number = self.where.get((layer, expert))
@@ -285,13 +341,14 @@ class ExpertManager:
             if number in self.order:
                 self.order.move_to_end(number)
                 self.wanted.add(number)
-        elif (not self.order or next(iter(self.order)) in self.wanted
-              or len(self.promises) == self.round_size
-              or (layer != self.about and len(self.order) <= self.geometry.config.model.active)):
+                self.slots[number].due = self._due_next(layer)
+        elif not self._spares(layer):
             self.expected.append(ManagerEvent(Kind.STOP, layer, expert, 0))
             self.candidates.clear()
         else:
-            self.promises.append(self._take(Kind.PREFETCH, layer, expert))
+            number = self._take(Kind.PREFETCH, layer, expert)
+            self.slots[number].due = self._due_next(layer)
+            self.promises.append(number)
 
     def _count(self, event: ManagerEvent) -> None:
         g = self.geometry

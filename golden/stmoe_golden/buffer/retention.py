@@ -1,0 +1,102 @@
+"""Retention ``ewma``: the expert goes that is expected to be used last.
+
+Exact formats, from which hardware is built:
+
+use frequency
+    of every (layer, expert), three averages f of 12 bits that forget over 2, 8 and 64 visits of the
+    layer (``SHIFTS`` s = 1, 3, 6). At a visit f += (4095 - f) >> s if the expert was used, else f
+    -= f >> s. All start at 0 after a flush.
+expected time to the next use
+    index = (3 f[0] + 5 f[1] + 8 f[2]) >> 10, 6 bits; ``WAIT[index]`` = round(4096 / (index + 4))
+    is the reciprocal of the use frequency, in units of 1/64 token: 1 to 16 tokens. A shared expert
+    waits one token. In quarters of a layer visit: (layers * WAIT) >> 4.
+clock
+    counts quarters of layer visits, + 4 per ROUTE, from 0 after a flush, modulo 2**24.
+due time
+    of a slot, modulo 2**24, the clock when its expert is expected to be used: clock + expected time
+    at its layer's last visit; for a prefetched expert, or a resident one that is predicted, the
+    clock of its layer's next visit.
+victim
+    a free slot, else the evictable one whose due time is farthest ahead of the clock; of equals,
+    that of the lower number. Due time - clock is taken as a signed number of 24 bits: right as long
+    as no resident expert's layer goes unvisited for 2**21 layer visits.
+
+An expert that was just used and is due later than every other is thereby the first that goes.
+"""
+
+import numpy as np
+
+from .retention_kernel import POLICIES, replay, wait
+
+__all__ = ["CLOCK_BITS", "FREQUENCY_ONE", "SHIFTS", "VISIT", "WAIT", "WEIGHTS", "UseFrequencies",
+           "ahead", "hit_rates"]
+
+SHIFTS = (1, 3, 6)
+WEIGHTS = (3, 5, 8)
+FREQUENCY_ONE = 4095
+WAIT = tuple(round(4096 / (index + 4)) for index in range(64))
+VISIT = 4
+CLOCK_BITS = 24
+
+
+def ahead(due: int, clock: int) -> int:
+    """Quarters of layer visits from ``clock`` to ``due``, signed."""
+    half = 1 << (CLOCK_BITS - 1)
+    return (due - clock + half) % (2 * half) - half
+
+
+class UseFrequencies:
+    """Ageing use frequency of every expert of every layer.
+
+    Parameters
+    ----------
+    layers, experts, shared: of the model; ids of the ``shared`` experts follow the others.
+    """
+
+    def __init__(self, layers: int, experts: int, shared: int = 0):
+        self.layers, self.experts = layers, experts
+        self.frequency = np.zeros((layers, experts + shared, len(SHIFTS)), np.int64)
+
+    def visit(self, layer: int, used: list[int]) -> None:
+        """A layer was routed to the experts ``used``."""
+        frequency = self.frequency[layer]
+        shifts = np.array(SHIFTS)
+        hit = np.isin(np.arange(len(frequency)), used)[:, None]
+        frequency += np.where(hit, (FREQUENCY_ONE - frequency) >> shifts, -(frequency >> shifts))
+
+    def wait(self, layer: int, expert: int) -> int:
+        """Expected quarters of layer visits from the layer's last visit to the expert's use."""
+        if expert >= self.experts:
+            return wait(self.layers, 64)
+        index = int(self.frequency[layer, expert] @ np.array(WEIGHTS)) >> 10
+        return wait(self.layers, WAIT[index])
+
+
+def hit_rates(experts: np.ndarray, num_experts: int, slots: int,
+              policies: tuple[str, ...] = POLICIES) -> dict[str, float]:
+    """Share of uses that find their expert in the buffer, by policy; nothing is prefetched.
+
+    Each missed expert takes a slot of its own, as in the machine, which experts of the layer in
+    work do not give up. ``bound`` is the clairvoyant optimum of a machine that need not hold an
+    expert to compute it: no policy is better.
+
+    Parameters
+    ----------
+    experts: [token, layer, rank], integers below ``num_experts``.
+    slots: of the buffer, at least as many as ranks.
+    policies: of ``lru``, ``lfu`` (uses ever), ``ewma``, ``clairvoyant``, ``bound``.
+    """
+    if experts.ndim != 3 or not experts.size:
+        raise ValueError(f"experts has the shape {experts.shape}, not [token, layer, rank]")
+    if not 0 <= experts.min() <= experts.max() < num_experts:
+        raise ValueError(f"experts are {experts.min()} to {experts.max()}, "
+                         f"not 0 to {num_experts - 1}")
+    if slots < experts.shape[2]:
+        raise ValueError(f"slots is {slots}, not at least {experts.shape[2]}, the experts in use")
+    for name in policies:
+        if name not in POLICIES:
+            raise ValueError(f"policy is {name}, not one of {', '.join(POLICIES)}")
+    uses = np.ascontiguousarray(experts, np.int64)
+    tables = np.array(SHIFTS), np.array(WEIGHTS), np.array(WAIT)
+    return {name: float(replay(uses, num_experts, slots, POLICIES.index(name), *tables))
+            for name in policies}

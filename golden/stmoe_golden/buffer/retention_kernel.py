@@ -1,0 +1,105 @@
+"""Replay of a trace under a retention policy, compiled."""
+
+import numpy as np
+from numba import njit
+
+__all__ = ["POLICIES", "replay", "wait"]
+
+POLICIES = ("lru", "lfu", "ewma", "clairvoyant", "bound")
+LRU, LFU, EWMA, CLAIRVOYANT, BOUND = range(5)
+NEVER = 1 << 40
+
+
+@njit(cache=True)
+def wait(layers, tokens):  # pragma: no cover - compiled
+    """Quarters of layer visits in ``tokens`` / 64 tokens."""
+    return (layers * tokens) >> 4
+
+
+@njit(cache=True)
+def next_uses(experts, num_experts):  # pragma: no cover - compiled
+    """[token, layer, rank]: layer visit at which the expert is used again, else ``NEVER``."""
+    tokens, layers, ranks = experts.shape
+    upcoming = np.full((layers, num_experts), NEVER)
+    found = np.empty_like(experts)
+    for t in range(tokens - 1, -1, -1):
+        for layer in range(layers):
+            for r in range(ranks):
+                found[t, layer, r] = upcoming[layer, experts[t, layer, r]]
+                upcoming[layer, experts[t, layer, r]] = t * layers + layer
+    return found
+
+
+@njit(cache=True)
+def visit(key, frequency, uses, following, policy, now, layers, shifts, weights,
+          waits):  # pragma: no cover - compiled
+    """The layer's experts get new keys; the resident of the largest is the first that goes."""
+    for r in range(len(uses)):
+        e = uses[r]
+        if policy == LRU:
+            key[e] = -(now * len(uses) + r)
+        elif policy == LFU:
+            key[e] -= 1
+        elif policy != EWMA:
+            key[e] = following[r]
+    if policy == EWMA:
+        for e in range(len(key)):
+            used = (uses == e).any()
+            for i in range(len(shifts)):
+                f = frequency[e, i]
+                frequency[e, i] = f + ((4095 - f) >> shifts[i]) if used else f - (f >> shifts[i])
+            key[e] = 4 * now + wait(layers, waits[(frequency[e] * weights).sum() >> 10])
+
+
+@njit(cache=True)
+def replay(experts, num_experts, slots, policy, shifts, weights,
+           waits):  # pragma: no cover - compiled
+    """Share of hits. Under ``EWMA`` a layer's first victim is chosen before its keys are new."""
+    tokens, layers, ranks = experts.shape
+    following = next_uses(experts, num_experts) if policy >= CLAIRVOYANT else experts
+    key = np.zeros((layers, num_experts), np.int64)
+    frequency = np.zeros((layers, num_experts, len(shifts)), np.int64)
+    layer_of, expert_of = np.full(slots, -1), np.zeros(slots, np.int64)
+    slot_of = np.full((layers, num_experts), -1)
+    pinned = np.zeros(slots, np.bool_)
+    hits = 0
+    for t in range(tokens):
+        for layer in range(layers):
+            uses = experts[t, layer]
+            now = t * layers + layer + 1
+            for r in range(ranks):
+                slot = slot_of[layer, uses[r]]
+                if slot >= 0:
+                    hits += 1
+                    pinned[slot] = True
+            visited = policy != EWMA
+            if visited:
+                visit(key[layer], frequency[layer], uses, following[t, layer], policy, now, layers,
+                      shifts, weights, waits)
+            for r in range(ranks):
+                if slot_of[layer, uses[r]] >= 0:
+                    continue
+                victim, worst = -1, -NEVER
+                for slot in range(slots):
+                    if layer_of[slot] < 0:
+                        victim, worst = slot, 2 * NEVER
+                        break
+                    value = key[layer_of[slot], expert_of[slot]]
+                    if not pinned[slot] and value > worst:
+                        victim, worst = slot, value
+                if policy == BOUND and (victim < 0 or key[layer, uses[r]] >= worst):
+                    continue
+                if layer_of[victim] >= 0:
+                    slot_of[layer_of[victim], expert_of[victim]] = -1
+                layer_of[victim], expert_of[victim] = layer, uses[r]
+                slot_of[layer, uses[r]] = victim
+                pinned[victim] = True
+                if not visited:
+                    visited = True
+                    visit(key[layer], frequency[layer], uses, uses, policy, now, layers, shifts,
+                          weights, waits)
+            if not visited:
+                visit(key[layer], frequency[layer], uses, uses, policy, now, layers, shifts,
+                      weights, waits)
+            pinned[:] = False
+    return hits / experts.size
