@@ -2,15 +2,15 @@
 
 from enum import IntEnum
 
-from amaranth.hdl import unsigned
+from amaranth.hdl import signed, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .config import Geometry
 
 __all__ = ["GATE_ONE", "AxiReadSignature", "AxiWriteSignature", "BufferReadSignature", "ErrorCode",
-           "Event", "Opcode", "Status", "candidate", "event", "expert_tag", "fill", "observation",
-           "routed", "shape_layout", "status", "transfer", "work"]
+           "Event", "Opcode", "Status", "announcement", "candidate", "event", "expert_tag", "fill",
+           "observation", "routed", "shape_layout", "status", "transfer", "work"]
 
 GATE_ONE = 0x8000  # gate weight 1.0 in Q1.15
 
@@ -55,6 +55,7 @@ class Opcode(IntEnum):
     LOAD_ROUTER = 3
     LOAD_TABLE = 4
     FLUSH = 5
+    LOAD_WEIGHTS = 6
 
 
 class ErrorCode(IntEnum):
@@ -68,6 +69,7 @@ class ErrorCode(IntEnum):
     BUS = 5
     NO_ROUTER_WEIGHTS = 6
     BAD_SHAPE = 7
+    BAD_ROW = 8
 
 
 def expert_tag(g: Geometry) -> dict:
@@ -85,9 +87,14 @@ def observation(g: Geometry) -> data.StructLayout:
     return data.StructLayout({**expert_tag(g), "first_token": unsigned(1), "last": unsigned(1)})
 
 
+def announcement() -> data.StructLayout:
+    """A token begins: ``identity`` (vocabulary index) if ``known``; ``first`` of a sequence?"""
+    return data.StructLayout({"identity": unsigned(32), "known": unsigned(1), "first": unsigned(1)})
+
+
 def candidate(g: Geometry) -> data.StructLayout:
     """Predicted expert of ``layer``, falling score, shared units first; an ``end`` beat closes."""
-    return data.StructLayout({**expert_tag(g), "score": unsigned(g.score_bits), "end": unsigned(1)})
+    return data.StructLayout({**expert_tag(g), "score": signed(g.score_bits), "end": unsigned(1)})
 
 
 def transfer(g: Geometry) -> data.StructLayout:

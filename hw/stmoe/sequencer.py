@@ -7,6 +7,7 @@ from amaranth.lib.wiring import In, Out
 from . import interfaces
 from .config import Geometry
 from .interfaces import GATE_ONE, ErrorCode, Opcode
+from .predict.ports import weight_word
 from .shape_check import illegal_shape
 
 __all__ = ["Sequencer"]
@@ -34,8 +35,9 @@ class Sequencer(wiring.Component):
     cmd, act: command words, activation words of ``lanes`` bytes (docs/programming-model.md).
     x, router_x, router_load: activations for array and router, gate weights for the router.
     route, gates: order to the router and its answer.
+    token, round: a token begins, for the prediction unit and for the manager.
     routed, observe: experts for the manager and the prediction unit.
-    table_load: a row for the correlation table.
+    table_load, weights: a row for the correlation table, words of rows of weights.
     start, count: a layer begins on the array, with ``count`` experts.
     result_in, failed: packet of the array, and whether to replace it by zeros.
     result: packet to the host.
@@ -64,9 +66,12 @@ class Sequencer(wiring.Component):
             "router_load_start": Out(1), "router_load_layer": Out(g.layer_bits),
             "route": Out(stream.Signature(g.layer_bits)),
             "gates": In(stream.Signature(self.gate_layout)),
+            "token": Out(stream.Signature(interfaces.announcement())),
+            "round": Out(stream.Signature(1)),
             "routed": Out(stream.Signature(interfaces.routed(g))),
             "observe": Out(stream.Signature(interfaces.observation(g))),
             "table_load": Out(stream.Signature(self.row_layout)),
+            "weights": Out(stream.Signature(weight_word())),
             "start": Out(1), "count": Out(8),
             "result_in": In(stream.Signature(packet)), "failed": In(1),
             "result": Out(stream.Signature(answer)),
@@ -93,6 +98,9 @@ class Sequencer(wiring.Component):
         row_words = -(-k // 4)
         row = Signal(64 * row_words)
         load_expert = Signal(16)
+        identity = Signal(32)
+        options = g.config.linear
+        weight_rows = options.chip_rows(model) if "linear" in g.config.predictor else 0
 
         header = Signal(data.StructLayout(
             {"opcode": 8, "flag": 1, "_": 7, "a": 16, "b": 16, "c": 16}))
@@ -159,6 +167,11 @@ class Sequencer(wiring.Component):
             self.table_load.payload.layer.eq(layer), self.table_load.payload.expert.eq(load_expert),
             self.table_load.payload.entries.eq(row)]
 
+        announced = Signal(2)
+        m.d.comb += [
+            self.token.payload.identity.eq(identity), self.token.payload.known.eq(~identity.all()),
+            self.token.payload.first.eq(first_token)]
+
         bad_shape = Signal()
         m.d.sync += bad_shape.eq(illegal_shape(g, shape))
 
@@ -168,11 +181,13 @@ class Sequencer(wiring.Component):
                 with m.If(self.cmd.valid):
                     m.d.sync += [words.eq(0), shared.eq(0), observed.eq(0),
                                  bad_expert.eq(0), layer.eq(header.a), load_expert.eq(header.b),
+                                 identity.eq(Cat(header.b, header.c)),
                                  on_chip.eq(0), flow.eq(0), to_x.eq(0), to_router.eq(0)]
                     with m.Switch(header.opcode):
                         with m.Case(Opcode.TOKEN):
-                            m.d.sync += first_token.eq(header.flag)
+                            m.d.sync += [first_token.eq(header.flag), announced.eq(0)]
                             m.d.comb += self.token_seen.eq(1)
+                            m.next = "TOKEN"
                         with m.Case(Opcode.LAYER):
                             m.d.sync += [on_chip.eq(header.flag), flow.eq(header.flag),
                                          act_left.eq(shape.in_words)]
@@ -206,9 +221,21 @@ class Sequencer(wiring.Component):
                             m.next = "LOAD-TABLE"
                         with m.Case(Opcode.FLUSH):
                             m.next = "FLUSH"
+                        if weight_rows:
+                            with m.Case(Opcode.LOAD_WEIGHTS):
+                                with m.If(Cat(header.b, header.c) >= weight_rows):
+                                    refuse(ErrorCode.BAD_ROW)
+                                m.next = "LOAD-WEIGHTS"
                         with m.Default():
                             refuse(ErrorCode.BAD_OPCODE)
                             m.next = "REPORT"
+
+            with m.State("TOKEN"):
+                m.d.comb += [self.token.valid.eq(~announced[0]), self.round.valid.eq(~announced[1])]
+                taken = announced | Cat(self.token.ready, self.round.ready)
+                m.d.sync += announced.eq(taken)
+                with m.If(taken.all()):
+                    m.next = "IDLE"
 
             with m.State("RECEIVE"):
                 m.d.comb += [self.in_layer.eq(1), self.receiving.eq(1)]
@@ -311,6 +338,20 @@ class Sequencer(wiring.Component):
                         m.next = "IDLE"
                 with m.Elif(self.cmd.valid):
                     m.d.sync += [words.eq(words + 1), row.eq(Cat(row, self.cmd.payload)[64:])]
+            if weight_rows:
+                with m.State("LOAD-WEIGHTS"):
+                    last = words == options.row_words(model) - 1
+                    m.d.comb += [
+                        self.weights.payload.row.eq(identity), self.weights.payload.last.eq(last),
+                        self.weights.payload.data.eq(self.cmd.payload),
+                        self.weights.valid.eq(self.cmd.valid & ~bad),
+                        self.cmd.ready.eq(self.weights.ready | bad)]
+                    with m.If(self.cmd.valid & self.cmd.ready):
+                        m.d.sync += words.eq(words + 1)
+                        with m.If(last):
+                            m.next = "IDLE"
+                            with m.If(bad):
+                                m.next = "REPORT"
             with m.State("FLUSH"):
                 m.d.comb += self.flush_request.eq(1)
                 with m.If(self.flush_done):

@@ -1,6 +1,6 @@
 """The accelerator: blocks wired together behind plain AXI ports."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect
 
@@ -10,7 +10,8 @@ from .bus.csr import CsrBlock
 from .compute.array import PeArray
 from .config import Geometry
 from .interfaces import ErrorCode
-from .predict import prediction_unit
+from .predict import PredictionUnit
+from .predict.ports import COUNTERS
 from .prefetch.dma import PrefetchDma
 from .router.router import Router
 from .sequencer import Sequencer
@@ -48,7 +49,7 @@ class Ports(wiring.Signature):
             "event_expert": Out(g.expert_bits), "event_slot": Out(g.slot_bits),
             "event_arg": Out(24),
             "predict_valid": Out(1), "predict_layer": Out(g.layer_bits),
-            "predict_expert": Out(g.expert_bits), "predict_score": Out(g.score_bits),
+            "predict_expert": Out(g.expert_bits), "predict_score": Out(signed(g.score_bits)),
             "predict_end": Out(1)})
 
 
@@ -74,7 +75,7 @@ class Accelerator(wiring.Component):
         g = self.geometry
         m.submodules.csr = csr = CsrBlock(g)
         m.submodules.sequencer = sequencer = Sequencer(g)
-        m.submodules.predictor = predict = prediction_unit(g)
+        m.submodules.predictor = predict = PredictionUnit(g)
         m.submodules.manager = manager = ExpertManager(g)
         m.submodules.storage = storage = BufferStorage(g)
         m.submodules.dma = dma = PrefetchDma(g)
@@ -95,7 +96,9 @@ class Accelerator(wiring.Component):
 
         # Data path.
         for source, sink in (
+                (sequencer.token, predict.token), (sequencer.round, manager.token),
                 (sequencer.observe, predict.observe), (sequencer.table_load, predict.load),
+                (sequencer.weights, predict.weights),
                 (sequencer.routed, manager.routed), (predict.candidates, manager.candidates),
                 (manager.demand, dma.demand), (manager.prefetch, dma.prefetch),
                 (dma.status, manager.status), (manager.work, array.work),
@@ -111,9 +114,14 @@ class Accelerator(wiring.Component):
             manager.cancel_ack.eq(dma.cancel_ack), manager.cancel_beats.eq(dma.cancel_beats),
             manager.cancel_landed.eq(dma.cancel_landed),
             storage.fill.eq(dma.fill), storage.progress.eq(dma.progress),
-            predict.enable.eq(csr.ctrl_predict), predict.use_cct.eq(csr.ctrl_use_cct),
-            predict.use_ht.eq(csr.ctrl_use_ht), predict.threshold.eq(csr.threshold),
-            predict.layers.eq(shape.layers), manager.retain.eq(csr.ctrl_retain)]
+            manager.retain.eq(csr.ctrl_retain), predict.select.eq(csr.ctrl_predictor),
+            *(predict.settings[name].eq(value) for name, value in {
+                "enable": csr.ctrl_predict, "use_cct": csr.ctrl_use_cct,
+                "use_ht": csr.ctrl_use_ht, "threshold": csr.threshold,
+                "linear_threshold": csr.linear_threshold, "deep_threshold": csr.deep_threshold,
+                "limit": csr.prediction_limit, "depth": csr.prediction_depth,
+                "token_depth": csr.prediction_token_depth, "lookahead": csr.ctrl_lookahead,
+                "layers": shape.layers, "experts": shape.experts}.items())]
         if g.config.router_layers:
             self._router(m, csr, sequencer, shape)
 
@@ -224,8 +232,7 @@ class Accelerator(wiring.Component):
         m.d.comb += [
             csr.inc_beats_link.eq(dma.beats), csr.inc_bursts.eq(dma.bursts),
             csr.inc_retries.eq(dma.retried), csr.inc_dma_active.eq(dma.active),
-            csr.inc_predicted.eq(predict.predicted), csr.inc_table_reads.eq(predict.row_reads),
-            csr.inc_table_writes.eq(predict.row_writes), csr.inc_score_adds.eq(predict.score_adds),
+            *(getattr(csr, f"inc_{name}").eq(getattr(predict, name)) for name in COUNTERS),
             csr.inc_mac_words.eq(array.mac_words), csr.inc_side_reads.eq(array.side_reads),
             csr.inc_bank_reads.eq(storage.bank_reads), csr.inc_bank_writes.eq(storage.bank_writes),
             csr.inc_layers_done.eq(sequencer.layer_done), csr.inc_tokens.eq(sequencer.token_seen)]

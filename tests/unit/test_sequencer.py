@@ -12,7 +12,8 @@ from stmoe.sequencer import Sequencer
 CONFIG = AcceleratorConfig(
     model=ModelShape(layers=3, experts=8, top_k=2, d_model=16, d_ff=8, shared_experts=1,
                      shared_d_ff=8),
-    pes=1, rows=2, lanes=4, slots=4, axi_data_bits=64, tile_bytes=64, router_layers=2)
+    pes=1, rows=2, lanes=4, slots=4, axi_data_bits=64, tile_bytes=64, router_layers=2,
+    predictor="table+linear")
 
 
 async def taken(ctx, ready):
@@ -33,7 +34,8 @@ class Bench:
         self.simulator = Simulator(self.dut)
         self.simulator.add_clock(1e-6)
         self.out = {name: [] for name in (
-            "x", "router_x", "router_load", "routed", "observe", "table_load", "route", "result")}
+            "x", "router_x", "router_load", "token", "round", "routed", "observe", "table_load",
+            "weights", "route", "result")}
         self.errors, self.starts = [], 0
         for name in self.out:
             self.simulator.add_testbench(self._sink(name), background=True)
@@ -173,6 +175,30 @@ def test_command_after_a_refused_one_runs():
                until=lambda b: len(b.out["result"]) == 2 * b.g.out_groups)
     assert [code for code, _ in bench.errors] == [ErrorCode.BAD_OPCODE, ErrorCode.BAD_LAYER]
     assert bench.out["x"] == [4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_token_is_announced_to_predictor_and_manager_before_its_layers(seed):
+    bench = Bench(seed)
+    bench.play([Opcode.TOKEN | 1 << 8 | 0xfffffffe << 32, Opcode.TOKEN | 0xffffffff << 32,
+                *layer_words(1, [5, 3])], [1, 2, 3, 4], until=got_packet)
+    assert [(t.identity, t.known, t.first) for t in bench.out["token"]] == [
+        (0xfffffffe, 1, 1), (0xffffffff, 0, 0)]
+    assert len(bench.out["round"]) == 2
+
+
+def test_weight_rows_are_passed_on_word_by_word_and_a_bad_row_is_refused():
+    bench = Bench(2)
+    options, model = CONFIG.linear, CONFIG.model
+    words, rows = options.row_words(model), options.chip_rows(model)
+    assert words == 2 and rows == 3 * (1 + 4 * 8)
+    bench.play([Opcode.LOAD_WEIGHTS | (rows - 1) << 32, 11, 12,
+                Opcode.LOAD_WEIGHTS | rows << 32, 13, 14,
+                Opcode.LOAD_WEIGHTS | 5 << 32, 15, 16], [],
+               until=lambda b: len(b.out["weights"]) == 4)
+    assert [(w.row, w.data, w.last) for w in bench.out["weights"]] == [
+        (rows - 1, 11, 0), (rows - 1, 12, 1), (5, 15, 0), (5, 16, 1)]
+    assert bench.errors == [(ErrorCode.BAD_ROW, 0)]
 
 
 def test_table_rows_are_assembled():

@@ -61,6 +61,9 @@ def _parameters(g: Geometry) -> dict[str, int]:
         "OUT_GROUPS": g.out_groups, "SIDE_WORDS": g.side_words, "BLOB_BEATS": g.blob_beats,
         "STRIDE": g.stride, "GROUP": g.group, "SLOTS": g.slots, "LAYERS": model.layers,
         "EXPERTS": model.experts, "PREDICT": int(g.config.predictor != "none"),
+        "SELECT": int("linear" in g.config.predictor), "SCORE_BITS": g.score_bits,
+        "LINEAR_THRESHOLD": g.config.linear.threshold % (1 << g.score_bits),
+        "LIMIT": model.experts,
         "BASE_LO_BITS": min(32, address), "BASE_HI_BITS": max(1, address - 32),
         "SLOTS_BITS": g.slot_bits + 1}
 

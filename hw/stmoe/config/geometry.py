@@ -180,9 +180,9 @@ class Geometry:
 
     @property
     def score_bits(self) -> int:
-        """Bits of a candidate's score, signed: 6, unsigned, for the table alone."""
+        """Bits of a candidate's score, signed: 7 for the table's, which are 0 .. 63."""
         linear = self.config.linear.score_bits(self.config.model)
-        return max(7, linear) if "linear" in self.config.predictor else 6
+        return max(7, linear) if "linear" in self.config.predictor else 7
 
     @property
     def memory_bytes(self) -> int:

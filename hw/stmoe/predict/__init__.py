@@ -1,13 +1,8 @@
 """Expert prediction unit: names the next layer's experts once a layer is routed."""
 
-from ..config import Geometry
+from .linear_unit import LinearUnit
 from .null import NullPredictor
 from .table import TablePredictor
+from .unit import UNITS, PredictionUnit
 
-__all__ = ["NullPredictor", "TablePredictor", "prediction_unit"]
-
-
-def prediction_unit(geometry: Geometry) -> NullPredictor | TablePredictor:
-    """The unit that the configuration asks for; all have the members of ``PredictionSignature``."""
-    unit = NullPredictor if geometry.config.predictor == "none" else TablePredictor
-    return unit(geometry)
+__all__ = ["UNITS", "LinearUnit", "NullPredictor", "PredictionUnit", "TablePredictor"]

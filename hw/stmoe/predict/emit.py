@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import Geometry
 from ..interfaces import candidate
+from .ports import TABLE_SCORE_BITS
 
 __all__ = ["CandidateEmitter"]
 
@@ -42,7 +43,7 @@ class CandidateEmitter(wiring.Component):
         g = self.geometry = geometry
         super().__init__({
             "start": In(1), "predict": In(1), "layer": In(g.layer_bits), "final": In(1),
-            "threshold": In(g.score_bits), "level": Out(g.score_bits),
+            "threshold": In(TABLE_SCORE_BITS), "level": Out(TABLE_SCORE_BITS),
             "match": In(g.config.model.experts),
             "candidates": Out(stream.Signature(candidate(g))), "active": Out(1)})
 
@@ -54,8 +55,8 @@ class CandidateEmitter(wiring.Component):
 
         mask = Signal(model.experts)
         first, rest, found = self._lowest(m, mask)
-        level = Signal(g.score_bits)
-        score, exhausted = Signal(g.score_bits), Signal()
+        level = Signal(TABLE_SCORE_BITS)
+        score, exhausted = Signal(TABLE_SCORE_BITS), Signal()
         unit = Signal(range(max(2, model.shared_units)))
         room = Signal()
         m.d.comb += [room.eq(~out.valid | out.ready), self.level.eq(level)]

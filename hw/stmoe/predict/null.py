@@ -1,6 +1,6 @@
 """A prediction unit that predicts nothing."""
 
-from amaranth.hdl import Module
+from amaranth.hdl import Module, Mux
 from amaranth.lib import wiring
 
 from ..config import Geometry
@@ -10,10 +10,11 @@ __all__ = ["NullPredictor"]
 
 
 class NullPredictor(wiring.Component):
-    """Answers every observation with its ``end`` beat; discards table rows.
+    """Answers every token and every observation with its ``end`` beat; discards rows.
 
     Latency: the ``end`` beat is valid the cycle after the last beat of the observation.
-    Back-pressure: ``observe`` is taken while no ``end`` beat waits. Reset: nothing waits.
+    Back-pressure: ``token`` and ``observe`` are taken while no ``end`` beat waits. Reset: nothing
+    waits.
 
     Parameters
     ----------
@@ -30,11 +31,14 @@ class NullPredictor(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        out = self.candidates
-        m.d.comb += [self.load.ready.eq(1), self.observe.ready.eq(~out.valid),
-                     out.payload.end.eq(1), self.busy.eq(out.valid)]
+        out, token, observe = self.candidates, self.token, self.observe
+        m.d.comb += [
+            self.load.ready.eq(1), self.weights.ready.eq(1), token.ready.eq(~out.valid),
+            observe.ready.eq(~out.valid & ~token.valid), out.payload.end.eq(1),
+            self.busy.eq(out.valid)]
         with m.If(out.valid):
             m.d.sync += out.valid.eq(~out.ready)
-        with m.Elif(self.observe.valid & self.observe.payload.last):
-            m.d.sync += [out.valid.eq(1), out.payload.layer.eq(self.observe.payload.layer + 1)]
+        with m.Elif(token.valid | (observe.valid & observe.payload.last)):
+            m.d.sync += [out.valid.eq(1), out.payload.layer.eq(
+                Mux(token.valid, 0, observe.payload.layer + 1))]
         return m

@@ -8,6 +8,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import Geometry
+from .ports import TABLE_SCORE_BITS
 
 __all__ = ["ScorePlanes"]
 
@@ -39,12 +40,12 @@ class ScorePlanes(wiring.Component):
             "clear": In(1), "valid": In(1),
             "ids": In(data.ArrayLayout(self.id_bits, model.top_k)),
             "confidence": In(data.ArrayLayout(2, model.top_k)),
-            "level": In(g.score_bits), "match": Out(model.experts)})
+            "level": In(TABLE_SCORE_BITS), "match": Out(model.experts)})
 
     def elaborate(self, platform):
         m = Module()
         experts, ways = self.geometry.config.model.experts, self.geometry.config.model.top_k
-        planes = [Signal(experts, name=f"plane{b}") for b in range(self.geometry.score_bits)]
+        planes = [Signal(experts, name=f"plane{b}") for b in range(TABLE_SCORE_BITS)]
         delta = [Signal(experts, name=f"delta{b}") for b in range(2)]
         adding = Signal()
 

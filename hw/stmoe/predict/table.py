@@ -22,8 +22,9 @@ class TablePredictor(wiring.Component):
     Latency: scores are final four cycles after the last beat of ``observe``; then the scan takes
     a cycle per score level from 3 * top_k + 2 down to ``threshold`` and one per candidate. Learning
     runs beside it, top_k + 5 cycles. Throughput: a beat of ``observe`` per cycle.
-    Back-pressure: ``observe`` waits while candidates are formed or a pair is learned; ``load``
-    also while ``observe`` has a beat. ``candidates`` holds while stalled.
+    A token gives an empty round: history is told apart by ``first_token`` of what is observed.
+    Back-pressure: ``token`` and ``observe`` wait while candidates are formed or a pair is learned;
+    ``load`` also while either has a beat. ``candidates`` holds while stalled.
     Reset: history empty, no previous observation. The table is not reset: before the first load
     its rows hold experts 0 .. top_k - 1 at confidence 2 where the technology initialises memory.
     Range: ``layers`` at most the configured; expert ids below the configured ``experts``.
@@ -43,6 +44,8 @@ class TablePredictor(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        given = self.settings
+        m.d.comb += self.weights.ready.eq(1)
         g, model = self.geometry, self.geometry.config.model
         k, row_layout = model.top_k, stored_row(self.geometry)
         id_shape = row_layout.elem_shape["id"].shape
@@ -74,7 +77,7 @@ class TablePredictor(wiring.Component):
         predicting = Signal()
         clearing, forget = Signal(), Signal()
         m.d.comb += [following.eq(observe.payload.layer + 1),
-                     predicting.eq(self.enable & (following < self.layers)),
+                     predicting.eq(given.enable & (following < given.layers)),
                      history_read.addr.eq(following), forget.eq(self.clear | clearing)]
 
         to_score, to_learn, recent = Signal(), Signal(), Signal()
@@ -86,7 +89,7 @@ class TablePredictor(wiring.Component):
         # Candidates and their end, in falling score, once the last row has been added.
         age = Signal(range(4))
         m.d.comb += [
-            emit.threshold.eq(self.threshold), emit.predict.eq(predicting),
+            emit.threshold.eq(given.threshold), emit.predict.eq(predicting),
             emit.layer.eq(following), emit.final.eq(age == 3), emit.match.eq(score.match),
             score.level.eq(emit.level)]
         wiring.connect(m, emit.candidates, wiring.flipped(self.candidates))
@@ -105,7 +108,7 @@ class TablePredictor(wiring.Component):
         m.d.sync += learn.address.eq(table_read.addr)
 
         m.d.comb += [
-            self.row_reads.eq(table_read.en), self.row_writes.eq(learn.out_valid),
+            self.table_reads.eq(table_read.en), self.table_writes.eq(learn.out_valid),
             self.score_adds.eq(Mux(to_score, k, Mux(recent, history_read.data.count, 0))),
             self.predicted.eq(self.candidates.valid & self.candidates.ready
                               & ~self.candidates.payload.end)]
@@ -129,15 +132,19 @@ class TablePredictor(wiring.Component):
             with m.State("OBSERVE"):
                 idle = now.count == 0
                 m.d.comb += [
-                    observe.ready.eq(~(idle & forget)),
-                    self.load.ready.eq(idle & ~observe.valid),
+                    observe.ready.eq(~(idle & (forget | self.token.valid))),
+                    self.token.ready.eq(idle & ~forget),
+                    self.load.ready.eq(idle & ~observe.valid & ~self.token.valid),
                     table_read.addr.eq(address(observe.payload.layer, observe.payload.expert))]
                 m.d.sync += age.eq(0)
                 with m.If(idle & forget):
                     m.d.sync += [kept.eq(0), past_valid.eq(0), clearing.eq(0)]
-                with m.If(observe.valid & observe.ready):
-                    m.d.comb += table_read.en.eq(predicting & self.use_cct)
-                    m.d.sync += [to_score.eq(predicting & self.use_cct),
+                with m.If(self.token.valid & self.token.ready):
+                    m.d.comb += [emit.start.eq(1), emit.predict.eq(0), emit.layer.eq(0)]
+                    m.next = "TOKEN"
+                with m.Elif(observe.valid & observe.ready):
+                    m.d.comb += table_read.en.eq(predicting & given.use_cct)
+                    m.d.sync += [to_score.eq(predicting & given.use_cct),
                                  now.count.eq(now.count + 1)]
                     for rank in range(k):
                         with m.If(now.count == rank):
@@ -147,14 +154,16 @@ class TablePredictor(wiring.Component):
                         m.d.sync += [
                             layer.eq(observe.payload.layer),
                             first_token.eq(observe.payload.first_token),
-                            recent_used.eq(predicting & self.use_ht & kept.bit_select(following, 1)
+                            recent_used.eq(predicting & given.use_ht & kept.bit_select(following, 1)
                                            & ~observe.payload.first_token),
                             learn_at.eq(0), learn_left.eq(0)]
-                        with m.If(self.enable & self.use_cct & past_valid
+                        with m.If(given.enable & given.use_cct & past_valid
                                   & (past_first == observe.payload.first_token)
                                   & (past_layer + 1 == observe.payload.layer)):
                             m.d.sync += learn_left.eq(past.count)
                         m.next = "WORK"
+            with m.State("TOKEN"), m.If(~emit.active):
+                m.next = "OBSERVE"
             with m.State("WORK"):
                 with m.If(age != 3):
                     m.d.sync += age.eq(age + 1)
@@ -167,10 +176,10 @@ class TablePredictor(wiring.Component):
                     m.d.sync += [learn_left.eq(learn_left - 1), learn_at.eq(learn_at + 1)]
                 with m.Elif(~learn.active & ~emit.active & (age == 3)):
                     m.d.comb += [score.clear.eq(1),
-                                 history_write.en.eq(self.enable & self.use_ht)]
+                                 history_write.en.eq(given.enable & given.use_ht)]
                     m.d.sync += [
                         past.eq(now), past_layer.eq(layer), past_first.eq(first_token),
-                        past_valid.eq(self.enable), now.count.eq(0),
-                        kept.bit_select(layer, 1).eq(self.enable & self.use_ht)]
+                        past_valid.eq(given.enable), now.count.eq(0),
+                        kept.bit_select(layer, 1).eq(given.enable & given.use_ht)]
                     m.next = "OBSERVE"
         return m

@@ -8,10 +8,10 @@ from amaranth.hdl import Fragment
 from amaranth.sim import Simulator
 
 from stmoe.config import AcceleratorConfig, Geometry, ModelShape
-from stmoe.predict import NullPredictor, TablePredictor, prediction_unit
+from stmoe.predict import LinearUnit, NullPredictor, PredictionUnit, TablePredictor
 from stmoe_golden.predict import table as golden_table
 
-COUNTERS = ("row_reads", "row_writes", "score_adds", "predicted")
+COUNTERS = ("table_reads", "table_writes", "score_adds", "predicted")
 SETTINGS = ("enable", "use_cct", "use_ht", "threshold", "layers")
 
 
@@ -31,12 +31,12 @@ class Bench:
     """Plays operations into the unit; collects rounds of candidates, counters and cycles."""
 
     def __init__(self, g, operations, *, seed=0, stall=0.3):
-        self.unit = prediction_unit(g)
+        self.unit = PredictionUnit(g)
         self.operations, self.stall = operations, stall
         self.rng, self.sink_rng = random.Random(seed), random.Random(~seed)
         self.rounds, self.counts = [], dict.fromkeys(COUNTERS, 0)
         self.last_beats, self.firsts, self.ends, self.cycle = [], [], [], 0
-        self.expected = sum(op[0] == "observe" for op in operations)
+        self.expected = sum(op[0] in ("observe", "token") for op in operations)
         sim = Simulator(self.unit)
         sim.add_clock(1e-8)
         sim.add_testbench(self.stimulus)
@@ -56,7 +56,7 @@ class Bench:
         unit = self.unit
         for name, value in dict(enable=1, use_cct=1, use_ht=1, threshold=2,
                                 layers=unit.geometry.config.model.layers).items():
-            ctx.set(getattr(unit, name), value)
+            ctx.set(unit.settings[name], value)
         for kind, *rest in self.operations:
             if kind == "observe":
                 layer, experts, first = rest
@@ -65,6 +65,8 @@ class Bench:
                         "layer": layer, "expert": expert, "first_token": first,
                         "last": expert == experts[-1]})
                 self.last_beats.append(self.cycle - 1)
+            elif kind == "token":
+                await self.put(ctx, unit.token, {"identity": 7, "known": 1, "first": rest[0]})
             elif kind == "load":
                 for (layer, expert), (ids, conf) in rest[0].items():
                     await self.put(ctx, unit.load, {
@@ -79,7 +81,7 @@ class Bench:
                 while ctx.get(unit.busy):
                     await ctx.tick()
                 for name, value in rest[0].items():
-                    ctx.set(getattr(unit, name), value)
+                    ctx.set(unit.settings[name], value)
         while ctx.get(unit.busy) or len(self.rounds) < self.expected:
             assert self.cycle < 200000, f"{len(self.rounds)} of {self.expected} rounds"
             await ctx.tick()
@@ -159,7 +161,8 @@ def check(g, operations, **options):
     bench = Bench(g, operations, **options)
     for at, (found, wanted) in enumerate(zip(bench.rounds, want, strict=True)):
         assert found == wanted, f"round {at}, {options}: {found} is not {wanted}"
-    assert bench.counts == {name: golden.counts()[name] for name in COUNTERS}, options
+    counts = golden.counts()
+    assert bench.counts == {name: counts[name.replace("table", "row")] for name in COUNTERS}, options
     return bench, golden
 
 
@@ -253,13 +256,30 @@ def test_scores_are_final_within_16_and_candidates_within_64_cycles():
 def test_null_unit_only_ends():
     g = geometry(4, 16, 2, shared=1, predictor="none")
     bench = Bench(g, [("load", random_rows(g, 1, 0.1)), *tokens(g, 5, 1)], seed=3)
-    assert isinstance(bench.unit, NullPredictor)
+    assert isinstance(bench.unit.units[0], NullPredictor)
     assert bench.rounds == [[]] * 20 and not any(bench.counts.values())
 
 
 def test_factory_makes_one_interface():
-    units = [prediction_unit(geometry(4, 16, 2, predictor=kind)) for kind in ("none", "table")]
+    units = [PredictionUnit(geometry(4, 16, 2, predictor=kind))
+             for kind in ("none", "table", "linear", "table+linear")]
     for unit in units:
         Fragment.get(unit, None)
-    assert isinstance(units[1], TablePredictor)
-    assert units[0].signature.members == units[1].signature.members
+    found = [[type(part) for part in unit.units.values()] for unit in units]
+    assert found == [[NullPredictor], [TablePredictor], [LinearUnit], [TablePredictor, LinearUnit]]
+    assert {*units[0].signature.members} == {*units[3].signature.members}
+
+
+def test_a_token_gives_an_empty_round():
+    g = geometry(3, 8, 2)
+    sequence = tokens(g, 4, 1)
+    plain = Bench(g, sequence, seed=3)
+    mixed, at = [], []
+    for index, operation in enumerate(sequence):
+        if index % 3 == 0:
+            at.append(len(mixed))
+            mixed.append(("token", index == 0))
+        mixed.append(operation)
+    bench = Bench(g, mixed, seed=4)
+    assert all(bench.rounds[index] == [] for index in at)
+    assert [r for index, r in enumerate(bench.rounds) if index not in at] == plain.rounds
