@@ -15,7 +15,7 @@ import cocotb
 import numpy as np
 from cocotb.triggers import Timer, ValueChange
 
-TOKEN, _, LOAD_ROUTER, LOAD_TABLE, FLUSH = range(1, 6)
+TOKEN, _, LOAD_ROUTER, _, FLUSH = range(1, 6)
 IDLE_READS = 10_000
 
 
@@ -129,9 +129,9 @@ async def prepare(dut: Any, job: dict[str, Any],
             return driver, outcome
     await driver.command([FLUSH])
     batch: list[int] = []
-    for pair, expert, *words in stimulus["table"].tolist():
-        batch += [LOAD_TABLE | pair << 16 | expert << 32, *words]
-        if len(batch) + len(words) + 1 > layout["cmd_words"]:
+    for words in stimulus["rows"].tolist():
+        batch += words
+        if len(batch) + len(words) > layout["cmd_words"]:
             await driver.command(batch)
             batch = []
     if batch:

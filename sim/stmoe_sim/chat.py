@@ -15,12 +15,13 @@ from stmoe_golden.model.engine import Routing
 from stmoe_golden.model.generation import Generation
 from stmoe_golden.model.quantised import QuantisedModel
 from stmoe_golden.model.tokenizer import Stream, Tokenizer
-from stmoe_golden.predict.table import TablePredictor
+from stmoe_golden.predict.quality import stretch_of
+from stmoe_golden.predict.unit import PredictionUnit
 from stmoe_golden.trace import Trace
 
 from .attention import attention_cycles
 from .image import ModelExperts, write_image
-from .job import PUBLISHED_THRESHOLD
+from .job import prediction_unit
 from .live import LiveMachine
 from .memory import Memory
 from .policies import Policy
@@ -62,15 +63,13 @@ class Host:
     def geometry(self) -> Geometry:
         return Geometry(self.config)
 
-    def predictor(self) -> TablePredictor:
-        """A golden predictor, profiled."""
-        model = self.config.model
-        predictor = TablePredictor(model.layers, model.experts, model.top_k,
-                                   threshold=PUBLISHED_THRESHOLD, use_cct=self.policy.use_cct,
-                                   use_ht=self.policy.use_ht)
-        if self.profile is not None:
-            predictor.profile(self.profile.experts, self.profile.offsets[[0, -1]])
-        return predictor
+    def unit(self) -> PredictionUnit | None:
+        """Golden's prediction unit, profiled."""
+        unit = prediction_unit(self.geometry, self.policy)
+        if unit is not None and self.profile is not None:
+            start, stop = self.profile.offsets[[0, -1]].tolist()
+            unit.profile(stretch_of(self.profile, start, stop))
+        return unit
 
     def open(self, progress: Callable[[str], None] = lambda stage: None) -> RtlEngine:
         """Build what is not in the cache, start the simulator. Close ``machine`` in the end."""
@@ -83,11 +82,11 @@ class Host:
         progress("starting")
         on_chip = self.routing == "hardware"
         router = self.model.router_int8 if on_chip else np.zeros((0, 1, 1), np.int8)
-        machine = LiveMachine(geometry=g, policy=self.policy, predictor=self.predictor(),
+        machine = LiveMachine(geometry=g, policy=self.policy, unit=self.unit(),
                               router=router, memory=self.memory, simulator=simulator, image=image,
                               seed=self.seed)
         bandwidth = self.memory.bytes_per_cycle(self.config)
-        return RtlEngine(machine, self.model, policy=self.policy, predictor=self.predictor(),
+        return RtlEngine(machine, self.model, policy=self.policy, unit=self.unit(),
                          routing=self.routing, attention=lambda context: attention_cycles(
                              self.config, bandwidth, context))
 

@@ -7,18 +7,20 @@ from typing import Any
 import numpy as np
 
 from stmoe.config import Geometry
-from stmoe_golden.predict.table import TablePredictor
+from stmoe_golden.predict.unit import LearnedUnit, PredictionUnit, TableUnit
 
 from .memory import Memory
 from .policies import Policy
+from .rows import table_commands, weight_commands
 from .verilator import layout
 
-__all__ = ["PUBLISHED_THRESHOLD", "router_scale", "write_job"]
+__all__ = ["PUBLISHED_THRESHOLD", "load_commands", "prediction_unit", "router_scale", "write_job"]
 
 PUBLISHED_THRESHOLD = 2
 LAYER = 2  # opcode
 SHAPE = ("in_words", "gu_groups", "dn_tiles", "out_groups", "side_words", "blob_beats", "stride",
          "group", "slots")
+PREDICTORS, RETENTIONS = ("table", "linear"), ("lru", "ewma")  # as registers number them
 ROUTER_SHIFT = 14
 
 
@@ -28,42 +30,53 @@ def router_scale(d_model: int) -> tuple[int, int]:
     return max(1, round(steps * 2**ROUTER_SHIFT)), ROUTER_SHIFT
 
 
-def table_rows(predictor: TablePredictor) -> np.ndarray:
-    """Rows of LOAD_TABLE commands: pair, expert, then words of four 16-bit entries."""
-    ids, confidence = predictor.rows()
-    pairs, experts, k = ids.shape
-    words = -(-k // 4)
-    entries = np.zeros((pairs, experts, words * 4), np.uint64)
-    entries[..., :k] = ids.astype(np.uint64) | confidence.astype(np.uint64) << np.uint64(14)
-    shifts = np.arange(4, dtype=np.uint64) * np.uint64(16)
-    packed = (entries.reshape(pairs, experts, words, 4) << shifts).sum(-1, dtype=np.uint64)
-    index = np.indices((pairs, experts)).astype(np.uint64)
-    return np.concatenate([index.transpose(1, 2, 0), packed], axis=-1).reshape(-1, 2 + words)
-
-
 def setup_registers(registers: dict[str, Any], policy: Policy,
                     geometry: Geometry) -> list[tuple[int, int]]:
     """Register writes that select a policy, the run-time shape and the router's gate function."""
-    control = registers["ctrl"]
-    bits = {"enable": 1, "retain": policy.retain, "prefetch": policy.prefetch,
-            "predict": policy.predict, "use_cct": policy.use_cct, "use_ht": policy.use_ht,
-            "irq_enable": 1}
-    value = sum(int(on) << control["fields"][name]["lsb"] for name, on in bits.items())
+    fields = registers["ctrl"]["fields"]
+    values = {
+        "enable": 1, "retain": policy.retain, "prefetch": policy.prefetch,
+        "predict": policy.predict, "use_cct": policy.use_cct, "use_ht": policy.use_ht,
+        "irq_enable": 1, "predictor": PREDICTORS.index(policy.predictor or "table"),
+        "lookahead": policy.lookahead, "retention": RETENTIONS.index(policy.retention)}
+    control = sum(int(value) << fields[name]["lsb"] for name, value in values.items())
     mult, shift = router_scale(geometry.config.model.d_model)
-    return [(control["address"], value), (registers["threshold"]["address"], PUBLISHED_THRESHOLD),
+    return [(registers["ctrl"]["address"], control),
+            (registers["threshold"]["address"], PUBLISHED_THRESHOLD),
             (registers["router_scale"]["address"], mult | shift << 16),
             *((registers[f"shape_{name}"]["address"], getattr(geometry, name)) for name in SHAPE)]
 
 
-def write_job(home: Path, *, geometry: Geometry, policy: Policy, predictor: TablePredictor,
+def prediction_unit(geometry: Geometry, policy: Policy) -> PredictionUnit | None:
+    """Golden's unit with the settings of ``policy`` and of :func:`setup_registers`."""
+    config = geometry.config
+    if policy.predictor == "linear":
+        return LearnedUnit(config, threshold=config.linear.threshold, limit=config.model.experts,
+                           lookahead=policy.lookahead)
+    if policy.predictor == "table":
+        return TableUnit(config, threshold=PUBLISHED_THRESHOLD, use_cct=policy.use_cct,
+                         use_ht=policy.use_ht)
+    return None
+
+
+def load_commands(geometry: Geometry, unit: PredictionUnit | None) -> np.ndarray:
+    """Commands, uint64 [row, word], that bring the hardware to the state of ``unit``."""
+    if isinstance(unit, TableUnit):
+        return table_commands(unit.table)
+    if isinstance(unit, LearnedUnit):
+        return weight_commands(geometry, unit.predictor)
+    return np.zeros((0, 1), np.uint64)
+
+
+def write_job(home: Path, *, geometry: Geometry, policy: Policy, unit: PredictionUnit | None,
               stimulus: dict[str, np.ndarray], registers: dict[str, Any], memory: Memory,
               warmup: int, attention_cycles: int, stall: int, route_on_chip: bool) -> None:
     """Leave ``job.json`` and ``job.npz`` in ``home``."""
     config = geometry.config
-    rows = table_rows(predictor) if policy.predict else np.zeros((0, 3), np.uint64)
     tokens, layers, _ = stimulus["experts"].shape
     header = LAYER | int(route_on_chip) << 8 | np.arange(layers) << 16 | 1 << 32
-    arrays: dict[str, Any] = stimulus | {"table": rows, "header": np.tile(header, (tokens, 1))}
+    arrays: dict[str, Any] = stimulus | {
+        "rows": load_commands(geometry, unit), "header": np.tile(header, (tokens, 1))}
     np.savez(home / "job.npz", **arrays)
     counters = {name[:-3]: (entry["address"], registers[name[:-3] + "_hi"]["address"])
                 for name, entry in registers.items()

@@ -11,7 +11,7 @@ import numpy as np
 
 from stmoe.bus.csr import register_map
 from stmoe.config import Geometry
-from stmoe_golden.predict.table import TablePredictor
+from stmoe_golden.predict.unit import PredictionUnit
 
 from .job import write_job
 from .memory import Memory
@@ -35,7 +35,7 @@ class LiveMachine:
     Parameters
     ----------
     geometry, policy, memory: what :class:`stmoe_sim.replay.Replay` has of the same names.
-    predictor: golden predictor whose table the netlist starts with.
+    unit: golden prediction unit whose rows the netlist starts with, None = off.
     router: int8 [layer, expert, d_model], loaded into the on-chip router, or empty.
     image: of expert memory.
 
@@ -44,7 +44,7 @@ class LiveMachine:
     log: the file of events and predictions; complete after :meth:`settle`.
     """
 
-    def __init__(self, *, geometry: Geometry, policy: Policy, predictor: TablePredictor,
+    def __init__(self, *, geometry: Geometry, policy: Policy, unit: PredictionUnit | None,
                  router: np.ndarray, memory: Memory, simulator: Simulator, image: Path,
                  seed: int = 1):
         self.geometry = geometry
@@ -53,17 +53,17 @@ class LiveMachine:
         self.process: subprocess.Popen | None = None
         self.wire: Wire | None = None
         try:
-            self._open(policy, predictor, router, memory, simulator, image, seed)
+            self._open(policy, unit, router, memory, simulator, image, seed)
         except BaseException:
             self.close()
             raise
 
-    def _open(self, policy: Policy, predictor: TablePredictor, router: np.ndarray,
+    def _open(self, policy: Policy, unit: PredictionUnit | None, router: np.ndarray,
               memory: Memory, simulator: Simulator, image: Path, seed: int) -> None:
         model = self.geometry.config.model
         nothing = {name: np.zeros((0, model.layers, model.top_k), np.int64)
                    for name in ("experts", "gates")}
-        write_job(self.home, geometry=self.geometry, policy=policy, predictor=predictor,
+        write_job(self.home, geometry=self.geometry, policy=policy, unit=unit,
                   stimulus=nothing | {"router": router}, registers=self.registers, memory=memory,
                   warmup=0, attention_cycles=0, stall=0, route_on_chip=False)
         ours, theirs = socket.socketpair()

@@ -2,40 +2,75 @@
 
 from dataclasses import dataclass
 
-from stmoe.config import ConfigError
+from stmoe.config import AcceleratorConfig, ConfigError
 
 __all__ = ["POLICIES", "Policy", "parse_policies"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """Settings of the control register, and what the policy does."""
+    """Settings of the control register, and what the policy does.
+
+    ``predictor``: the unit that predicts, "table" or "linear", None = none.
+    """
 
     name: str
     summary: str
     retain: bool = True
+    retention: str = "lru"
     prefetch: bool = False
+    predictor: str | None = None
     use_cct: bool = False
     use_ht: bool = False
+    lookahead: bool = False
 
     @property
     def predict(self) -> bool:
         """Whether the prediction unit runs."""
-        return self.use_cct or self.use_ht
+        return self.predictor is not None
+
+    def check(self, config: AcceleratorConfig) -> None:
+        """:class:`ConfigError` unless a netlist of ``config`` has what the policy needs."""
+        if self.predictor is not None and self.predictor not in config.predictor.split("+"):
+            raise ConfigError("policy", self.name, f"one without the predictor {self.predictor}: "
+                                                   f"the configuration has predictor = "
+                                                   f"{config.predictor}")
+        if self.lookahead and not config.linear.lookahead:
+            raise ConfigError("policy", self.name, "one without look-ahead: the configuration has "
+                                                   "linear.lookahead = false")
+
+
+def _table(name: str, summary: str, *, cct: bool = True, ht: bool = True,
+           retain: bool = True) -> Policy:
+    return Policy(name=name, summary=summary, retain=retain, prefetch=True, predictor="table",
+                  use_cct=cct, use_ht=ht)
+
+
+def _learned(name: str, summary: str, *, retain: bool = True, retention: str = "lru",
+             lookahead: bool = False) -> Policy:
+    return Policy(name=name, summary=summary, retain=retain, retention=retention, prefetch=True,
+                  predictor="linear", lookahead=lookahead)
 
 
 POLICIES = {policy.name: policy for policy in (
     Policy(name="on-demand", summary="load every expert when it is routed, keep none",
            retain=False),
     Policy(name="lru", summary="keep the least recently used, no prefetch"),
-    Policy(name="ht", summary="lru, and prefetch what the previous token used (HT only)",
-           prefetch=True, use_ht=True),
-    Policy(name="cct", summary="lru, and prefetch by cross-layer correlation (CCT only)",
-           prefetch=True, use_cct=True),
-    Policy(name="table", summary="lru, and prefetch by CCT + HT as published",
-           prefetch=True, use_cct=True, use_ht=True),
-    Policy(name="table-no-reuse", summary="CCT + HT as published, no expert kept after its layer",
-           retain=False, prefetch=True, use_cct=True, use_ht=True),
+    Policy(name="ewma", summary="keep what is expected to be used soonest, no prefetch",
+           retention="ewma"),
+    _table("ht", "lru, and prefetch what the previous token used (HT only)", cct=False),
+    _table("cct", "lru, and prefetch by cross-layer correlation (CCT only)", ht=False),
+    _table("table", "lru, and prefetch by CCT + HT as published"),
+    _table("table-no-reuse", "CCT + HT as published, no expert kept after its layer",
+           retain=False),
+    _learned("linear", "lru, and prefetch by the learned predictor"),
+    _learned("linear-no-reuse", "the learned predictor, no expert kept after its layer",
+             retain=False),
+    _learned("combined", "lru, and prefetch by the learned predictor with look-ahead",
+             lookahead=True),
+    _learned("st-moe", "ewma, and prefetch by the learned predictor", retention="ewma"),
+    _learned("st-moe-ahead", "ewma, and prefetch by the learned predictor with look-ahead",
+             retention="ewma", lookahead=True),
 )}
 
 

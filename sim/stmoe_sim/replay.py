@@ -14,12 +14,13 @@ import numpy as np
 from stmoe.bus.csr import register_map
 from stmoe.config import AcceleratorConfig, ConfigError, Geometry
 from stmoe_golden.model.quantised import QuantisedModel
-from stmoe_golden.predict.table import TablePredictor
+from stmoe_golden.predict.quality import stretch_of
+from stmoe_golden.predict.unit import PredictionUnit
 from stmoe_golden.router.router import GateMode, route
 from stmoe_golden.trace import Trace, Window, gates
 
 from .image import Experts, ModelExperts
-from .job import PUBLISHED_THRESHOLD, router_scale, write_job
+from .job import prediction_unit, router_scale, write_job
 from .memory import Memory
 from .policies import Policy
 from .verify import Verdict, check_counters, check_predictions_and_events, check_results
@@ -88,14 +89,12 @@ class Replay:
             return ModelExperts(self.geometry, self.model)
         return Experts(self.geometry, self.seed)
 
-    def predictor(self, policy: Policy) -> TablePredictor:
-        """A golden predictor, profiled as the netlist's is."""
-        model = self.config.model
-        predictor = TablePredictor(
-            model.layers, model.experts, model.top_k, threshold=PUBLISHED_THRESHOLD,
-            use_cct=policy.use_cct, use_ht=policy.use_ht, shared_units=model.shared_units)
-        predictor.profile(self.window.trace.experts, np.array(self.window.profile))
-        return predictor
+    def unit(self, policy: Policy) -> PredictionUnit | None:
+        """Golden's prediction unit, profiled as the netlist's is."""
+        unit = prediction_unit(self.geometry, policy)
+        if unit is not None:
+            unit.profile(stretch_of(self.window.trace, *self.window.profile))
+        return unit
 
     def stimulus(self) -> dict[str, np.ndarray]:
         """Tokens, routing, gates and activations of the window."""
@@ -152,10 +151,10 @@ def run(replay: Replay, policy: Policy, simulator: Simulator, image: Path, exper
         keep: Path | None = None) -> Outcome:
     """Simulate one policy; hold outputs, predictions, decisions and counters against golden."""
     config = replay.config
-    predictor = replay.predictor(policy)
+    unit = replay.unit(policy)
     home = Path(tempfile.mkdtemp(prefix=f"stmoe-{policy.name}-"))
     try:
-        write_job(home, geometry=replay.geometry, policy=policy, predictor=predictor,
+        write_job(home, geometry=replay.geometry, policy=policy, unit=unit,
                   stimulus=stimulus, registers=register_map(Geometry(config)),
                   memory=replay.memory, warmup=replay.window.warmup, stall=replay.stall,
                   attention_cycles=replay.attention_cycles, route_on_chip=replay.route_on_chip)
@@ -166,7 +165,7 @@ def run(replay: Replay, policy: Policy, simulator: Simulator, image: Path, exper
                       produced["results"], produced["errors"])
         golden = check_predictions_and_events(
             verdict, replay.geometry, policy, home / "events.log", stimulus["experts"],
-            stimulus["first"], predictor)
+            stimulus["token"], stimulus["first"], unit)
         check_counters(verdict, outcome["counters_all"], golden["counters"])
         if outcome["violations"]:
             verdict.differ(f"protocol checkers: violations 0x{outcome['violations']:x}")

@@ -9,7 +9,7 @@ from stmoe.config import ConfigError, Geometry
 from stmoe_golden.model.activations import dequantise_output, quantise_input
 from stmoe_golden.model.engine import GoldenEngine, Routing
 from stmoe_golden.model.quantised import QuantisedModel
-from stmoe_golden.predict.table import TablePredictor
+from stmoe_golden.predict.unit import PredictionUnit
 
 from .live import LiveMachine
 from .policies import Policy
@@ -29,7 +29,7 @@ class RtlEngine:
     machine: opened with ``policy`` and with the router's weights, if routing is "hardware".
     routing: who routes, the on-chip router or the host in floating point.
     attention: cycles of the attention phase before a layer, of the tokens in the context.
-    predictor: golden, in the state that the machine's tables were loaded from.
+    unit: golden, in the state that the machine's rows were loaded from, None = off.
 
     Attributes
     ----------
@@ -37,14 +37,15 @@ class RtlEngine:
     """
 
     def __init__(self, machine: LiveMachine, model: QuantisedModel, *, policy: Policy,
-                 predictor: TablePredictor, attention: Callable[[int], int],
+                 unit: PredictionUnit | None, attention: Callable[[int], int],
                  routing: Routing = "hardware"):
         self.machine, self.model, self.policy, self.routing = machine, model, policy, routing
         self.golden = GoldenEngine(model, routing)
-        self.predictor, self.attention = predictor, attention
+        self.unit, self.attention = unit, attention
         self.verdict = Verdict()
         self.tokens = self.context = 0
         self.first: list[bool] = []
+        self.identities: list[int] = []
         self.routes: list[list[list[int]]] = []
         config = machine.geometry.config
         if routing == "hardware" and config.router_layers != model.shape.layers:
@@ -55,6 +56,7 @@ class RtlEngine:
         self.golden.begin_token(token_id, first)
         self.context = 1 if first else self.context + 1
         self.first.append(first)
+        self.identities.append(token_id)
         self.routes.append([])
         self.tokens += 1
         self.machine.token(token_id, first)
@@ -85,7 +87,7 @@ class RtlEngine:
         geometry: Geometry = self.machine.geometry
         golden = check_predictions_and_events(
             self.verdict, geometry, self.policy, self.machine.log,
-            np.array(self.routes), np.array(self.first), self.predictor)
+            np.array(self.routes), np.array(self.identities), np.array(self.first), self.unit)
         check_counters(self.verdict, outcome["counters_all"], golden["counters"])
         if outcome["violations"]:
             self.verdict.differ(f"protocol checkers: violations 0x{outcome['violations']:x}")

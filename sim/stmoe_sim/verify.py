@@ -10,14 +10,17 @@ import numpy as np
 from stmoe.config import Geometry
 from stmoe_golden.buffer.manager import ExpertManager, ManagerEvent, Mismatch
 from stmoe_golden.compute.expert import moe_layer
-from stmoe_golden.predict.table import TablePredictor
+from stmoe_golden.predict.unit import Candidate, PredictionUnit
 
 from .image import Experts
 from .policies import Policy
 
 __all__ = ["Verdict", "check_predictions_and_events", "check_results"]
 
-ROUTE = 1
+ROUTE, TOKEN = 1, 18
+NOTHING_PREDICTED = dict.fromkeys((
+    "predicted", "table_reads", "table_writes", "score_adds", "weight_reads", "weight_writes",
+    "rows_added"), 0)
 REPEATED = ("beats_link", "bank_writes")
 
 
@@ -70,62 +73,101 @@ def read_log(path: Path) -> Iterator[tuple[str, list[int]]]:
             yield kind, [int(value) for value in fields]
 
 
+def golden_rounds(unit: PredictionUnit | None, routing: np.ndarray, token: np.ndarray,
+                  first: np.ndarray) -> list[list[Candidate]]:
+    """Candidates of every round: per token, that of its announcement, then of each layer."""
+    tokens, layers, _ = routing.shape
+    if unit is None:
+        return [[]] * (tokens * (layers + 1))
+    rounds = []
+    for t in range(tokens):
+        rounds.append(unit.token(int(token[t]), bool(first[t])))
+        rounds += [unit.observe(layer, routing[t, layer].tolist(), bool(first[t]))
+                   for layer in range(layers)]
+    return rounds
+
+
 def check_predictions_and_events(
-        verdict: Verdict, geometry: Geometry, policy: Policy, log: Path,
-        routing: np.ndarray, first: np.ndarray, predictor: TablePredictor) -> dict[str, Any]:
+        verdict: Verdict, geometry: Geometry, policy: Policy, log: Path, routing: np.ndarray,
+        token: np.ndarray, first: np.ndarray, unit: PredictionUnit | None) -> dict[str, Any]:
     """Every prediction and every decision of the manager against golden, in the order reported.
 
-    Returns golden's counters, and per token and layer the predicted set for the report.
+    Parameters
+    ----------
+    routing: [token, layer, rank]. token, first: [token], identity (-1 unknown), whether first of
+        its sequence. unit: golden, in the state that the hardware started from; None: off.
+
+    Returns golden's counters, the events, and ``rounds``: per token and layer the (expert, score)
+    predicted once it was routed, of the next layer.
     """
     model = geometry.config.model
     shared = list(range(model.experts, model.expert_ids))
     manager = ExpertManager(geometry, retain=policy.retain, prefetch=policy.prefetch,
-                            prefetch_round=geometry.config.prefetch_round)
+                            prefetch_round=geometry.config.prefetch_round,
+                            retention=policy.retention)
     tokens, layers, _ = routing.shape
-    rounds: list[list[tuple[int, int]]] = []
-    for t in range(tokens):
-        for layer in range(layers):
-            rounds.append(predictor.observe(layer, routing[t, layer].tolist(), bool(first[t]))
-                          if policy.predict else [])
-    want = [(index % layers + 1, expert, score)
-            for index, candidates in enumerate(rounds) for expert, score in candidates]
-    seen = []
+    rounds = golden_rounds(unit, routing, token, first)
+    seen: list[list[Candidate]] = [[]]
     step = 0
     events: list[list[int]] = []
+    broken = False
     for kind, fields in read_log(log):
         if kind == "P":
-            if not fields[4]:
-                seen.append((fields[1], fields[2], fields[3]))
+            if fields[4]:
+                seen.append([])
+            else:
+                seen[-1].append((fields[1], fields[2], fields[3]))
+            continue
+        if broken:
             continue
         events.append(fields)
         cycle, what, layer, expert, slot, arg = fields
-        if what == ROUTE:
-            if step >= tokens * layers:
-                verdict.differ(f"cycle {cycle}: a layer was routed that nobody commanded")
-                break
-            experts = routing[step // layers, step % layers].tolist()
-            manager.route(step % layers, experts, shared)
+        begins = what in (ROUTE, TOKEN)
+        if begins:
+            at = step % (layers + 1) - 1
+            if step >= len(rounds) or (what == TOKEN) != (at < 0):
+                verdict.differ(f"cycle {cycle}: a token or layer that nobody commanded")
+                broken = True
+                continue
+            if what == TOKEN:
+                manager.token()
+            else:
+                manager.route(at, routing[step // (layers + 1), at].tolist(), shared)
         try:
             verdict.count("events")
             manager.check(ManagerEvent(what, layer, expert, slot, arg))
         except Mismatch as error:
             verdict.differ(f"cycle {cycle}: {error}")
-            break
-        if what == ROUTE:
-            manager.predict(step % layers + 1, rounds[step])
+            broken = True
+            continue
+        if begins:
+            manager.predict(at + 1, [(e, score) for _, e, score in rounds[step]])
             step += 1
-    if step != tokens * layers and not verdict.mismatches:
-        verdict.differ(f"{step} layers were routed, {tokens * layers} commanded")
-    verdict.count("predictions", len(want))
-    if seen != want:
-        at = next((i for i, (a, b) in enumerate(zip(seen, want, strict=False)) if a != b),
-                  min(len(seen), len(want)))
-        verdict.differ(f"prediction {at}: hardware {seen[at:at + 1]}, golden {want[at:at + 1]}")
-    counts = predictor.counts()
-    counters = manager.counters | {
-        "tokens": tokens, "predicted": counts["predicted"], "table_reads": counts["row_reads"],
-        "table_writes": counts["row_writes"], "score_adds": counts["score_adds"]}
-    return {"counters": counters, "rounds": rounds, "events": events}
+    if step != len(rounds) and not verdict.mismatches:
+        verdict.differ(f"{step} tokens and layers were begun, {len(rounds)} commanded")
+    if seen[-1]:
+        verdict.differ(f"a round was not closed after {seen[-1]}")
+    _compare_rounds(verdict, seen[:-1], rounds)
+    counters = manager.counters | NOTHING_PREDICTED | {"tokens": tokens}
+    if unit is not None:
+        counters |= unit.counts()
+    return {"counters": counters, "events": events, "rounds": [
+        [(expert, score) for _, expert, score in found]
+        for index, found in enumerate(rounds) if index % (layers + 1)]}
+
+
+def _compare_rounds(verdict: Verdict, seen: list[list[Candidate]],
+                    want: list[list[Candidate]]) -> None:
+    verdict.count("predictions", sum(map(len, want)))
+    if len(seen) != len(want):
+        verdict.differ(f"{len(seen)} rounds of candidates, golden {len(want)}")
+    for index, (found, wanted) in enumerate(zip(seen, want, strict=False)):
+        if found != wanted:
+            at = next((i for i, (a, b) in enumerate(zip(found, wanted, strict=False)) if a != b),
+                      min(len(found), len(wanted)))
+            verdict.differ(f"round {index}, candidate {at}: hardware {found[at:at + 1]}, "
+                           f"golden {wanted[at:at + 1]}")
+            return
 
 
 def check_counters(verdict: Verdict, found: dict[str, int], want: dict[str, int]) -> None:

@@ -116,7 +116,7 @@ def test_a_machine_without_all_routers_refuses_to_route(host, model):
     machine = type("Machine", (), {"geometry": dataclasses.replace(
         host, config=host.config.replace(router_layers=1)).geometry})()
     with pytest.raises(ConfigError, match="router_layers must be 8"):
-        RtlEngine(machine, model, policy=host.policy, predictor=host.predictor(),
+        RtlEngine(machine, model, policy=host.policy, unit=host.unit(),
                   attention=lambda context: 0)
 
 

@@ -56,7 +56,7 @@ class AcceleratorConfig:
     burst_beats: int = 64
     outstanding: int = 8
     retries: int = 2
-    predictor: str = "table"
+    predictor: str = "table+linear"
     linear: LinearOptions = dataclasses.field(default_factory=LinearOptions)
     prefetch_round: int = 32
     router_layers: int = 1

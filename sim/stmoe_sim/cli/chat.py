@@ -120,9 +120,7 @@ def chat(
     model = load_model(model_file)
     fitted = fit_model(chosen, model)
     check_overrides(overrides, fitted, model_file or "the language model")
-    if fitted.predictor == "none" and policies[0].predict:
-        raise ConfigError("policy", policies[0].name,
-                          "one without prediction: the configuration has predictor = none")
+    policies[0].check(fitted)
     tokenizer = Tokenizer(model.tokenizer, model.shape.vocab)
     transformer = Transformer(model.backbone)
     sampler = Sampler(temperature, top_p, seed)

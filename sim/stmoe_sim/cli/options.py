@@ -49,12 +49,14 @@ def parse_overrides(overrides: list[str] | None) -> dict[str, Any]:
         if not equals or not field or not value.strip():
             raise ConfigError("--set", text, "FIELD=VALUE")
         known = AcceleratorConfig.__dataclass_fields__
-        if field == "model" or field.startswith("model_"):
-            raise ConfigError(field, value.strip(), "set by its parts, as model.d_ff=64")
+        for part, example in (("model", "d_ff=64"), ("linear", "bits=8")):
+            if field == part or field.startswith(f"{part}_"):
+                raise ConfigError(field, value.strip(), f"set by its parts, as {part}.{example}")
         if "." not in field and field not in known:
-            raise ConfigError(field, value.strip(),
-                              "a known field: model.FIELD, " + ", ".join(sorted(known)))
-        key = field.replace("model.", "model_", 1) if field.startswith("model.") else field
+            raise ConfigError(field, value.strip(), "a known field: model.FIELD, linear.FIELD, "
+                                                    + ", ".join(sorted(known)))
+        whole, dot, part = field.partition(".")
+        key = f"{whole}_{part}" if whole in ("model", "linear") and dot else field
         if key in changes:
             raise ConfigError("--set", text, f"given once per field; {field} is set before")
         text = value.strip()

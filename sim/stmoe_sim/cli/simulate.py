@@ -8,7 +8,6 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from stmoe.config import ConfigError
 from stmoe.config.error import check_range
 from stmoe_golden.trace import Trace, Window, decode_slice, load
 
@@ -123,11 +122,8 @@ def simulate(
     window = window_of(recorded, tokens, warmup, profile)
     fitted = fit(chosen, recorded, model)
     check_overrides(overrides, fitted, trace or "the project's own trace")
-    if fitted.predictor == "none":
-        for entry in policies:
-            if entry.predict:
-                raise ConfigError("policy", entry.name,
-                                  "one without prediction: the configuration has predictor = none")
+    for entry in policies:
+        entry.check(fitted)
     if attention is None:
         attention = attention_cycles(fitted, part.bytes_per_cycle(fitted))
     replay = Replay(config=fitted, window=window, memory=part, attention_cycles=attention,

@@ -1,0 +1,130 @@
+"""The prediction unit as the hardware has it: rounds of candidates, and what they cost."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import fields
+
+import numpy as np
+
+from stmoe.config import AcceleratorConfig, LinearOptions
+
+from .combined import Combined
+from .linear import Linear
+from .predictor import Shape, Stretch
+from .table import TablePredictor
+
+__all__ = ["Candidate", "LearnedUnit", "PredictionUnit", "TableUnit", "learned", "shape_of"]
+
+Candidate = tuple[int, int, int]
+"""Layer, expert, score."""
+
+
+def shape_of(config: AcceleratorConfig) -> Shape:
+    """What a predictor needs to know of the model."""
+    model = config.model
+    return Shape(model.layers, model.experts, model.top_k)
+
+
+def learned(config: AcceleratorConfig, *, lookahead: bool) -> Linear:
+    """The learned predictor with the configuration's options."""
+    known = {"features", "lexical", "bits", "fraction", "rate", "lexical_rate"}
+    if lookahead:
+        known |= {"gain", "gain_shift"}
+    options = {field.name: getattr(config.linear, field.name) for field in fields(LinearOptions)
+               if field.name in known}
+    return (Combined if lookahead else Linear)(shape_of(config), **options)
+
+
+class PredictionUnit(ABC):
+    """Answers every token and every routed layer with a round, as the hardware does.
+
+    Candidates are in falling score, equal scores in order of id, shared units first.
+    """
+
+    @abstractmethod
+    def profile(self, stretch: Stretch) -> None:
+        """Learn from tokens before the run; history is forgotten by the run's first token."""
+
+    @abstractmethod
+    def token(self, identity: int, first: bool) -> list[Candidate]:
+        """A token begins, identity -1 = unknown; candidates of layer 0."""
+
+    @abstractmethod
+    def observe(self, layer: int, experts: Sequence[int], first: bool,
+                ahead: np.ndarray | None = None) -> list[Candidate]:
+        """``layer`` of a token, ``first`` of its sequence or not, was routed; of the next layer."""
+
+    @abstractmethod
+    def counts(self) -> dict[str, int]:
+        """Hardware counters by name, since the start."""
+
+
+class TableUnit(PredictionUnit):
+    """CCT + HT as published."""
+
+    def __init__(self, config: AcceleratorConfig, *, threshold: int, use_cct: bool, use_ht: bool):
+        model = config.model
+        self.table = TablePredictor(
+            model.layers, model.experts, model.top_k, threshold=threshold, use_cct=use_cct,
+            use_ht=use_ht, shared_units=model.shared_units)
+
+    def profile(self, stretch: Stretch) -> None:
+        self.table.profile(stretch.experts, np.array([0, len(stretch)]))
+
+    def token(self, identity: int, first: bool) -> list[Candidate]:
+        return []
+
+    def observe(self, layer: int, experts: Sequence[int], first: bool,
+                ahead: np.ndarray | None = None) -> list[Candidate]:
+        return [(layer + 1, *found) for found in self.table.observe(layer, experts, first)]
+
+    def counts(self) -> dict[str, int]:
+        counters = self.table.counters
+        return {"predicted": counters.predicted, "table_reads": counters.row_reads,
+                "table_writes": counters.row_writes, "score_adds": counters.score_adds}
+
+
+class LearnedUnit(PredictionUnit):
+    """The learned predictor, with or without the look-ahead term.
+
+    Parameters
+    ----------
+    threshold: least score; limit: most candidates of a layer, shared units not counted.
+    """
+
+    def __init__(self, config: AcceleratorConfig, *, threshold: int, limit: int,
+                 lookahead: bool = False):
+        self.config, self.threshold, self.limit = config, threshold, limit
+        self.predictor = learned(config, lookahead=lookahead)
+        self._counts = dict.fromkeys(
+            ("predicted", "weight_reads", "weight_writes", "rows_added"), 0)
+
+    def profile(self, stretch: Stretch) -> None:
+        self.predictor.profile(stretch)
+
+    def token(self, identity: int, first: bool) -> list[Candidate]:
+        return self._round(0, self.predictor.begin_token(identity, first))
+
+    def observe(self, layer: int, experts: Sequence[int], first: bool,
+                ahead: np.ndarray | None = None) -> list[Candidate]:
+        rows = len(self.predictor.rows(layer))
+        self._add(weight_reads=rows, weight_writes=rows)
+        scores = self.predictor.observe(layer, np.asarray(experts), ahead)
+        return [] if scores is None else self._round(layer + 1, scores)
+
+    def _add(self, **counts: int) -> None:
+        for name, value in counts.items():
+            self._counts[name] += value
+
+    def _round(self, layer: int, scores: np.ndarray) -> list[Candidate]:
+        rows, model = len(self.predictor.rows(layer)), self.config.model
+        order = np.argsort(-scores, kind="stable")
+        chosen = order[scores[order] >= self.threshold][:self.limit]
+        largest = (1 << self.config.linear.score_bits(model) - 1) - 1
+        found = [(layer, model.experts + unit, largest) for unit in range(model.shared_units)]
+        found += [(layer, int(e), int(scores[e])) for e in chosen]
+        self._add(weight_reads=rows, rows_added=rows, predicted=len(found))
+        return found
+
+    def counts(self) -> dict[str, int]:
+        return dict(self._counts)
