@@ -28,7 +28,8 @@ class Memory:
     outstanding: bursts that the controller takes at a time.
     reorder: answers bursts of different ids out of order.
     stall: chance of a beat's being withheld for a cycle, of 256.
-    fault_*: answer the first ``fault_count`` bursts that touch [low, high] with ``resp``.
+    fault_*: answer the first ``fault_count`` bursts that touch [low, high] with ``resp``;
+        ``write_fault_*``: likewise of writes, which then store nothing.
     """
 
     name: str
@@ -52,6 +53,9 @@ class Memory:
     fault_high: int = 0
     fault_count: int = 0
     fault_resp: int = 2
+    write_fault_low: int = 0
+    write_fault_high: int = 0
+    write_fault_count: int = 0
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -95,7 +99,9 @@ class Memory:
             "ideal": int(self.ideal), "reorder": int(self.reorder), "mem_stall": self.stall,
             "banks": self.banks, "row_bytes": self.row_bytes, "mem_outstanding": self.outstanding,
             "fault_low": self.fault_low, "fault_high": self.fault_high,
-            "fault_count": self.fault_count, "fault_resp": self.fault_resp}
+            "fault_count": self.fault_count, "fault_resp": self.fault_resp,
+            "write_fault_low": self.write_fault_low, "write_fault_high": self.write_fault_high,
+            "write_fault_count": self.write_fault_count}
 
 
 @cache

@@ -135,7 +135,8 @@ def build(config: AcceleratorConfig, *, memory_words: int, cache: Path,
         return Simulator(binary, key)
     scratch = home.with_name(home.name + f".{os.getpid()}")
     scratch.mkdir(parents=True, exist_ok=True)
-    (scratch / "stmoe.v").write_text(emit_verilog(config))
+    netlist = emit_verilog(config)
+    (scratch / "stmoe.v").write_text(netlist)
     libs = cocotb_tools.config.libs_dir
     main = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
     command = [
@@ -146,6 +147,7 @@ def build(config: AcceleratorConfig, *, memory_words: int, cache: Path,
         "-CFLAGS", "-std=c++20 -fcoroutines", f"-I{HDL}",
         "-LDFLAGS", f"-Wl,-rpath,{libs} -L{libs} -lcocotbvpi_verilator",
         *(["--trace"] if waves else []),
+        *(["-DSTMOE_WRITES"] if "m_axi_awvalid" in netlist else []),
         *(f"-G{name}={value}" for name, value in parameters.items()),
         str(main), str(scratch / "stmoe.v"), *(str(path) for path in sorted(HDL.glob("*.sv")))]
     env = toolchain_env()

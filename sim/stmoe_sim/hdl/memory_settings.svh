@@ -20,9 +20,14 @@
     longint unsigned fault_high /* verilator public_flat_rw */ = 0;
     int fault_count /* verilator public_flat_rw */ = 0;
     bit [1:0] fault_resp /* verilator public_flat_rw */ = 2;
+    longint unsigned write_fault_low /* verilator public_flat_rw */ = 0;
+    longint unsigned write_fault_high /* verilator public_flat_rw */ = 0;
+    int write_fault_count /* verilator public_flat_rw */ = 0;
     longint unsigned mem_beats /* verilator public_flat_rd */;
     longint unsigned row_hits /* verilator public_flat_rd */;
     longint unsigned row_misses /* verilator public_flat_rd */;
     longint unsigned row_conflicts /* verilator public_flat_rd */;
     longint unsigned refreshes /* verilator public_flat_rd */;
     longint unsigned faults /* verilator public_flat_rd */;
+    longint unsigned mem_write_beats /* verilator public_flat_rd */;
+    longint unsigned write_faults /* verilator public_flat_rd */;

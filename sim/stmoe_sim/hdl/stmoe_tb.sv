@@ -4,7 +4,8 @@
 // cycle. A command is `cmd_count` words on s_axis_cmd and `act_count` words on s_axis_act, sent side by side after `delay`
 // cycles counted from the end of the previous command; with `want_result` the command ends with the last result beat.
 // Register accesses go through an AXI4-Lite manager with the same handshake. Events and predictions go to the file
-// named by +log; every record is one line. Random stalls are seeded by +seed.
+// named by +log; every record is one line. Random stalls are seeded by +seed. With STMOE_WRITES the accelerator has the write
+// channels of AXI4; toggling `flush_log` also dumps the memory, see axi_dram.sv.
 
 `timescale 1ns/1ps
 
@@ -79,6 +80,22 @@ module stmoe_tb #(
     logic [1:0] ar_burst, r_resp;
     logic [DATA_BITS-1:0] r_data;
 
+    logic mem_aw_valid, mem_aw_ready, mem_w_valid, mem_w_ready, w_last, mem_b_valid, mem_b_ready;
+    logic [ADDR_BITS-1:0] aw_addr;
+    logic [ID_BITS-1:0] aw_id, b_id;
+    logic [7:0] aw_len;
+    logic [2:0] aw_size;
+    logic [1:0] aw_burst, mem_b_resp;
+    logic [DATA_BITS-1:0] w_data;
+    logic [DATA_BITS/8-1:0] w_strb;
+`ifndef STMOE_WRITES
+    assign mem_aw_valid = 0;
+    assign mem_w_valid = 0;
+    assign mem_b_ready = 1;
+`endif
+
+    bit flush_log /* verilator public_flat_rw */ = 0;
+
     logic ev_valid;
     logic [4:0] ev_kind;
     logic [LAYER_BITS-1:0] ev_layer, pr_layer;
@@ -86,7 +103,7 @@ module stmoe_tb #(
     logic [SLOT_BITS-1:0] ev_slot;
     logic [23:0] ev_arg;
     logic pr_valid, pr_end;
-    logic [SCORE_BITS-1:0] pr_score;
+    logic signed [SCORE_BITS-1:0] pr_score;
 
     stmoe dut (
         .clk, .rst,
@@ -104,6 +121,14 @@ module stmoe_tb #(
         .m_axi_arlock(), .m_axi_arcache(), .m_axi_arprot(), .m_axi_arqos(),
         .m_axi_rdata(r_data), .m_axi_rid(r_id), .m_axi_rresp(r_resp), .m_axi_rlast(r_last),
         .m_axi_rvalid(r_valid), .m_axi_rready(r_ready),
+`ifdef STMOE_WRITES
+        .m_axi_awaddr(aw_addr), .m_axi_awid(aw_id), .m_axi_awlen(aw_len), .m_axi_awsize(aw_size),
+        .m_axi_awburst(aw_burst), .m_axi_awvalid(mem_aw_valid), .m_axi_awready(mem_aw_ready),
+        .m_axi_awlock(), .m_axi_awcache(), .m_axi_awprot(), .m_axi_awqos(),
+        .m_axi_wdata(w_data), .m_axi_wstrb(w_strb), .m_axi_wlast(w_last),
+        .m_axi_wvalid(mem_w_valid), .m_axi_wready(mem_w_ready),
+        .m_axi_bid(b_id), .m_axi_bresp(mem_b_resp), .m_axi_bvalid(mem_b_valid), .m_axi_bready(mem_b_ready),
+`endif
         .irq,
         .event_valid(ev_valid), .event_kind(ev_kind), .event_layer(ev_layer), .event_expert(ev_expert),
         .event_slot(ev_slot), .event_arg(ev_arg),
@@ -200,7 +225,8 @@ module stmoe_tb #(
     bit hung /* verilator public_flat_rw */ = 0;
     always @(posedge clk) begin
         quiet <= (!busy || !sending || (cmd_valid && cmd_ready) || (act_valid && act_ready) || (res_valid && res_ready)
-                  || (ar_valid && ar_ready) || (r_valid && r_ready) || ev_valid) ? 0 : quiet + 1;
+                  || (ar_valid && ar_ready) || (r_valid && r_ready) || (mem_w_valid && mem_w_ready)
+                  || (mem_b_valid && mem_b_ready) || ev_valid) ? 0 : quiet + 1;
         if (quiet > limit && !hung) begin
             hung <= 1;
             $display("HUNG at cycle %0d: cmd %b/%b %0d of %0d, act %b/%b %0d of %0d, res %b/%b, ar %b/%b, r %b/%b",
@@ -235,6 +261,5 @@ module stmoe_tb #(
         if (pr_valid) $fwrite(log_file, "P %0d %0d %0d %0d %0d\n", cycle, pr_layer, pr_expert, pr_score, pr_end);
         if (ev_valid) $fwrite(log_file, "E %0d %0d %0d %0d %0d %0d\n", cycle, ev_kind, ev_layer, ev_expert, ev_slot, ev_arg);
     end
-    bit flush_log /* verilator public_flat_rw */ = 0;
     always @(flush_log) if (log_file != 0) $fflush(log_file);
 endmodule
