@@ -11,6 +11,7 @@ from ..config import Geometry
 from ..interfaces import Event, Status
 from .counters import COUNTERS, ManagerCounters
 from .residency import ResidencyMap
+from .retention import Retention
 from .slot_list import ListOp, SlotList
 
 __all__ = ["ExpertManager"]
@@ -27,9 +28,11 @@ class ExpertManager(wiring.Component):
     """Takes one decision at a time, each with an event (docs/architecture.md, "Expert manager").
 
     An expert is looked up and classified every third cycle, a READY one is in ``work`` in the next.
-    Victims come from the front of a list that is kept in order as slots are released, so that no
-    search is on the way of a transfer. Back-pressure: ``demand`` and ``prefetch`` wait for the DMA;
-    ``candidates`` wait while anything else is to be decided, deep ones also for the link;
+    Victims come from the front of a list that is kept in order as slots are released, or, with
+    ``retention``, from :class:`Retention`, which looks for the next one ahead of time. A layer's
+    first order goes out first, then due times and the next victim are worked out beside its
+    transfer. Back-pressure: ``demand`` and ``prefetch`` wait for the DMA; ``candidates`` wait while
+    anything else is to be decided, deep ones also for the link;
     ``status`` and ``release`` are taken between two decisions. Reset: every slot is freed, as by
     ``flush``.
 
@@ -49,10 +52,12 @@ class ExpertManager(wiring.Component):
     work: experts that are READY, or whose first tile has landed. release: slots read to the end.
     flush, flushing: pulse while ``idle``, frees every slot; it is over when ``flushing`` falls.
     link_idle: the DMA has nothing in hand.
-    retain, prefetch_enable, shape: settings; ``prefetch_enable`` may change at any time.
+    retain, retention, prefetch_enable, shape: settings; ``prefetch_enable`` may change at any time,
+        ``retention`` (0 least recently used, 1 expected to be used last) with a flush.
     event: valid and payload, one decision. inc_NAME: increments, see :data:`COUNTERS`.
     waiting_demand, waiting_late: an expert of this layer loaded on demand, or prefetched too late,
         has not landed whole.
+    waiting_victim: the link is idle because a demand waits for the search of a slot.
     idle: nothing in work or waiting.
     layer_failed: an expert of this layer could not be read; stands until the next layer.
     failed_layer, failed_expert: the first such.
@@ -76,10 +81,11 @@ class ExpertManager(wiring.Component):
             "work": Out(stream.Signature(interfaces.work(g))),
             "release": In(stream.Signature(data.StructLayout({"slot": unsigned(g.slot_bits)}))),
             "flush": In(1), "flushing": Out(1), "retain": In(1), "prefetch_enable": In(1),
-            "link_idle": In(1),
+            "link_idle": In(1), "retention": In(1),
             "shape": In(interfaces.shape_layout(g)),
             "event": Out(data.StructLayout({"valid": 1, "payload": interfaces.event(g)})),
-            "waiting_demand": Out(1), "waiting_late": Out(1), "idle": Out(1),
+            "waiting_demand": Out(1), "waiting_late": Out(1),
+            "waiting_victim": Out(1), "idle": Out(1),
             "layer_failed": Out(1), "failed_layer": Out(g.layer_bits),
             "failed_expert": Out(g.expert_bits),
             **{f"inc_{name}": Out(bits) for name, bits in COUNTERS.items()}})
@@ -90,6 +96,7 @@ class ExpertManager(wiring.Component):
         active, round_size = g.config.model.active, g.config.prefetch_round
         m.submodules.map = resident = ResidencyMap(g)
         m.submodules.list = order = SlotList(g.banks)
+        m.submodules.retention = retention = Retention(g)
         m.submodules.work = queue = fifo.SyncFIFOBuffered(
             width=interfaces.work(g).size, depth=max(4, active))
         m.submodules.records = records = memory.Memory(
@@ -149,14 +156,23 @@ class ExpertManager(wiring.Component):
                          resident.to.expert.eq(tag.expert), resident.to_slot.eq(slot),
                          resident.resident.eq(value)]
 
-        def list_op(kind, slot):
+        def list_op(kind, slot, free=0):
             m.d.comb += [order.op.valid.eq(1), order.op.payload.kind.eq(kind),
                          order.op.payload.slot.eq(slot)]
+            if kind != ListOp.MOVE_BACK:
+                set_state(slot, evictable=kind != ListOp.REMOVE, free=free)
+
+        def set_state(slot, **fields):
+            m.d.comb += [retention.state.valid.eq(1), retention.state.slot.eq(slot),
+                         *(retention.state[name].eq(value) for name, value in fields.items())]
+
+        def predicted(slot):
+            m.d.comb += [retention.predicted.valid.eq(1), retention.predicted.slot.eq(slot)]
 
         def free(slot):
             write_record(slot)
             set_resident(found, slot, 0)
-            list_op(ListOp.PUSH_FRONT, slot)
+            list_op(ListOp.PUSH_FRONT, slot, free=1)
 
         def hand_out(slot, number):
             m.d.comb += [queue.w_en.eq(1), push.slot.eq(slot), push.gate.eq(gates[number])]
@@ -177,7 +193,19 @@ class ExpertManager(wiring.Component):
         m.d.comb += evictable.eq((found.state == SlotState.READY) & ~found.pinned & ~found.promised)
         routed = self.routed.payload
         tag = Signal(data.StructLayout(interfaces.expert_tag(g)))  # of the expert to be ordered
-        slot = order.front
+        slot = Signal(g.slot_bits)  # that is given out next, once it is chosen
+        chosen, visit_due = Signal(), Signal()
+        m.d.comb += [
+            slot.eq(Mux(self.retention, retention.victim, order.front)),
+            chosen.eq(list_ready & order.front_valid & (retention.ready | ~self.retention)),
+            retention.enable.eq(self.retention), retention.layers.eq(shape.layers),
+            retention.layer.eq(layer), retention.of_layer.eq(tag.layer), retention.about.eq(about),
+            resident.also_ask.eq(retention.ask), resident.also_at.eq(retention.at),
+            retention.found.eq(resident.also_found), retention.slot.eq(resident.also_slot)]
+
+        def visit():
+            m.d.comb += retention.visit.eq(1)
+            m.d.sync += visit_due.eq(0)
 
         with m.FSM(init="FLUSH") as fsm:
             with m.State("IDLE"):
@@ -194,6 +222,8 @@ class ExpertManager(wiring.Component):
                 with m.Elif(self.release.valid):
                     m.d.comb += record.addr.eq(self.release.payload.slot)
                     m.next = "RELEASE"
+                with m.Elif(retention.busy):
+                    pass
                 with m.Elif(self.token.valid):
                     m.d.comb += self.token.ready.eq(1)
                     log(Event.TOKEN)
@@ -204,13 +234,14 @@ class ExpertManager(wiring.Component):
                     m.d.comb += made.layer.eq(routed.layer)
                     log(Event.ROUTE, arg=routed.count)
                     begin_round(routed.layer + 1)
-                    m.d.sync += [layer.eq(routed.layer), rank.eq(0), self.layer_failed.eq(0),
-                                 settle_all.eq(routed.layer != about)]
+                    m.d.comb += retention.route.eq(1)
+                    m.d.sync += [layer.eq(routed.layer), rank.eq(0), visit_due.eq(1),
+                                 settle_all.eq(routed.layer != about), self.layer_failed.eq(0)]
                     m.next = "LOOKUP"
                 with m.Elif(missed.any()):
                     m.d.comb += record.addr.eq(slot)
                     m.d.sync += [tag.layer.eq(layer), tag.expert.eq(experts[next_missed])]
-                    with m.If(list_ready & order.front_valid & self.demand.ready):
+                    with m.If(chosen & self.demand.ready):
                         m.next = "DEMAND-EVICT"
                 with m.Elif(self.candidates.valid):
                     m.d.comb += [resident.at.layer.eq(candidate.layer),
@@ -222,7 +253,8 @@ class ExpertManager(wiring.Component):
                         m.d.sync += rounds.eq(rounds - 1)
                     with m.Elif(stale):
                         m.d.comb += self.candidates.ready.eq(1)
-                    with m.Elif(self.prefetch.ready & list_ready & (self.link_idle | ~deep)):
+                    with m.Elif(self.prefetch.ready & list_ready & (self.link_idle | ~deep)
+                                & (chosen | ~order.front_valid)):
                         m.next = "CANDIDATE-LOOKUP"
 
             # Routed experts.
@@ -237,7 +269,9 @@ class ExpertManager(wiring.Component):
             with m.State("CLASSIFY"):
                 m.d.comb += record.addr.eq(resident.slot)
                 with m.If(list_ready):
-                    m.d.comb += [self.routed.ready.eq(1), shared.eq(routed.shared)]
+                    m.d.comb += [self.routed.ready.eq(1), shared.eq(routed.shared),
+                                 retention.used.valid.eq(1),
+                                 retention.used.expert.eq(routed.expert)]
                     m.d.sync += [rank.eq(rank + 1), gates[rank].eq(routed.gate),
                                  experts[rank].eq(routed.expert)]
                     pin = {"pinned": 1, "promised": 0, "rank": rank}
@@ -270,6 +304,8 @@ class ExpertManager(wiring.Component):
                 with m.If(index == promises):
                     m.d.sync += promises.eq(kept)
                     m.next = "IDLE"
+                    with m.If(visit_due & ~missed.any()):
+                        visit()
             with m.State("PROMISE-LOOKUP"):
                 m.d.comb += record.addr.eq(promise.data)
                 m.d.sync += [unused.eq(promise.data), index.eq(index + 1)]
@@ -317,6 +353,11 @@ class ExpertManager(wiring.Component):
                     write_record(slot, state=SlotState.FILLING, pinned=1, demanded=1,
                                  rank=next_missed, layer=tag.layer, expert=tag.expert)
                     m.d.sync += missed.bit_select(next_missed, 1).eq(0)
+                    with m.If(visit_due):
+                        visit()
+                    with m.Else():
+                        m.d.comb += [retention.refresh.valid.eq(1),
+                                     retention.refresh.expert.eq(tag.expert)]
                     m.next = "IDLE"
 
             # A candidate.
@@ -331,10 +372,11 @@ class ExpertManager(wiring.Component):
                     log(Event.TOUCH, tag, resident.slot)
                     with m.If(evictable):
                         list_op(ListOp.MOVE_BACK, resident.slot)
+                        predicted(resident.slot)
                         with m.If(~wanted_valid):
                             m.d.sync += [wanted.eq(resident.slot), wanted_valid.eq(1)]
-                with m.Elif(~order.front_valid | (wanted_valid & (wanted == slot))
-                            | (promises == round_size)
+                with m.Elif(~order.front_valid | (promises == round_size)
+                            | Mux(self.retention, retention.keep, wanted_valid & (wanted == slot))
                             | (tag_deep & (order.count <= active))):
                     m.d.comb += self.candidates.ready.eq(1)
                     log(Event.STOP, tag)
@@ -354,6 +396,7 @@ class ExpertManager(wiring.Component):
                     log(Event.PREFETCH, tag, slot)
                     set_resident(tag, slot)
                     list_op(ListOp.REMOVE, slot)
+                    predicted(slot)
                     write_record(slot, state=SlotState.FILLING, promised=1, layer=tag.layer,
                                  expert=tag.expert)
                     m.d.sync += promises.eq(promises + 1)
@@ -409,18 +452,24 @@ class ExpertManager(wiring.Component):
                 m.d.comb += [
                     self.flushing.eq(1), resident.to.as_value().eq(0), resident.write.eq(1),
                     Cat(resident.to.expert, resident.to.layer).eq(position)]
+                m.d.comb += [retention.clear.eq(1), retention.position.eq(position)]
                 with m.If(position < g.banks):
                     write_record(position)
+                    set_state(position)
                 with m.If(position < shape.slots):
-                    list_op(ListOp.PUSH_BACK, position)
+                    list_op(ListOp.PUSH_BACK, position, free=1)
                 m.d.sync += [position.eq(position + 1), promises.eq(0), missed.eq(0),
-                             demanding.eq(0), late.eq(0), wanted_valid.eq(0), about.eq(0)]
+                             demanding.eq(0), late.eq(0), wanted_valid.eq(0), about.eq(0),
+                             visit_due.eq(0)]
                 with m.If(position == steps - 1):
                     m.d.sync += position.eq(0)
                     m.next = "IDLE"
         m.d.comb += self.idle.eq(
             fsm.ongoing("IDLE") & ~Cat(self.status.valid, self.release.valid, self.token.valid,
-                                       self.routed.valid, missed, self.candidates.valid).any())
+                                       self.routed.valid, missed, self.candidates.valid,
+                                       retention.busy).any())
+        m.d.comb += self.waiting_victim.eq(
+            fsm.ongoing("IDLE") & missed.any() & order.front_valid & self.link_idle & ~chosen)
         m.submodules.counters = counters = ManagerCounters(g)
         m.d.comb += [counters.event.eq(self.event), counters.blob_beats.eq(shape.blob_beats)]
         m.d.sync += counters.shared.eq(shared)

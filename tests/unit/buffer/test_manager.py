@@ -25,12 +25,12 @@ class Bench:
     """A manager among models of sequencer, predictor, DMA and PEs, each with its own whims."""
 
     def __init__(self, g, *, seed, tokens=15, retain=True, prefetch=True, fail=0.0, golden=None,
-                 depth=1, skip=0.0):
+                 depth=1, skip=0.0, retention="lru"):
         self.g, self.fail = g, fail
         self.dut = ExpertManager(g)
         self.golden = golden or Golden(g, retain=retain, prefetch=prefetch,
-                                       prefetch_round=g.config.prefetch_round)
-        self.retain, self.prefetch = retain, prefetch
+                                       prefetch_round=g.config.prefetch_round, retention=retention)
+        self.retain, self.prefetch, self.retention = retain, prefetch, retention
         self.rng = random.Random(seed)
         model = g.config.model
         self.shared = list(range(model.experts, model.expert_ids))
@@ -49,6 +49,7 @@ class Bench:
         self.kinds, self.work, self.counts = [], [], dict.fromkeys(COUNTERS, 0)
         self.done, self.failures, self.cycle = 0, [], 0
         self.deep = 0  # prefetches for a layer beyond the next
+        self.waits = 0  # cycles in which a demand and the link wait for a victim
         sim = Simulator(self.dut)
         sim.add_clock(1e-8)
         sim.add_testbench(self.run)
@@ -63,6 +64,8 @@ class Bench:
         dut, rng = self.dut, self.rng
         for name in ("slots", "blob_beats"):
             ctx.set(dut.shape[name], getattr(self.g, name))
+        ctx.set(dut.shape.layers, self.g.config.model.layers)
+        ctx.set(dut.retention, self.retention == "ewma")
         ctx.set(dut.retain, self.retain)
         ctx.set(dut.prefetch_enable, self.prefetch)
         while ctx.get(dut.flushing):
@@ -143,6 +146,7 @@ class Bench:
             self.cycle += 1
             if ctx.get(dut.event.valid):
                 self.check(ctx.get(dut.event.payload))
+            self.waits += ctx.get(dut.waiting_victim)
             for name in COUNTERS:
                 self.counts[name] += ctx.get(getattr(dut, f"inc_{name}"))
             if fired["token"]:
@@ -214,15 +218,17 @@ class Bench:
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("more", [
-    {}, {"retain": False}, {"prefetch": False}, {"retain": False, "prefetch": False}])
+    {}, {"retain": False}, {"prefetch": False}, {"retain": False, "prefetch": False},
+    {"retention": "ewma"}, {"retention": "ewma", "prefetch": False}])
 def test_every_event_equals_golden(seed, more):
     Bench(geometry(shared=1), seed=seed, **more).settle()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("retention", ["lru", "ewma"])
 @pytest.mark.parametrize("slots", [2, 4, 7, 40])
-def test_few_slots_and_many(seed, slots):
-    bench = Bench(geometry(slots=slots, prefetch_round=3), seed=seed)
+def test_few_slots_and_many(seed, slots, retention):
+    bench = Bench(geometry(slots=slots, prefetch_round=3), seed=seed, retention=retention)
     bench.settle()
     if slots <= 7:
         assert Kind.STOP in bench.kinds and Kind.EVICT in bench.kinds
@@ -233,23 +239,29 @@ def test_one_expert_per_layer_and_one_promise_per_round(seed):
     Bench(geometry(top_k=1, prefetch_round=1), seed=seed).settle()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("retention", ["lru", "ewma"])
 @pytest.mark.parametrize("slots", [3, 4, 12, 24])
-def test_promises_for_deeper_layers_outlive_the_layers_before(seed, slots):
-    bench = Bench(geometry(slots=slots, prefetch_round=8), seed=seed, depth=3).settle()
-    assert (bench.deep > 0) == (slots > 3)  # a layer's experts have to fit beside them
+def test_promises_for_deeper_layers_outlive_the_layers_before(seed, slots, retention):
+    bench = Bench(geometry(slots=slots, prefetch_round=8), seed=seed, depth=3,
+                  retention=retention).settle()
+    if slots in (3, 12):  # a layer's experts have to fit beside them
+        assert (bench.deep > 0) == (slots > 3)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_a_host_that_skips_layers_leaves_no_promise_behind(seed):
-    bench = Bench(geometry(slots=6, prefetch_round=6), seed=seed, depth=2, skip=0.4).settle()
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("retention", ["lru", "ewma"])
+def test_a_host_that_skips_layers_leaves_no_promise_behind(seed, retention):
+    bench = Bench(geometry(slots=6, prefetch_round=6), seed=seed, depth=2, skip=0.4,
+                  retention=retention).settle()
     assert bench.deep and Kind.CANCEL in bench.kinds
 
 
 def test_every_kind_of_event_occurs():
     seen = set()
-    for seed in range(3):
-        bench = Bench(geometry(slots=8), seed=seed, tokens=30, depth=2, fail=0.1)
+    for seed in range(4):
+        bench = Bench(geometry(slots=8), seed=seed, tokens=30, depth=2, fail=0.1,
+                      retention=("lru", "ewma")[seed % 2])
         bench.settle()
         seen |= set(bench.kinds)
     assert seen == set(Kind) == {Kind(event) for event in Event if event}
@@ -302,6 +314,43 @@ def test_golden_notices_another_treatment_of_deep_promises(wrong):
     other = wrong(g, retain=True, prefetch=True, prefetch_round=8)
     with pytest.raises(Mismatch, match="golden"):
         Bench(g, seed=1, depth=3, skip=0.3, golden=other)
+
+
+class Impatient(Golden):
+    """Due times are new before the first victim is chosen."""
+
+    def _demand(self):
+        self._visit()
+        super()._demand()
+
+
+class Forgiving(Golden):
+    """A prediction does not keep what is resident."""
+
+    def _due_next(self, layer):
+        return self.clock + (1 << 20)
+
+
+class Young(Golden):
+    """Nobody is used often."""
+
+    def _due_again(self, layer, expert):
+        return self.clock + 64
+
+
+@pytest.mark.parametrize("wrong", [Golden, Impatient, Forgiving, Young])
+def test_golden_notices_another_choice_of_victims(wrong):
+    g = geometry(slots=8)
+    other = wrong(g, retain=True, prefetch=True, prefetch_round=6,
+                  retention="lru" if wrong is Golden else "ewma")
+    with pytest.raises(Mismatch, match="golden"):
+        Bench(g, seed=1, tokens=30, golden=other, retention="ewma")
+
+
+def test_a_link_that_waits_for_a_victim_is_counted():
+    g = geometry(slots=8)
+    waits = {policy: Bench(g, seed=2, retention=policy).waits for policy in ("lru", "ewma")}
+    assert waits["ewma"] > 0
 
 
 def test_flush_frees_every_slot():
