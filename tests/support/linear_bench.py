@@ -10,10 +10,10 @@ from stmoe.config import AcceleratorConfig, Geometry, ModelShape
 from stmoe_golden.predict import linear as golden_linear
 from stmoe_golden.predict.predictor import Shape
 
-__all__ = ["Bench", "Expected", "geometry", "golden_rows"]
+__all__ = ["Bench", "Expected", "deep_rows", "geometry", "golden_rows"]
 
 COUNTERS = ("row_reads", "row_writes", "rows_added", "predicted")
-ALL = dict(threshold=-(1 << 12), limit=1 << 9)  # everything is put out
+ALL = dict(threshold=-(1 << 12), threshold_deep=-(1 << 12), limit=1 << 9)  # everything is put out
 
 
 def geometry(layers, experts, top_k, shared=0):
@@ -22,11 +22,27 @@ def geometry(layers, experts, top_k, shared=0):
     return Geometry(AcceleratorConfig(model=model, router_layers=0))
 
 
+def deep_rows(golden, layer, seen):
+    """The rows in the score of ``layer`` when ``seen`` layers of the present token are known."""
+    rows = [golden.bias[layer]]
+    if len(golden.lexical) and golden.token >= 0:
+        rows.append(golden.lexical[golden.token % len(golden.lexical), layer])
+    for (token, back), weight in zip(golden.features, golden.weight, strict=True):
+        known = token <= golden.position if token else layer - back < seen
+        if known and layer >= back:
+            rows += list(weight[layer, golden.recent[token, layer - back]])
+    return rows
+
+
 class Expected:
-    """What golden answers to operations, and what the hardware counts meanwhile."""
+    """What golden answers to operations, and what the hardware counts meanwhile.
+
+    ``rounds``: (layer, expert, score) in order; the first ``least`` of each are never cut off.
+    """
 
     def __init__(self, g, options, operations, prior=None):
         model = g.config.model
+        self.shared = model.shared_units
         shared = {name: value for name, value in dataclasses.asdict(options).items()
                   if name not in ("lexical_store", "lookahead", "gain", "gain_shift")}
         self.golden = golden_linear.Linear(Shape(model.layers, model.experts, model.top_k),
@@ -34,11 +50,12 @@ class Expected:
         if prior is not None:
             self.golden.prior = prior
         self.counts = dict.fromkeys(COUNTERS, 0)
-        settings = {"enable": 1, **ALL}
-        self.rounds, off = [], True
+        settings = {"enable": 1, "depth": 0, "token_depth": 0, **ALL}
+        self.rounds, self.least, off = [], [], True
         for kind, *rest in operations:
             if kind == "set":
                 settings.update(rest[0])
+            if kind in ("set", "wait"):
                 continue
             layer, scores = rest[0] + 1 if kind == "observe" else 0, None
             if not settings["enable"]:
@@ -52,13 +69,24 @@ class Expected:
             found = []
             if scores is not None:
                 self.count(self.golden.rows(layer), "row_reads", "rows_added")
-                order = np.argsort(-scores, kind="stable").tolist()
-                found = [(e, int(scores[e])) for e in order if scores[e] >= settings["threshold"]]
-            found = found[:settings["limit"]]
-            if scores is not None:
-                found = [(model.experts + unit, None) for unit in range(model.shared_units)] + found
+                found = self.ordered(layer, scores, settings["threshold"], settings["limit"])
+            self.least.append(len(found))
+            depth = settings["depth" if kind == "observe" else "token_depth"]
+            for deep in range(layer + 1, min(layer + depth, model.layers)
+                              if scores is not None else 0):
+                rows = deep_rows(self.golden, deep, layer)
+                self.count(rows, "row_reads", "rows_added")
+                found += self.ordered(deep, self.golden.prior + np.sum(rows, 0),
+                                      settings["threshold_deep"], settings["limit"])
             self.counts["predicted"] += len(found)
-            self.rounds.append([(layer, *each) for each in found])
+            self.rounds.append(found)
+
+    def ordered(self, layer, scores, threshold, limit):
+        order = np.argsort(-scores, kind="stable").tolist()
+        found = [(e, int(scores[e])) for e in order if scores[e] >= threshold]
+        first = self.golden.shape.experts
+        return [(layer, first + unit, None) for unit in range(self.shared)] + [
+            (layer, *each) for each in found[:limit]]
 
     def count(self, rows, *names):
         for name in names:
@@ -66,16 +94,21 @@ class Expected:
 
 
 class Bench:
-    """Plays operations into the unit; collects rounds of candidates, counters and cycles."""
+    """Plays operations into the unit; collects rounds of candidates, counters and cycles.
 
-    def __init__(self, unit, operations, *, seed=0, stall=0.3):
+    ``patient``: each operation waits until the round before it is over.
+    """
+
+    def __init__(self, unit, operations, *, seed=0, stall=0.3, patient=False):
         self.unit, self.operations, self.stall = unit, operations, stall
+        self.patient = patient
         self.rng, self.sink_rng = random.Random(seed), random.Random(~seed)
         self.rounds, self.counts = [], dict.fromkeys(COUNTERS, 0)
-        self.taken, self.beats, self.cycle, self.idle = [], [], 0, 0
+        self.offered, self.taken, self.beats, self.cycle, self.idle = [], [], [], 0, 0
         experts = unit.shape.experts
-        self.largest = {"threshold": (1 << unit.shape.score_bits - 1) - 1, "limit": experts}
-        self.expected = sum(op[0] != "set" for op in operations)
+        top = (1 << unit.shape.score_bits - 1) - 1
+        self.largest = {"threshold": top, "threshold_deep": top, "limit": experts}
+        self.expected = sum(op[0] in ("token", "observe") for op in operations)
         self.weights = self.lexical = None
         sim = Simulator(unit)
         sim.add_clock(1e-8)
@@ -98,6 +131,7 @@ class Bench:
             await ctx.tick()
         ctx.set(port.payload, payload)
         ctx.set(port.valid, 1)
+        self.offered.append(self.cycle)
         await ctx.tick().until(port.ready)
         ctx.set(port.valid, 0)
 
@@ -112,6 +146,8 @@ class Bench:
         self.apply(ctx, {"enable": 1, "layers": unit.shape.layers,
                          "experts": unit.shape.experts, **ALL})
         for kind, *rest in self.operations:
+            if self.patient:
+                await self.quiet(ctx)
             if kind == "token":
                 identity, first = rest
                 await self.put(ctx, unit.token, {
@@ -121,6 +157,9 @@ class Bench:
                 for rank, expert in enumerate(experts):
                     await self.put(ctx, unit.observe, {
                         "layer": layer, "expert": expert, "last": rank == len(experts) - 1})
+            elif kind == "wait":
+                for _ in range(rest[0]):
+                    await ctx.tick()
             else:
                 await self.quiet(ctx)
                 self.apply(ctx, rest[0])

@@ -18,20 +18,29 @@ __all__ = ["LinearPredictor"]
 
 
 class LinearPredictor(wiring.Component):
-    """Predicts layer 0 of a token when it is announced, and layer + 1 of every observation.
+    """Predicts layer 0 of a token when it is announced, and layer + 1 of every observation; then,
+    while nothing else waits, layers beyond, from what is known of the token so far.
 
     The definition and formats are those of ``stmoe_golden.predict.linear``, with the same scores,
     order and weights. Golden learns layer l, then scores l + 1; here l + 1 is scored first, so that
     learning never delays a candidate. It is the same: a row belongs to one layer. With a single
     layer, the next score is the next token's, which waits for learning.
 
+    *Deep* layers follow in the same round, in rising order, once the routed layer is learned and
+    the candidates before are out. Their scores are those of ``Linear.score`` without the rows of
+    layers of the present token that were not observed; nothing is learned from them. A token or an
+    observation that waits cuts the deep part short: the round ends behind the candidate that is
+    valid.
+
     Latency: a score of n rows (bias, lexical, top_k per feature that applies) is final n + 5 cycles
     after the token or the last beat of ``observe`` was taken, the first candidate valid
     experts / 16 + 4 cycles later and each further beat 4 later: 51 cycles with 128 experts, top-8,
     four features and lexical rows. Learning takes experts / lanes + n + 9 cycles more, beside the
-    candidates. Throughput: a beat of ``observe`` per cycle.
+    candidates. A deep layer of n rows has its first candidate n + experts / 16 + 13 cycles after
+    the last one of the layer before was taken, at the earliest; cutting takes 6 cycles at most.
+    Throughput: a beat of ``observe`` per cycle.
     Back-pressure: ``token`` and ``observe`` wait while scores are in work, a layer is learned or
-    candidates are to be formed; ``candidates`` holds while stalled.
+    candidates other than deep ones are to be formed; ``candidates`` holds while stalled.
     Reset: history empty; the next token begins a sequence. Weights are not reset: see
     :class:`WeightRows`.
     Range: the layers of a token in order, from 0, each with 1 to ``top_k`` distinct experts below
@@ -49,17 +58,19 @@ class LinearPredictor(wiring.Component):
     -------
     token: announcement of a token.
     observe: routed experts as in ``PredictionSignature``; ``first_token`` is not looked at.
-    candidates: predicted experts of the next layer, then an ``end`` beat, for every token and every
-        observation. After the last layer, and when off, the ``end`` beat only.
+    candidates: predicted experts of the next layer, of deep ones, then an ``end`` beat, for every
+        token and every observation. After the last layer, and when off, the ``end`` beat only.
     load: a row by its number: layer by layer the bias, then by feature and expert; then, if they
         are on chip, the lexical ones by identity and layer. Taken while nothing else is to be done.
-    enable, threshold, limit, layers, experts: settings, stable while ``busy`` or a beat waits.
-        Candidates have a score of at least ``threshold`` (units of 2**-fraction) and are ``limit``
-        at most, shared units, which come first, not counted. ``layers`` and ``experts`` in use are
-        at most the configured; the prior stays that of the configured shape.
+    enable, threshold, threshold_deep, limit, layers, experts, depth, token_depth: settings, stable
+        while ``busy`` or a beat waits. Candidates have a score of at least ``threshold``, deep ones
+        ``threshold_deep`` (units of 2**-fraction), and are ``limit`` at most of a layer, shared
+        units, which come first, not counted. ``layers`` and ``experts`` in use are at most the
+        configured; the prior stays that of the configured shape. ``depth`` layers are scored at an
+        observation, ``token_depth`` at a token; 0 and 1 both mean the next only.
     row_reads, row_writes, rows_added, predicted: increments of this cycle for the counters:
         rows read and written, lexical ones included, rows added to the scores, candidates taken.
-    busy: a token or an observation is in work or a candidate waits.
+    busy: a token or an observation is in work, a round is open or a candidate waits.
     port: only with lexical rows in expert memory, see ``LexicalPort``.
     ``weights`` has the memories' contents, for simulation.
     """
@@ -78,7 +89,9 @@ class LinearPredictor(wiring.Component):
             "candidates": Out(stream.Signature(shape.candidate)),
             "load": In(stream.Signature(shape.loaded)),
             "enable": In(1), "threshold": In(signed(shape.score_bits)),
+            "threshold_deep": In(signed(shape.score_bits)),
             "limit": In(range(shape.experts + 1)), "layers": In(9), "experts": In(10),
+            "depth": In(9), "token_depth": In(9),
             "row_reads": Out(1), "row_writes": Out(1), "rows_added": Out(1), "predicted": Out(1),
             "busy": Out(1)})
 
@@ -99,9 +112,14 @@ class LinearPredictor(wiring.Component):
         known, predicting, learning = Signal(), Signal(), Signal()
         scored = Signal()  # layer ``due`` is, and waits to be learned
         off = Signal(init=1)  # until the next token, which begins a sequence
+        left, seen = Signal(9), Signal(9)  # layers still to be scored; those of the token observed
+        deep, deeper, waiting = Signal(), Signal(), Signal()
         collecting, moving = Signal(), Signal()
         m.d.comb += [
             collecting.eq(now.count != 0), moving.eq(walk.active | rows.active),
+            waiting.eq(token.valid | observe.valid),
+            deeper.eq(predicting & (left > 1) & (following + 1 < self.layers)),
+            walk.seen.eq(seen),
             walk.first.eq(token.payload.first | off | ~self.enable),
             walk.store_layer.eq(observe.payload.layer), walk.store_past.eq(now),
             walk.store_past.count.eq(now.count + 1), walk.with_lexical.eq(known),
@@ -113,7 +131,8 @@ class LinearPredictor(wiring.Component):
             rows.lexical_steps.eq(error.lexical_steps),
             total.valid.eq(rows.row_valid & ~rows.learn), total.row.eq(rows.row),
             order.scores.eq(total.scores), order.layer.eq(following),
-            order.predict.eq(predicting), order.threshold.eq(self.threshold),
+            order.predict.eq(predicting), order.close.eq(~deep & ~deeper),
+            order.threshold.eq(Mux(deep, self.threshold_deep, self.threshold)),
             order.limit.eq(self.limit), order.experts.eq(self.experts),
             error.scores.eq(total.scores), error.keep.eq(predicting), error.routed.eq(routed),
             self.row_reads.eq(walk.valid), self.row_writes.eq(rows.written),
@@ -128,11 +147,12 @@ class LinearPredictor(wiring.Component):
             m.d.comb += [
                 rows.learn.eq(fsm.ongoing("LEARN")),
                 self.busy.eq(~fsm.ongoing("IDLE") | collecting | order.active
-                             | self.candidates.valid)]
-            m.d.comb += [rows.load.eq(self.load.valid & self.load.ready),
+                             | self.candidates.valid),
+                rows.load.eq(self.load.valid & self.load.ready),
                          rows.load_address.eq(self.load.payload.address),
                          rows.load_row.eq(self.load.payload.row)]
             with m.State("IDLE"), m.If(~order.active):
+                m.d.sync += deep.eq(0)
                 m.d.comb += self.load.ready.eq(~collecting & ~token.valid & ~observe.valid)
                 m.d.comb += [token.ready.eq(~collecting),
                              observe.ready.eq(collecting | ~token.valid)]
@@ -142,7 +162,7 @@ class LinearPredictor(wiring.Component):
                     m.d.sync += [
                         known.eq(token.payload.known & bool(self.options.lexical)),
                         following.eq(0), predicting.eq(self.enable), learning.eq(0),
-                        off.eq(~self.enable)]
+                        off.eq(~self.enable), left.eq(self.token_depth), seen.eq(0)]
                     m.next = "BEGIN"
                 with m.Elif(observe.valid):
                     m.d.sync += [
@@ -157,7 +177,8 @@ class LinearPredictor(wiring.Component):
                                           & (observe.payload.layer + 1 < self.layers)),
                             learning.eq(self.enable & ~off & scored
                                         & (due == observe.payload.layer)),
-                            off.eq(off | ~self.enable)]
+                            off.eq(off | ~self.enable), left.eq(self.depth),
+                            seen.eq(observe.payload.layer + 1)]
                         m.next = "BEGIN"
             with m.State("BEGIN"), m.If(~predicting | ~known | rows.ready):
                 m.d.sync += [due.eq(following), scored.eq(predicting)]
@@ -171,6 +192,31 @@ class LinearPredictor(wiring.Component):
                 m.next = "IDLE"
                 with m.If(learning):
                     m.next = "LEARN"
+                with m.Elif(deeper):
+                    m.next = "DEEPER"
             with m.State("LEARN"), m.If(~moving):
                 m.next = "IDLE"
+                with m.If(deeper):
+                    m.next = "DEEPER"
+            with m.State("DEEPER"):
+                m.d.comb += order.cut.eq(deep & waiting)
+                with m.If(~order.active & ~moving & deeper & ~waiting):
+                    m.d.sync += [following.eq(following + 1), left.eq(left - 1), deep.eq(1)]
+                    m.next = "DEEP-BEGIN"
+                with m.Elif(~order.active & ~moving):
+                    m.d.comb += [order.start.eq(1), order.predict.eq(0), order.close.eq(1)]
+                    m.next = "IDLE"
+            with m.State("DEEP-BEGIN"):
+                with m.If(waiting):
+                    m.next = "DEEPER"
+                with m.Elif(~known | rows.ready):
+                    m.d.comb += [walk.start.eq(1), total.clear.eq(1)]
+                    m.next = "DEEP-SCORE"
+            with m.State("DEEP-SCORE"):
+                m.d.comb += walk.stop.eq(waiting)
+                with m.If(waiting):
+                    m.next = "DEEPER"
+                with m.Elif(~moving):
+                    m.d.comb += order.start.eq(1)
+                    m.next = "DEEPER"
         return m

@@ -17,11 +17,11 @@ class ScoreOrder(wiring.Component):
 
     Shared units go first, with the largest score there is; they do not count for ``limit``. Then
     experts in falling score, the lower id first among equals, until ``limit`` are out or none left
-    reaches ``threshold``; then the ``end`` beat. With G = experts / 16 groups, rounded up, the
-    first expert is valid G + 4 cycles after ``start``, later by one for each shared unit, and each
-    further beat four cycles after the one before, if that was taken by then. The first shared unit,
-    and the ``end`` beat without ``predict``, is valid two cycles after ``start``. Back-pressure is
-    honoured: the payload holds while stalled. Reset: idle.
+    reaches ``threshold``; then, with ``close``, the ``end`` beat. With G = experts / 16 groups,
+    rounded up, the first expert is valid G + 4 cycles after ``start``, later by one for each shared
+    unit, and each further beat four cycles after the one before, if that was taken by then. The
+    first shared unit, and the ``end`` beat without ``predict``, is valid two cycles after
+    ``start``. Back-pressure is honoured: the payload holds while stalled. Reset: idle.
 
     Parameters
     ----------
@@ -29,8 +29,11 @@ class ScoreOrder(wiring.Component):
 
     Members
     -------
-    start, predict, layer: pulse, begins with the candidates of ``layer``; without ``predict``
-        there is the ``end`` beat only. Only while not ``active``.
+    start, predict, layer, close: pulse, begins with the candidates of ``layer``, and whether the
+        ``end`` beat follows; without ``predict`` there is the ``end`` beat only. Only while not
+        ``active``.
+    cut: no further beat is formed while it is set, and what was started ends within 4 cycles,
+        without an ``end`` beat.
     scores: stable while ``active``, from the cycle after ``start`` on.
     threshold, limit, experts: least score that is put out, most candidates, and experts in use;
         stable from the cycle before ``start`` on while ``active``.
@@ -42,6 +45,7 @@ class ScoreOrder(wiring.Component):
         self.shape = shape
         super().__init__({
             "start": In(1), "predict": In(1), "layer": In(shape.geometry.layer_bits),
+            "close": In(1), "cut": In(1),
             "scores": In(shape.scores), "threshold": In(signed(shape.score_bits)),
             "limit": In(range(shape.experts + 1)), "experts": In(10),
             "candidates": Out(stream.Signature(shape.candidate)), "active": Out(1)})
@@ -80,7 +84,7 @@ class ScoreOrder(wiring.Component):
                 m.d.sync += kept.eq(half)
 
         winner = self._best(m, bests, "winner")
-        layer, count = Signal.like(self.layer), Signal.like(self.limit)
+        layer, count, close = Signal.like(self.layer), Signal.like(self.limit), Signal()
         wait = Signal()
         unit = Signal(range(max(2, shared)))
         room, more = Signal(), Signal()
@@ -104,21 +108,27 @@ class ScoreOrder(wiring.Component):
             with m.State("IDLE"):
                 m.d.sync += [
                     fetch.eq(0), count.eq(0), unit.eq(0), layer.eq(self.layer),
+                    close.eq(self.close),
                     left.eq(Cat(self.experts > e for e in range(shape.experts)))]
                 with m.If(self.start):
                     m.next = "END"
                     with m.If(self.predict):
                         m.next = "SHARED" if shared else "FILL"
             if shared:
-                with m.State("SHARED"), m.If(room):
-                    m.d.sync += [out.valid.eq(1), out.payload.expert.eq(shape.experts + unit),
-                                 out.payload.score.eq(-none - 1), unit.eq(unit + 1)]
-                    with m.If(unit == shared - 1):
-                        m.next = "FILL"
+                with m.State("SHARED"):
+                    with m.If(self.cut):
+                        m.next = "IDLE"
+                    with m.Elif(room):
+                        m.d.sync += [out.valid.eq(1), out.payload.expert.eq(shape.experts + unit),
+                                     out.payload.score.eq(-none - 1), unit.eq(unit + 1)]
+                        with m.If(unit == shared - 1):
+                            m.next = "FILL"
             with m.State("FILL"):
                 m.d.comb += fetching.eq(1)
                 m.d.sync += [fetch.eq(fetch + 1), wait.eq(1)]
-                with m.If(fetch == groups - 1):
+                with m.If(self.cut):
+                    m.next = "IDLE"
+                with m.Elif(fetch == groups - 1):
                     m.next = "WAIT"
             with m.State("AGAIN"):
                 m.d.comb += fetching.eq(1)
@@ -128,14 +138,18 @@ class ScoreOrder(wiring.Component):
                 m.d.sync += wait.eq(0)
                 with m.If(wait == 0):
                     m.next = "PICK"
-            with m.State("PICK"), m.If(room):
-                with m.If(more):
+            with m.State("PICK"):
+                with m.If(self.cut):
+                    m.next = "IDLE"
+                with m.Elif(room & more):
                     m.d.sync += [out.valid.eq(1), count.eq(count + 1),
                                  left.bit_select(winner.at, 1).eq(0),
                                  fetch.eq(winner.at[4:] if group_bits else 0)]
                     m.next = "AGAIN"
-                with m.Else():
+                with m.Elif(room & close):
                     end()
+                with m.Elif(room):
+                    m.next = "IDLE"
             with m.State("END"), m.If(room):
                 end()
         return m

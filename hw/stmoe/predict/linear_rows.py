@@ -46,9 +46,9 @@ class WeightRows(wiring.Component):
         self.data = MemoryData(shape=shape.row.size, depth=shape.depth, init=[])
         self._store = lexical_store or (LexicalRows(shape) if shape.options.lexical else None)
         self.lexical_data = getattr(self._store, "data", None)
-        port = self._store and self._store.signature.members.get("port")
+        members = self._store.signature.members if self._store else {}
         super().__init__({
-            **({"port": port} if port else {}),
+            **({"port": members["port"]} if "port" in members else {}),
             "begin": In(1), "identity": In(shape.lexical_bits),
             "ready": Out(1), "ready_layer": In(shape.geometry.layer_bits),
             "valid": In(1), "address": In(shape.address_bits), "lexical": In(1),

@@ -69,7 +69,7 @@ class LinearShape:
         """Bits of a token's identity that choose its row."""
         return max(1, (self.options.lexical - 1).bit_length())
 
-    @property
+    @cached_property
     def prior(self) -> int:
         return self.options.prior(self.geometry.config.model)
 

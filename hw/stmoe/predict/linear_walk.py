@@ -13,10 +13,11 @@ __all__ = ["RowWalk"]
 class RowWalk(wiring.Component):
     """Addresses of all rows in the score of a layer, one a cycle.
 
-    Order: bias, lexical, then by feature and rank. A walk of n rows has its first address two
-    cycles after ``start`` and a further one in each cycle. The same walk while neither ``advance``
-    nor ``store`` of a layer that it refers to comes between: learning walks as scoring did.
-    No back-pressure. Reset: before the first token. Range: a token's layers in rising order.
+    Order: bias, lexical, then by feature and rank; of the features of the present token only those
+    whose layer is among the first ``seen``. A walk of n rows has its first address two cycles after
+    ``start`` and a further one in each cycle. The same walk while neither ``advance`` nor ``store``
+    of a layer that it refers to comes between: learning walks as scoring did. No back-pressure.
+    Reset: before the first token. Range: a token's layers in rising order.
 
     Parameters
     ----------
@@ -27,7 +28,8 @@ class RowWalk(wiring.Component):
     advance, first: pulse, a token begins; ``first`` forgets those before. Not while ``active``.
     store, store_layer, store_past: pulse, routing of a layer of the present token; readable by a
         walk that starts in the next cycle.
-    start, layer, with_lexical: pulse, begins a walk. Not while ``active``.
+    start, layer, seen, with_lexical: pulse, begins a walk. Not while ``active``.
+    stop: pulse, there are no further addresses from the next cycle on.
     valid, address, lexical: a row, by address or the lexical one of ``walked``.
     walked: layer of the walk, until the next.
     active: addresses are still to come, including the present one.
@@ -39,7 +41,8 @@ class RowWalk(wiring.Component):
         super().__init__({
             "advance": In(1), "first": In(1),
             "store": In(1), "store_layer": In(layer_bits), "store_past": In(shape.past),
-            "start": In(1), "layer": In(layer_bits), "with_lexical": In(1),
+            "start": In(1), "layer": In(layer_bits), "seen": In(9), "with_lexical": In(1),
+            "stop": In(1),
             "valid": Out(1), "address": Out(shape.address_bits), "lexical": Out(1),
             "walked": Out(layer_bits), "active": Out(1)})
 
@@ -66,7 +69,7 @@ class RowWalk(wiring.Component):
         rank = Signal(range(max(2, shape.top_k)))
         for f, (token, back) in enumerate(features):
             if back < shape.layers:
-                recent = position >= token if token else 1
+                recent = position >= token if token else self.layer < self.seen + back
                 m.d.comb += due[f].eq(recent & (self.layer >= back) if back else recent)
         fetch = Signal()
         m.d.comb += read.en.eq(fetch & left.any())
@@ -77,6 +80,10 @@ class RowWalk(wiring.Component):
                 with m.If(fetch):
                     m.d.sync += [left.eq(left & (left - 1)),
                                  offset.eq(base + 1 + f * shape.experts)]
+
+        def stoppable():
+            with m.If(self.stop):
+                m.next = "IDLE"
 
         m.d.sync += [self.valid.eq(0), self.lexical.eq(0)]
         with m.FSM() as fsm:
@@ -95,11 +102,13 @@ class RowWalk(wiring.Component):
                     m.next = "FEATURES"
                 with m.Else():
                     m.next = "IDLE"
+                stoppable()
             with m.State("LEXICAL"):
                 m.d.sync += [self.valid.eq(1), self.lexical.eq(1)]
                 m.next = "IDLE"
                 with m.If(some):
                     m.next = "FEATURES"
+                stoppable()
             with m.State("FEATURES"):
                 m.d.sync += [self.valid.eq(1), rank.eq(rank + 1),
                              self.address.eq(offset + read.data.ids[rank])]
@@ -108,4 +117,7 @@ class RowWalk(wiring.Component):
                     m.d.sync += rank.eq(0)
                     with m.If(~left.any()):
                         m.next = "IDLE"
+                stoppable()
+        with m.If(self.stop):
+            m.d.sync += self.valid.eq(0)
         return m

@@ -29,6 +29,7 @@ def play(shape, rounds, *, stall=0.0, seed=0):
             await ctx.tick()
             ctx.set(unit.start, 1)
             ctx.set(unit.predict, 1)
+            ctx.set(unit.close, 1)
             out, cycles, cycle, ended = [], [], 0, False
             while not ended:
                 assert cycle < 10000, found
