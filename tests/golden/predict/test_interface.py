@@ -7,10 +7,15 @@ from stmoe_golden.predict.predictor import NEVER, PredictorError, Shape, by_defi
 from stmoe_golden.predict.registry import make, names, predictor_class
 
 SHAPE = Shape(layers=4, experts=12, top_k=3)
+FULL = ("linear:stages=3:pair=16:previous=4:lexical=8:fraction=7:features=0.1/0.2/0.3/1.0/2.1:"
+        "leaders=0.1/0.2/1.0")
 VARIANTS = [*names(), "popularity-ageing:rate=2", "activation-matrix:capacity=2",
             "linear:lexical=0:features=1.0/2.1", "linear:features=none:lexical=4",
             "linear:bits=4:fraction=4:rate=0:lexical_rate=-2", "linear:bits=8:fraction=5:lexical=8",
-            "linear:features=0.3", "combined:features=none:lexical=0", "combined:gain=4000",
+            "linear:features=0.3", "linear:depth=2", "linear:depth=64", FULL, f"{FULL}:depth=2",
+            f"{FULL}:depth=3", f"{FULL}:depth=64", FULL.replace("stages=3", "stages=1"),
+            f"combined{FULL[6:]}", f"combined{FULL[6:]}:depth=2",
+            "combined:features=none:lexical=0", "combined:gain=4000",
             "combined:gain_shift=8:fraction=10:bits=16"]
 
 
@@ -60,7 +65,7 @@ def test_bounds_are_none_and_all(make_stretch):
 
 @pytest.mark.parametrize("text, words", [
     ("magic", ["unknown predictor 'magic'", "known are none, popularity"]),
-    ("linear:depth=3", ["linear", "one of features, lexical, bits", "'depth=3'"]),
+    ("linear:deep=3", ["linear", "one of features, leaders, lexical", "'deep=3'"]),
     ("none:rate=3", ["none at all"]),
     ("linear:bits", ["OPTION=VALUE", "'bits'"]),
     ("linear:bits=ten", ["linear:bits must be an integer", "'ten'"]),
@@ -71,6 +76,11 @@ def test_bounds_are_none_and_all(make_stretch):
     ("linear:features=1.64", ["layer lag 0 to 63, not 1.64"]),
     ("linear:features=1.0/1.0", ["distinct pairs"]),
     ("linear:features=3", ["features must be", "3"]),
+    ("linear:leaders=0.0", ["linear:leaders", "layer lag 1 to 63, not 0.0"]),
+    ("linear:pair=3", ["linear:pair must be 0 or a power of two, not 3"]),
+    ("linear:previous=-1", ["linear:previous must be 0 to 65536, not -1"]),
+    ("linear:stages=2", ["linear:stages must be 1 or 3, not 2"]),
+    ("linear:depth=0", ["linear:depth must be 1 to 64, not 0"]),
     ("combined:gain=4096", ["combined:gain must be 0 to 4095"]),
     ("table:threshold=64", ["threshold must be 0 to 63"]),
     ("lookahead:threshold=600", ["lookahead:threshold must be -512 to 511"]),
