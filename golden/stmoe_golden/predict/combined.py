@@ -17,8 +17,9 @@ learning
 
 import numpy as np
 
-from .linear import FEATURES, Linear, Pairs, shifted
+from .linear import FEATURES, Linear, shifted
 from .linear_kernel import GAIN_MAX
+from .linear_rows import Pairs
 from .lookahead import margins
 from .predictor import PredictorError, Shape, Stretch, check_option
 

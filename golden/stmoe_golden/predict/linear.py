@@ -42,18 +42,16 @@ import math
 import numpy as np
 
 from .linear_kernel import replay
+from .linear_rows import PAIR_FACTOR, Pairs, check_pairs, check_table, hashed_rows
 from .predictor import Predictor, PredictorError, Shape, Stretch, check_option
 
-__all__ = ["FEATURES", "ONE", "PAIR_FACTOR", "SIGMOID", "SIGMOID_INDEX_BITS", "Linear", "Pairs",
-           "shifted"]
+__all__ = ["FEATURES", "ONE", "SIGMOID", "SIGMOID_INDEX_BITS", "Linear", "shifted"]
 
-Pairs = tuple[tuple[int, int], ...]
 FEATURES: Pairs = ((0, 1), (0, 2), (0, 3), (1, 0))
-ONE, PAIR_FACTOR = 1024, 33
+ONE = 1024
 SIGMOID_INDEX_BITS = 8
 SIGMOID = np.clip(np.rint(ONE / (1 + np.exp(-(np.arange(256) - 127.5) / 16))), 1,
                   ONE - 1).astype(np.int32)
-MAX_FEATURES, MAX_TOKEN_LAG, MAX_LAYER_LAG, MAX_LEXICAL = 8, 7, 63, 1 << 16
 
 
 def shifted(value: np.ndarray | int, shift: int) -> np.ndarray | int:
@@ -88,13 +86,10 @@ class Linear(Predictor):
                  bits: int = 10, fraction: int = 6, rate: int = 4, lexical_rate: int = 1,
                  threshold: int = -13, depth: int = 1):
         super().__init__(shape)
-        self.features = self._checked("features", features)
-        self.leaders = self._checked("leaders", leaders)
-        for option, rows in (("lexical", lexical), ("pair", pair), ("previous", previous)):
-            check_option(self.name, option, rows, 0, MAX_LEXICAL)
-            if rows & (rows - 1):
-                raise PredictorError(f"{self.name}:{option} must be 0 or a power of two, "
-                                     f"not {rows}")
+        self.features = check_pairs(self.name, "features", features)
+        self.leaders = check_pairs(self.name, "leaders", leaders)
+        tables = [check_table(self.name, option, rows) for option, rows in
+                  (("lexical", lexical), ("pair", pair), ("previous", previous))]
         if stages not in (1, 3):
             raise PredictorError(f"{self.name}:stages must be 1 or 3, not {stages!r}")
         self.staged = stages == 3
@@ -109,17 +104,17 @@ class Linear(Predictor):
         self.limit = (1 << (bits - 1)) - 1
         others = shape.experts - shape.top_k
         self.prior = round(2**fraction * math.log(shape.top_k / others)) if others else 0
-        self._allocate(lexical, pair, previous)
+        self._allocate(tables)
         lags = max([1, *(token for token, _ in self.features + self.leaders)])
         self.recent = np.zeros((lags + 1, shape.layers, shape.top_k), np.int64)
         self.position, self.token, self.last, self.seen = -1, -1, -1, -1
         self._summed: tuple[int, np.ndarray] | None = None
 
-    def _allocate(self, *hashed: int) -> None:
+    def _allocate(self, tables: list[int]) -> None:
         """All rows in one array, int32 [row, expert], and views of it by kind."""
         layers, experts = self.shape.layers, self.shape.experts
         square = layers * experts
-        sizes = [layers, *(rows * layers for rows in hashed), len(self.features) * square,
+        sizes = [layers, *(rows * layers for rows in tables), len(self.features) * square,
                  len(self.leaders) * square]
         self.base = np.cumsum([0, *sizes])
         self.memory = np.zeros((self.base[-1], experts), np.int32)
@@ -127,22 +122,9 @@ class Linear(Predictor):
         self.bias = kinds[0]
         self.lexical, self.pair, self.previous = (
             kind.reshape(rows, layers, experts)
-            for kind, rows in zip(kinds[1:4], hashed, strict=True))
+            for kind, rows in zip(kinds[1:4], tables, strict=True))
         self.weight, self.leader = (kind.reshape(-1, layers, experts, experts)
                                     for kind in kinds[4:])
-
-    def _checked(self, option: str, pairs: Pairs) -> Pairs:
-        if not isinstance(pairs, tuple) or len(pairs) > MAX_FEATURES or len(
-                set(pairs)) != len(pairs):
-            raise PredictorError(f"{self.name}:{option} must be at most {MAX_FEATURES} distinct "
-                                 f"pairs TOKEN.LAYER, not {pairs!r}")
-        for token, layer in pairs:
-            least = 1 if token == 0 else 0
-            if not 0 <= token <= MAX_TOKEN_LAG or not least <= layer <= MAX_LAYER_LAG:
-                raise PredictorError(
-                    f"{self.name}:{option} must be pairs of a token lag 0 to {MAX_TOKEN_LAG} and a "
-                    f"layer lag {least} to {MAX_LAYER_LAG}, not {token}.{layer}")
-        return pairs
 
     def staged_rows(self, layer: int, known: int) -> list[tuple[np.ndarray, int, int]]:
         """The rows of ``layer`` for the present token, layers up to ``known`` observed: views, each
@@ -241,23 +223,6 @@ class Linear(Predictor):
         """int32 [token, layer, expert], or with no token: no margins."""
         return np.zeros((0, 1, 1), np.int32)
 
-    def _hashed(self, stretch: Stretch) -> np.ndarray:
-        """int64 [token, 4], addresses of layer 0's bias, lexical, pair and previous row, or -1."""
-        now, last = stretch.token, np.concatenate([[self.token], stretch.token[:-1]])
-        begins = stretch.first.copy()
-        begins[0] |= self.position < 0
-        last = np.where(begins, -1, last)
-        both = np.where((now >= 0) & (last >= 0), now + PAIR_FACTOR * last, -1)
-        found = [np.zeros(len(now), np.int64)]
-        for base, table, index in zip(self.base[1:4], (self.lexical, self.pair, self.previous),
-                                      (now, both, last), strict=True):
-            if len(table):
-                row = base + index % len(table) * self.shape.layers
-                found.append(np.where(index >= 0, row, -1))
-            else:
-                found.append(np.full(len(now), -1))
-        return np.stack(found, axis=1)
-
     def run(self, stretch: Stretch) -> np.ndarray:
         shape, count = self.shape, len(stretch)
         scores = np.empty((count, shape.layers, shape.experts), np.int32)
@@ -265,11 +230,13 @@ class Linear(Predictor):
             history = np.concatenate([self.recent[::-1], stretch.experts])
             features = np.array([(*pair, shape.top_k) for pair in self.features]
                                 + [(*pair, 1) for pair in self.leaders], np.int64).reshape(-1, 3)
+            hashed = hashed_rows(stretch, self.token, self.position, self.base[1:4],
+                                 (self.lexical, self.pair, self.previous))
             shifts = np.array([self.shift, self.shift, self.lexical_shift, self.lexical_shift,
                                self.lexical_shift + 1])
             gain, gain_shift = self._gain()
             self.position = replay(
-                history, stretch.first, self.position, self._hashed(stretch), shifts, features,
+                history, stretch.first, self.position, hashed, shifts, features,
                 np.array([self.base[4], shape.experts]), self.memory, self.prior, SIGMOID,
                 self.fraction, self.limit, self.staged, self.depth, self._margins(stretch), gain,
                 gain_shift, scores)

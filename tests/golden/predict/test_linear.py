@@ -13,6 +13,8 @@ from stmoe_golden.predict.registry import make
 from stmoe_golden.trace import load
 
 TRACE = Path(__file__).parents[3] / "../shared/traces/gpt-oss-20b-math.npz"
+BEST = ("linear:stages=3:features=0.1/0.2/0.3/0.4/0.5/1.0:leaders=0.1/0.2/0.3/0.4:lexical=4096:"
+        "pair=8192:previous=1024:fraction=7:rate=5")
 SMALL = Shape(layers=2, experts=4, top_k=1)
 
 
@@ -66,6 +68,60 @@ def test_previous_token_counts_within_a_sequence_only():
     assert (golden.rows(0)[0][0] == golden.bias[0]).all() and len(golden.rows(0)) == 1
 
 
+def test_rows_of_each_stage_move_by_the_error_of_their_own_sum():
+    golden = Linear(Shape(3, 4, 1), features=((0, 1), (0, 2), (1, 0)), lexical=4, stages=3)
+    golden.begin_token(3, True)
+    golden.observe(0, np.array([1]))
+    golden.observe(1, np.array([2]))
+    golden.lexical[3, 2] = [100, -6, 0, 0]
+    golden.weight[1, 2, 1] = [0, 0, 40, 0]
+    golden.weight[0, 2, 2] = [0, 0, 0, 200]
+    sums = golden.sums(2, 1)
+    # 100 - 25 = 75; -6 - (-6 >> 2) = -6 + 2
+    assert (sums + 70).tolist() == [[100, -6, 0, 0], [75, -4, 40, 0], [75, -4, 40, 200]]
+    assert (golden.sums(0, -1)[2] - golden.prior == golden.bias[0] + golden.lexical[3, 0]).all()
+    golden._summed = 2, sums
+    golden.observe(2, np.array([3]))
+    low, middle, full = golden.errors(sums, np.array([3]))
+    assert (golden.bias[2] == shifted(low, 8)).all()
+    assert (golden.lexical[3, 2] == np.array([100, -6, 0, 0]) + shifted(low, 5)).all()
+    assert (golden.weight[1, 2, 1] == np.array([0, 0, 40, 0]) + shifted(middle, 8)).all()
+    assert (golden.weight[0, 2, 2] == np.array([0, 0, 0, 200]) + shifted(full, 8)).all()
+    assert len({tuple(error) for error in (low, middle, full)}) == 3
+
+
+def test_rows_by_two_identities_need_both_and_leaders_only_rank_0():
+    golden = Linear(Shape(2, 4, 2), features=(), leaders=((0, 1),), lexical=0, pair=8, previous=4)
+    for token, first in ((9, True), (6, False), (-1, False), (5, False)):
+        golden.begin_token(token, first)
+        golden.observe(0, np.array([2, 1]))
+        golden.observe(1, np.array([0, 3]))
+    assert np.flatnonzero(golden.pair.any((1, 2))).tolist() == [(6 + 33 * 9) % 8]
+    assert np.flatnonzero(golden.previous.any((1, 2))).tolist() == [9 % 4, 6 % 4]
+    assert np.argwhere(golden.leader.any(3)).tolist() == [[0, 1, 2]]
+
+
+@pytest.mark.parametrize("stages", [1, 3])
+def test_deep_scores_are_those_of_the_depth_and_are_not_learned_from(stages, make_stretch):
+    stretch, shape = make_stretch(3), Shape(4, 12, 3)
+    options = dict(features=((0, 1), (0, 2), (0, 3), (1, 0)), leaders=((0, 2),), pair=16,
+                   stages=stages)
+    runs = {depth: Linear(shape, depth=depth, **options).run(stretch) for depth in (1, 2, 3, 64)}
+    steps = Linear(shape, **options)
+    for t, routed in enumerate(stretch.experts):
+        assert (steps.begin_token(int(stretch.token[t]), bool(stretch.first[t]))
+                == runs[1][t, 0]).all()
+        for layer in range(4):
+            assert (steps.ahead_scores(layer) == runs[1][t, layer]).all()
+            for later in range(layer, 4):
+                depth = 64 if layer == 0 else later - layer + 1
+                assert (steps.ahead_scores(later) == runs[depth][t, later]).all(), (t, layer, later)
+            steps.observe(layer, routed[layer])
+    assert all((runs[depth] != runs[1]).any() for depth in (2, 3, 64))
+    with pytest.raises(PredictorError, match="layer must be 4 to 3 of a token that was begun"):
+        steps.ahead_scores(3)
+
+
 @pytest.mark.parametrize("bits", [4, 8, 10])
 def test_weights_saturate_at_their_bits(bits):
     shape = Shape(layers=2, experts=4, top_k=2)
@@ -113,7 +169,9 @@ def test_layers_out_of_order_are_refused():
 @pytest.mark.skipif(not TRACE.exists(), reason="no shared traces here")
 @pytest.mark.parametrize("text, want", [
     ("linear", (0.794, 0.898, 0.938, 0.87)), ("linear:lexical=0", (0.767, 0.877, 0.921, 0.52)),
-    ("linear:features=1.0", (0.695, 0.815, 0.876, 0.87))])
+    ("linear:features=1.0", (0.695, 0.815, 0.876, 0.87)),
+    (BEST, (0.804, 0.907, 0.944, 0.908)), (f"{BEST}:depth=2", (0.794, 0.898, 0.938, 0.908)),
+    (f"{BEST}:depth=64", (0.728, 0.840, 0.894, 0.908))])
 def test_recall_on_gpt_oss_is_that_of_the_study(text, want):
     trace = load(TRACE)
     window = measured_window(trace, int(trace.offsets[12]))
