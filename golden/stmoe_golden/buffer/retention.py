@@ -2,14 +2,17 @@
 
 Exact formats, from which hardware is built:
 
-use frequency
-    of every (layer, expert), three averages f of 12 bits that forget over 2, 8 and 64 visits of the
-    layer (``SHIFTS`` s = 1, 3, 6). At a visit f += (4095 - f) >> s if the expert was used, else f
-    -= f >> s. All start at 0 after a flush.
+use
+    of every (layer, expert): averages f of 12 bits that forget. At a visit of the layer f +=
+    (4095 - f) >> s if the expert was used, else f -= f >> s. Two are over its visits, s = 1 and 3.
+    Four more, s = 5, are over those visits only that followed one of the four patterns of use in
+    the two visits before: number = 2 * (used in the one before the last) + (used in the last).
+    All, and the pattern, start at 0 after a flush.
 expected time to the next use
-    index = (3 f[0] + 5 f[1] + 8 f[2]) >> 10, 6 bits; ``WAIT[index]`` = round(4096 / (index + 4))
-    is the reciprocal of the use frequency, in units of 1/64 token: 1 to 16 tokens. A shared expert
-    waits one token. In quarters of a layer visit: (layers * WAIT) >> 4.
+    index = (f[0] + 2 f[1] + 5 f[2 + pattern]) >> 9, 6 bits, after the pattern has moved on;
+    ``WAIT[index]`` = round(4096 / (index + 4)) is the reciprocal of the use frequency, in units of
+    1/64 token: 1 to 16 tokens. A shared expert waits one token. In quarters of a layer visit:
+    (layers * WAIT) >> 4.
 clock
     counts quarters of layer visits, + 4 per ROUTE, from 0 after a flush, modulo 2**24.
 due time
@@ -28,11 +31,12 @@ import numpy as np
 
 from .retention_kernel import POLICIES, replay, wait
 
-__all__ = ["CLOCK_BITS", "FREQUENCY_ONE", "SHIFTS", "VISIT", "WAIT", "WEIGHTS", "UseFrequencies",
-           "ahead", "hit_rates"]
+__all__ = ["CLOCK_BITS", "FREQUENCY_ONE", "PATTERNS", "SHIFTS", "VISIT", "WAIT", "WEIGHTS",
+           "UseFrequencies", "ahead", "hit_rates"]
 
-SHIFTS = (1, 3, 6)
-WEIGHTS = (3, 5, 8)
+SHIFTS = (1, 3, 5)  # of the two averages over all visits, then of those by pattern
+WEIGHTS = (1, 2, 5)
+PATTERNS = 4
 FREQUENCY_ONE = 4095
 WAIT = tuple(round(4096 / (index + 4)) for index in range(64))
 VISIT = 4
@@ -55,20 +59,27 @@ class UseFrequencies:
 
     def __init__(self, layers: int, experts: int, shared: int = 0):
         self.layers, self.experts = layers, experts
-        self.frequency = np.zeros((layers, experts + shared, len(SHIFTS)), np.int64)
+        self.frequency = np.zeros((layers, experts + shared, 2 + PATTERNS), np.int64)
+        self.pattern = np.zeros((layers, experts + shared), np.int64)
 
     def visit(self, layer: int, used: list[int]) -> None:
         """A layer was routed to the experts ``used``."""
-        frequency = self.frequency[layer]
-        shifts = np.array(SHIFTS)
-        hit = np.isin(np.arange(len(frequency)), used)[:, None]
-        frequency += np.where(hit, (FREQUENCY_ONE - frequency) >> shifts, -(frequency >> shifts))
+        frequency, pattern = self.frequency[layer], self.pattern[layer]
+        ids = np.arange(len(pattern))
+        hit = np.isin(ids, used)
+        for which, shift in zip((0, 1, 2 + pattern), SHIFTS, strict=True):
+            f = frequency[ids, which]
+            frequency[ids, which] = np.where(hit, f + ((FREQUENCY_ONE - f) >> shift),
+                                             f - (f >> shift))
+        pattern[:] = (2 * pattern + hit) % PATTERNS
 
     def wait(self, layer: int, expert: int) -> int:
         """Expected quarters of layer visits from the layer's last visit to the expert's use."""
         if expert >= self.experts:
             return wait(self.layers, 64)
-        index = int(self.frequency[layer, expert] @ np.array(WEIGHTS)) >> 10
+        f = self.frequency[layer, expert]
+        mixed = f[[0, 1, 2 + self.pattern[layer, expert]]] @ np.array(WEIGHTS)
+        index = int(mixed) >> 9
         return wait(self.layers, WAIT[index])
 
 

@@ -31,7 +31,7 @@ def next_uses(experts, num_experts):  # pragma: no cover - compiled
 
 
 @njit(cache=True)
-def visit(key, frequency, uses, following, policy, now, layers, shifts, weights,
+def visit(key, frequency, pattern, uses, following, policy, now, layers, shifts, weights,
           waits):  # pragma: no cover - compiled
     """The layer's experts get new keys; the resident of the largest is the first that goes."""
     for r in range(len(uses)):
@@ -45,10 +45,15 @@ def visit(key, frequency, uses, following, policy, now, layers, shifts, weights,
     if policy == EWMA:
         for e in range(len(key)):
             used = (uses == e).any()
-            for i in range(len(shifts)):
-                f = frequency[e, i]
-                frequency[e, i] = f + ((4095 - f) >> shifts[i]) if used else f - (f >> shifts[i])
-            key[e] = 4 * now + wait(layers, waits[(frequency[e] * weights).sum() >> 10])
+            for i in range(3):
+                which = i if i < 2 else 2 + pattern[e]
+                f = frequency[e, which]
+                frequency[e, which] = (
+                    f + ((4095 - f) >> shifts[i]) if used else f - (f >> shifts[i]))
+            pattern[e] = (2 * pattern[e] + used) % 4
+            mixed = (weights[0] * frequency[e, 0] + weights[1] * frequency[e, 1]
+                     + weights[2] * frequency[e, 2 + pattern[e]])
+            key[e] = 4 * now + wait(layers, waits[mixed >> 9])
 
 
 @njit(cache=True)
@@ -58,7 +63,8 @@ def replay(experts, num_experts, slots, policy, shifts, weights,
     tokens, layers, ranks = experts.shape
     following = next_uses(experts, num_experts) if policy >= CLAIRVOYANT else experts
     key = np.zeros((layers, num_experts), np.int64)
-    frequency = np.zeros((layers, num_experts, len(shifts)), np.int64)
+    frequency = np.zeros((layers, num_experts, 6), np.int64)
+    pattern = np.zeros((layers, num_experts), np.int64)
     layer_of, expert_of = np.full(slots, -1), np.zeros(slots, np.int64)
     slot_of = np.full((layers, num_experts), -1)
     pinned = np.zeros(slots, np.bool_)
@@ -74,8 +80,8 @@ def replay(experts, num_experts, slots, policy, shifts, weights,
                     pinned[slot] = True
             visited = policy != EWMA
             if visited:
-                visit(key[layer], frequency[layer], uses, following[t, layer], policy, now, layers,
-                      shifts, weights, waits)
+                visit(key[layer], frequency[layer], pattern[layer], uses, following[t, layer],
+                      policy, now, layers, shifts, weights, waits)
             for r in range(ranks):
                 if slot_of[layer, uses[r]] >= 0:
                     continue
@@ -96,10 +102,10 @@ def replay(experts, num_experts, slots, policy, shifts, weights,
                 pinned[victim] = True
                 if not visited:
                     visited = True
-                    visit(key[layer], frequency[layer], uses, uses, policy, now, layers, shifts,
-                          weights, waits)
+                    visit(key[layer], frequency[layer], pattern[layer], uses, uses, policy, now,
+                          layers, shifts, weights, waits)
             if not visited:
-                visit(key[layer], frequency[layer], uses, uses, policy, now, layers, shifts,
-                      weights, waits)
+                visit(key[layer], frequency[layer], pattern[layer], uses, uses, policy, now,
+                      layers, shifts, weights, waits)
             pinned[:] = False
     return hits / experts.size

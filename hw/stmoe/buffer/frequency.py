@@ -1,6 +1,6 @@
 """Ageing use frequency of every expert, and the time it says until the next use."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,8 +10,9 @@ from .victim import CLOCK_BITS
 
 __all__ = ["UseFrequency"]
 
-SHIFTS = (1, 3, 6)  # forgetting over 2, 8 and 64 visits
-WEIGHTS = (3, 5, 8)
+SHIFTS = (1, 3, 5)  # of the two averages over all visits, then of those by pattern
+WEIGHTS = (1, 2, 5)
+PATTERNS = 4  # of use in two visits
 BITS = 12
 INDEX_BITS = 6
 WAIT = [round(4096 / (index + 4)) for index in range(1 << INDEX_BITS)]  # in 1/64 token
@@ -19,7 +20,7 @@ TOKEN = 64
 
 
 class UseFrequency(wiring.Component):
-    """Updates and reads the frequency of an expert per cycle; ``wait`` follows five cycles later.
+    """Updates and reads the averages of an expert per cycle; ``wait`` follows five cycles later.
 
     Formats: golden's ``stmoe_golden/buffer/retention.py``, bit for bit. One expert is not to be
     asked for again within two cycles. No back-pressure. Contents are 0 at power-up where the
@@ -31,9 +32,10 @@ class UseFrequency(wiring.Component):
 
     Members
     -------
-    ask: expert; ``update`` its frequency, ``used`` or not, before it is read. layers: of the model.
+    ask: expert; ``update`` its averages, ``used`` or not, before they are read. layers: of the
+        model.
     wait: answer, quarters of layer visits between its layer's last visit and its use.
-    clear, at: sets the frequency of the expert ``at`` to 0; not while anything is asked for.
+    clear, at: sets all of the expert ``at`` to 0; not while anything is asked for.
     """
 
     def __init__(self, geometry: Geometry):
@@ -49,32 +51,43 @@ class UseFrequency(wiring.Component):
         m = Module()
         g = self.geometry
         model = g.config.model
+        average = unsigned(BITS)
+        record = data.StructLayout({
+            "all": data.ArrayLayout(average, 2), "pattern": 2,
+            "after": data.ArrayLayout(average, PATTERNS)})
         m.submodules.ram = ram = memory.Memory(
-            shape=data.ArrayLayout(unsigned(BITS), len(SHIFTS)),
-            depth=model.layers << g.expert_bits, init=[])
+            shape=record, depth=model.layers << g.expert_bits, init=[])
         read, write = ram.read_port(), ram.write_port()
         asked = Signal.like(self.ask)
-        aged, fresh = Signal(read.data.shape()), Signal(read.data.shape())
+        old, aged, fresh = read.data, Signal(record), Signal(record)
         address, update, shared = (Signal.like(write.addr), Signal(), Signal())
         m.d.comb += read.addr.eq(Cat(self.ask.expert, self.ask.layer))
         m.d.sync += [asked.eq(self.ask), fresh.eq(aged), update.eq(asked.valid & asked.update),
                      address.eq(Cat(asked.expert, asked.layer)),
                      shared.eq(asked.expert >= model.experts)]
-        for i, shift in enumerate(SHIFTS):
-            f = read.data[i]
-            m.d.comb += aged[i].eq(Mux(asked.update, Mux(
-                asked.used, f + ((~f)[:BITS] >> shift), f - (f >> shift)), f))
+
+        def age(f, shift):
+            return Mux(asked.used, f + ((~f)[:BITS] >> shift), f - (f >> shift))
+
+        m.d.comb += aged.eq(old)
+        with m.If(asked.update):
+            m.d.comb += [
+                *(aged.all[i].eq(age(old.all[i], SHIFTS[i])) for i in range(2)),
+                aged.after[old.pattern].eq(age(Array(old.after)[old.pattern], SHIFTS[2])),
+                aged.pattern.eq(Cat(asked.used, old.pattern))]
         m.d.comb += [
             write.en.eq(update | self.clear),
             write.addr.eq(Mux(self.clear, Cat(self.at.expert, self.at.layer), address)),
             write.data.eq(Mux(self.clear, 0, fresh.as_value()))]
 
         mixed, shared_mixed = Signal(INDEX_BITS), Signal()
+        parts = [fresh.all[0], fresh.all[1], Array(fresh.after)[fresh.pattern]]
         tokens = Signal(range(max(WAIT) + 1))
         time = Signal(CLOCK_BITS)
         valid = Signal(5)
         m.d.sync += [
-            mixed.eq(sum(w * fresh[i] for i, w in enumerate(WEIGHTS)) >> (BITS + 4 - INDEX_BITS)),
+            mixed.eq(sum(w * f for w, f in zip(WEIGHTS, parts, strict=True))
+                     >> (BITS + sum(WEIGHTS).bit_length() - 1 - INDEX_BITS)),
             shared_mixed.eq(shared), valid.eq(Cat(self.ask.valid, valid)),
             time.eq((self.layers * tokens) >> 4)]
         with m.Switch(mixed):

@@ -103,11 +103,22 @@ def test_frequency_stays_in_range_and_forgets():
     use = UseFrequencies(1, 2)
     for _ in range(500):
         use.visit(0, [0])
-    assert use.frequency[0, 0].tolist() == [FREQUENCY_ONE - (1 << s) + 1 for s in (1, 3, 6)]
+    top = [FREQUENCY_ONE - (1 << s) + 1 for s in (1, 3, 5)]
+    assert use.frequency[0, 0, [0, 1, 5]].tolist() == top and use.pattern[0].tolist() == [3, 0]
     assert use.wait(0, 0) == WAIT[62] >> 4 and use.wait(0, 1) == WAIT[0] >> 4
     for _ in range(1000):
         use.visit(0, [])
-    assert use.frequency[0, 0].tolist() == [(1 << s) - 1 for s in (1, 3, 6)]
+    assert use.frequency[0, 0, [0, 1, 2]].tolist() == [(1 << s) - 1 for s in (1, 3, 5)]
+
+
+def test_the_pattern_of_use_tells_when_an_expert_comes_back():
+    use = UseFrequencies(1, 1)
+    for number in range(300):
+        use.visit(0, [0] if number % 3 == 0 else [])
+    assert use.pattern[0, 0] == 0b00
+    soon = use.wait(0, 0)
+    use.visit(0, [0])
+    assert use.pattern[0, 0] == 0b01 and use.wait(0, 0) > 2 * soon
 
 
 def test_due_times_wrap():
@@ -132,4 +143,4 @@ def test_an_unknown_retention_is_refused():
 
 
 def test_formats_are_those_documented():
-    assert (min(WAIT), max(WAIT)) == (61, 1024) and retention.WEIGHTS == (3, 5, 8)
+    assert (min(WAIT), max(WAIT)) == (61, 1024) and retention.WEIGHTS == (1, 2, 5)

@@ -202,7 +202,7 @@ def test_many_uses_saturate_and_disuse_forgets():
     async def bench(ctx):
         ctx.set(dut.layers, 3)
         for number in range(700):
-            used = number < 400
+            used = number < 250 or (400 < number < 600 and number % 3 == 0)
             use.visit(2, [1] if used else [])
             ctx.set(dut.ask, {"valid": 1, "update": 1, "used": used, "layer": 2, "expert": 1})
             await ctx.tick()
