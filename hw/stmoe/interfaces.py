@@ -70,6 +70,7 @@ class ErrorCode(IntEnum):
     NO_ROUTER_WEIGHTS = 6
     BAD_SHAPE = 7
     BAD_ROW = 8
+    ROW_BUS = 9
 
 
 def expert_tag(g: Geometry) -> dict:

@@ -2,10 +2,11 @@
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out, connect
+from amaranth.lib.wiring import In, Member, Out, connect
 
 from .buffer.manager import ExpertManager
 from .buffer.storage import BufferStorage
+from .bus.axi_share import AxiShare
 from .bus.csr import CsrBlock
 from .compute.array import PeArray
 from .config import Geometry
@@ -17,6 +18,8 @@ from .router.router import Router
 from .sequencer import Sequencer
 
 __all__ = ["Accelerator", "Ports"]
+
+MEMORY = 0b0011  # AxCACHE: normal, non-cacheable, bufferable
 
 
 class Ports(wiring.Signature):
@@ -50,15 +53,29 @@ class Ports(wiring.Signature):
             "event_arg": Out(24),
             "predict_valid": Out(1), "predict_layer": Out(g.layer_bits),
             "predict_expert": Out(g.expert_bits), "predict_score": Out(signed(g.score_bits)),
-            "predict_end": Out(1)})
+            "predict_end": Out(1)} | ({} if not g.streams_rows else {
+                f"m_axi_{name}": member for name, member in self.writes(g).items()}))
+
+    @staticmethod
+    def writes(g: Geometry) -> dict[str, Member]:
+        """The write channels, which only a netlist that streams rows of weights has."""
+        c = g.config
+        return {
+            "awaddr": Out(c.axi_addr_bits), "awid": Out(g.id_bits), "awlen": Out(8),
+            "awsize": Out(3), "awburst": Out(2), "awlock": Out(1), "awcache": Out(4),
+            "awprot": Out(3), "awqos": Out(4), "awvalid": Out(1), "awready": In(1),
+            "wdata": Out(c.axi_data_bits), "wstrb": Out(c.axi_data_bits // 8), "wlast": Out(1),
+            "wvalid": Out(1), "wready": In(1),
+            "bid": In(g.id_bits), "bresp": In(2), "bvalid": In(1), "bready": Out(1)}
 
 
 class Accelerator(wiring.Component):
     """A whole accelerator for one configuration.
 
-    AXI4-Lite registers, AXI4-Stream commands, activations and results, an AXI4 read manager to
-    expert memory, an interrupt line, and two observation ports (``event_*``: decisions of the
-    expert manager, ``predict_*``: candidates taken from the prediction unit) that may be left open.
+    AXI4-Lite registers, AXI4-Stream commands, activations and results, an AXI4 manager to expert
+    memory, which only writes if rows of weights are streamed, an interrupt line, and two
+    observation ports (``event_*``: decisions of the expert manager, ``predict_*``: candidates taken
+    from the prediction unit) that may be left open.
     Clock ``clk``, synchronous active-high reset ``rst``. Protocols: docs/programming-model.md.
 
     Parameters
@@ -82,7 +99,7 @@ class Accelerator(wiring.Component):
         m.submodules.array = array = PeArray(g)
         self._streams(m, sequencer, csr.ctrl_enable)
         self._registers(m, csr)
-        self._expert_memory(m, dma)
+        self._expert_memory(m, csr, dma, predict)
 
         # Run-time settings.
         shape = Signal.like(sequencer.shape)
@@ -114,7 +131,8 @@ class Accelerator(wiring.Component):
             manager.cancel_ack.eq(dma.cancel_ack), manager.cancel_beats.eq(dma.cancel_beats),
             manager.cancel_landed.eq(dma.cancel_landed),
             storage.fill.eq(dma.fill), storage.progress.eq(dma.progress),
-            manager.retain.eq(csr.ctrl_retain), predict.select.eq(csr.ctrl_predictor),
+            manager.retain.eq(csr.ctrl_retain), manager.retention.eq(csr.ctrl_retention),
+            manager.link_idle.eq(~dma.active), predict.select.eq(csr.ctrl_predictor),
             *(predict.settings[name].eq(value) for name, value in {
                 "enable": csr.ctrl_predict, "use_cct": csr.ctrl_use_cct,
                 "use_ht": csr.ctrl_use_ht, "threshold": csr.threshold,
@@ -144,7 +162,7 @@ class Accelerator(wiring.Component):
             m.d.sync += [flushing.eq(0), quiet.eq(0)]
 
         # Observation, errors, interrupt.
-        failed_before = Signal()
+        failed_before, failing = Signal(), Signal()
         candidates = predict.candidates
         m.d.comb += [
             self.event_valid.eq(manager.event.valid),
@@ -153,14 +171,20 @@ class Accelerator(wiring.Component):
             self.predict_valid.eq(candidates.valid & candidates.ready),
             *(getattr(self, f"predict_{name}").eq(candidates.payload[name])
               for name in ("layer", "expert", "score", "end")),
-            csr.status_busy.eq(busy), csr.status_flushing.eq(flushing | manager.flushing),
-            csr.error_valid.eq(sequencer.error_valid | (manager.layer_failed & ~failed_before)),
+            csr.status_busy.eq(busy | sequencer.flush_request), csr.status_flushing.eq(flushing | manager.flushing),
+            failing.eq(manager.layer_failed & ~failed_before),
+            csr.error_valid.eq(sequencer.error_valid | failing),
             csr.error_code.eq(Mux(sequencer.error_valid, sequencer.error_code, ErrorCode.BUS)),
             csr.error_layer.eq(
                 Mux(sequencer.error_valid, sequencer.error_layer, manager.failed_layer)),
             csr.error_expert.eq(
                 Mux(sequencer.error_valid, sequencer.error_expert, manager.failed_expert)),
             csr.error_detail.eq(sequencer.error_detail)]
+        if g.streams_rows:
+            with m.If(predict.port.error.valid & ~sequencer.error_valid & ~failing):
+                m.d.comb += [
+                    csr.error_valid.eq(1), csr.error_code.eq(ErrorCode.ROW_BUS),
+                    csr.error_layer.eq(predict.port.error.layer), csr.error_expert.eq(0)]
         m.d.sync += failed_before.eq(manager.layer_failed)
         m.d.sync += self.irq.eq(csr.ctrl_irq_enable & (csr.error != 0))
         self._counters(m, csr, sequencer, predict, manager, storage, dma, array)
@@ -187,12 +211,33 @@ class Accelerator(wiring.Component):
                 inner, outer = getattr(csr, name), getattr(self, port)
                 m.d.comb += inner.eq(outer) if member.flow == In else outer.eq(inner)
 
-    def _expert_memory(self, m, dma):
-        ar, r = dma.axi.ar, dma.axi.r
+    def _expert_memory(self, m, csr, dma, predict):
+        reader = dma.axi
+        if self.geometry.streams_rows:
+            port = predict.port
+            m.submodules.share = share = AxiShare(self.geometry, self.geometry.config.outstanding)
+            connect(m, dma.axi, share.first)
+            connect(m, port.read, share.second)
+            reader = share.axi
+            aw, w, b = port.write.aw, port.write.w, port.write.b
+            m.d.comb += [
+                *(getattr(self, f"m_axi_aw{name}").eq(aw.payload[name])
+                  for name in ("addr", "id", "len", "size", "burst")),
+                self.m_axi_awcache.eq(MEMORY), self.m_axi_awvalid.eq(aw.valid),
+                aw.ready.eq(self.m_axi_awready),
+                *(getattr(self, f"m_axi_w{name}").eq(w.payload[name])
+                  for name in ("data", "strb", "last")),
+                self.m_axi_wvalid.eq(w.valid), w.ready.eq(self.m_axi_wready),
+                *(b.payload[name].eq(getattr(self, f"m_axi_b{name}")) for name in ("id", "resp")),
+                b.valid.eq(self.m_axi_bvalid), self.m_axi_bready.eq(b.ready),
+                port.base.eq(Cat(csr.lexical_base_lo, csr.lexical_base_hi)),
+                csr.inc_row_beats_read.eq(port.beats_read),
+                csr.inc_row_beats_written.eq(port.beats_written)]
+        ar, r = reader.ar, reader.r
         m.d.comb += [
             *(getattr(self, f"m_axi_ar{name}").eq(ar.payload[name])
               for name in ("addr", "id", "len", "size", "burst")),
-            self.m_axi_arcache.eq(0b0011),  # normal, non-cacheable, bufferable
+            self.m_axi_arcache.eq(MEMORY),
             self.m_axi_arvalid.eq(ar.valid), ar.ready.eq(self.m_axi_arready),
             *(r.payload[name].eq(getattr(self, f"m_axi_r{name}"))
               for name in ("data", "id", "resp", "last")),

@@ -84,17 +84,24 @@ async def read_counters(driver: Driver, registers: dict[str, Any]) -> dict[str, 
     return values
 
 
+async def idle(driver: Driver, registers: dict[str, Any]) -> None:
+    """Wait until nothing is in flight; cancelled transfers may still be drained.
+
+    RuntimeError if something stays in flight.
+    """
+    status, busy = registers["busy"]
+    for _ in range(IDLE_READS):
+        if not await driver.read(status) & busy:
+            return
+    raise RuntimeError(f"busy is still set after {IDLE_READS} reads of status")
+
+
 async def frozen_counters(driver: Driver, registers: dict[str, Any]) -> dict[str, int]:
     """All 64-bit counters of one moment, once nothing is in flight that a freeze would not count.
 
     RuntimeError if something stays in flight.
     """
-    status, busy = registers["busy"]
-    for _ in range(IDLE_READS):  # cancelled transfers may still be drained
-        if not await driver.read(status) & busy:
-            break
-    else:
-        raise RuntimeError(f"busy is still set after {IDLE_READS} reads of status")
+    await idle(driver, registers)
     address, freeze = registers["freeze"]
     await driver.write(address, freeze)
     values = await read_counters(driver, registers)
@@ -148,8 +155,12 @@ async def prepare(dut: Any, job: dict[str, Any],
 async def settle(dut: Any, driver: Driver, job: dict[str, Any]) -> dict[str, Any]:
     """Wait until nothing is in flight; counters, verdicts of the checkers, error registers."""
     registers = job["registers"]
+    counters = await frozen_counters(driver, registers)
+    if job["streams_rows"]:  # the last token's rows go to memory
+        await driver.command([FLUSH])
+        await idle(driver, registers)
     return {
-        "counters_all": await frozen_counters(driver, registers),
+        "counters_all": counters,
         "violations": int(dut.violations.value), "irq": bool(dut.irq_seen.value),
         "errors": {name: await driver.read(address)
                    for name, address in registers["errors"].items()}}

@@ -77,7 +77,7 @@ class Host:
         progress("expert image")
         image = write_image(ModelExperts(g, self.model), self.cache)
         progress("netlist and simulator")
-        simulator = build(self.config, memory_words=g.memory_bytes // g.axi_bytes,
+        simulator = build(self.config, memory_words=g.total_bytes // g.axi_bytes,
                           cache=self.cache)
         progress("starting")
         on_chip = self.routing == "hardware"

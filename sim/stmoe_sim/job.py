@@ -9,12 +9,15 @@ import numpy as np
 from stmoe.config import Geometry
 from stmoe_golden.predict.unit import LearnedUnit, PredictionUnit, TableUnit
 
+from .lexical import pack_rows
 from .memory import Memory
+from .memory_files import write_words
 from .policies import Policy
 from .rows import table_commands, weight_commands
 from .verilator import layout
 
-__all__ = ["PUBLISHED_THRESHOLD", "load_commands", "prediction_unit", "router_scale", "write_job"]
+__all__ = ["LEXICAL_AFTER", "PUBLISHED_THRESHOLD", "load_commands", "memory_plusargs",
+           "prediction_unit", "router_scale", "write_job"]
 
 PUBLISHED_THRESHOLD = 2
 LAYER = 2  # opcode
@@ -22,6 +25,7 @@ SHAPE = ("in_words", "gu_groups", "dn_tiles", "out_groups", "side_words", "blob_
          "group", "slots")
 PREDICTORS, RETENTIONS = ("table", "linear"), ("lru", "ewma")  # as registers number them
 ROUTER_SHIFT = 14
+LEXICAL, LEXICAL_AFTER = "lexical.bin", "lexical.hex"
 
 
 def router_scale(d_model: int) -> tuple[int, int]:
@@ -68,6 +72,18 @@ def load_commands(geometry: Geometry, unit: PredictionUnit | None) -> np.ndarray
     return np.zeros((0, 1), np.uint64)
 
 
+def memory_plusargs(geometry: Geometry, image: Path) -> list[str]:
+    """What the simulated memory loads, and, of rows of weights, dumps in the end; files of the job.
+    """
+    g = geometry
+    arguments = [f"+image={image.resolve()}", f"+image_words={g.memory_bytes // g.axi_bytes}"]
+    if g.streams_rows:
+        at, words = g.lexical_base // g.axi_bytes, g.lexical_layout.memory_bytes // g.axi_bytes
+        arguments += [f"+rows={LEXICAL}", f"+rows_at={at}", f"+rows_words={words}",
+                      f"+dump={LEXICAL_AFTER}", f"+dump_at={at}", f"+dump_words={words}"]
+    return arguments
+
+
 def write_job(home: Path, *, geometry: Geometry, policy: Policy, unit: PredictionUnit | None,
               stimulus: dict[str, np.ndarray], registers: dict[str, Any], memory: Memory,
               warmup: int, attention_cycles: int, stall: int, route_on_chip: bool) -> None:
@@ -78,12 +94,19 @@ def write_job(home: Path, *, geometry: Geometry, policy: Policy, unit: Predictio
     arrays: dict[str, Any] = stimulus | {
         "rows": load_commands(geometry, unit), "header": np.tile(header, (tokens, 1))}
     np.savez(home / "job.npz", **arrays)
+    if geometry.streams_rows:
+        layout_, model = geometry.lexical_layout, config.model
+        rows = np.zeros((config.linear.lexical, model.layers, model.experts), np.int32)
+        if isinstance(unit, LearnedUnit):
+            rows = unit.predictor.lexical
+        write_words(home / LEXICAL, pack_rows(rows, layout_), geometry.axi_bytes)
     counters = {name[:-3]: (entry["address"], registers[name[:-3] + "_hi"]["address"])
                 for name, entry in registers.items()
                 if name.endswith("_lo") and entry["address"] >= 0x200}
     freeze, status = registers["counter_ctrl"], registers["status"]
     job = {
         "layout": layout(config), "hash": config.hash, "warmup": warmup,
+        "streams_rows": geometry.streams_rows,
         "attention_cycles": attention_cycles, "stall": stall,
         "memory": memory.ports(config.clock_mhz),
         "registers": {

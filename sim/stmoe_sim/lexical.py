@@ -3,7 +3,7 @@
 import numpy as np
 
 from stmoe.config import ConfigError
-from stmoe.predict.linear_layout import LexicalLayout
+from stmoe.config.lexical_layout import LexicalLayout
 
 __all__ = ["pack_rows", "unpack_rows"]
 

@@ -13,7 +13,7 @@ from stmoe.bus.csr import register_map
 from stmoe.config import Geometry
 from stmoe_golden.predict.unit import PredictionUnit
 
-from .job import write_job
+from .job import memory_plusargs, write_job
 from .memory import Memory
 from .policies import Policy
 from .replay import SimulationError
@@ -72,7 +72,8 @@ class LiveMachine:
         with theirs:
             self.process = simulator.start(
                 self.home, module="stmoe_sim.live_bench", inherit=theirs.fileno(),
-                plusargs=[f"+image={image.resolve()}", "+log=events.log", f"+seed={seed}"])
+                plusargs=[*memory_plusargs(self.geometry, image), "+log=events.log",
+                          f"+seed={seed}"])
         outcome, _ = self._answer()
         if outcome["error"]:
             raise SimulationError(outcome["error"])

@@ -20,10 +20,16 @@ from stmoe_golden.router.router import GateMode, route
 from stmoe_golden.trace import Trace, Window, gates
 
 from .image import Experts, ModelExperts
-from .job import prediction_unit, router_scale, write_job
+from .job import memory_plusargs, prediction_unit, router_scale, write_job
 from .memory import Memory
 from .policies import Policy
-from .verify import Verdict, check_counters, check_predictions_and_events, check_results
+from .verify import (
+    Verdict,
+    check_counters,
+    check_predictions_and_events,
+    check_results,
+    check_rows,
+)
 from .verilator import Simulator, build
 
 __all__ = ["Outcome", "Replay", "SimulationError", "fit"]
@@ -80,7 +86,7 @@ class Replay:
     def simulator(self, waves: bool = False) -> Simulator:
         """The simulation binary, built if it is not in the cache."""
         g = self.geometry
-        return build(self.config, memory_words=g.memory_bytes // g.axi_bytes, cache=self.cache,
+        return build(self.config, memory_words=g.total_bytes // g.axi_bytes, cache=self.cache,
                      waves=waves)
 
     def experts(self) -> Experts:
@@ -167,6 +173,8 @@ def run(replay: Replay, policy: Policy, simulator: Simulator, image: Path, exper
             verdict, replay.geometry, policy, home / "events.log", stimulus["experts"],
             stimulus["token"], stimulus["first"], unit)
         check_counters(verdict, outcome["counters_all"], golden["counters"])
+        if unit is not None:
+            check_rows(verdict, replay.geometry, home, unit)
         if outcome["violations"]:
             verdict.differ(f"protocol checkers: violations 0x{outcome['violations']:x}")
         return Outcome(policy, outcome["counters"], outcome["counters_all"], verdict, golden,
@@ -181,7 +189,7 @@ def _play(replay: Replay, simulator: Simulator, image: Path, home: Path,
           progress: Callable[[int], None]) -> dict[str, Any]:
     """Run the job in ``home``; what the testbench left in ``result.json``."""
     process = simulator.start(home, plusargs=[
-        f"+image={image.resolve()}", "+log=events.log", f"+seed={replay.seed}"])
+        *memory_plusargs(replay.geometry, image), "+log=events.log", f"+seed={replay.seed}"])
     try:
         while process.poll() is None:
             time.sleep(0.1)

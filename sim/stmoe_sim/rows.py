@@ -6,7 +6,7 @@ from stmoe.config import Geometry
 from stmoe_golden.predict.linear import Linear
 from stmoe_golden.predict.table import TablePredictor
 
-__all__ = ["pack_rows", "table_commands", "weight_commands"]
+__all__ = ["packed_rows", "table_commands", "weight_commands"]
 
 LOAD_TABLE, LOAD_WEIGHTS = 4, 6  # opcodes
 
@@ -26,7 +26,7 @@ def table_commands(table: TablePredictor) -> np.ndarray:
     return np.concatenate([header[..., None], packed], axis=-1).reshape(-1, 1 + words)
 
 
-def pack_rows(rows: np.ndarray, bits: int, words: int) -> np.ndarray:
+def packed_rows(rows: np.ndarray, bits: int, words: int) -> np.ndarray:
     """Weights [row, expert] as two's complement of ``bits`` bits without gaps, uint64 [row, word].
     """
     split = (rows[..., None] >> np.arange(bits)) & 1
@@ -46,5 +46,5 @@ def weight_commands(geometry: Geometry, predictor: Linear) -> np.ndarray:
         rows = np.concatenate([rows, predictor.lexical.reshape(-1, experts)])
     number = np.flatnonzero(rows.any(1)).astype(np.uint64)
     header = np.uint64(LOAD_WEIGHTS) | number << np.uint64(32)
-    packed = pack_rows(rows[number.astype(np.int64)], options.bits, options.row_words(model))
+    packed = packed_rows(rows[number.astype(np.int64)], options.bits, options.row_words(model))
     return np.concatenate([header[:, None], packed], axis=1)

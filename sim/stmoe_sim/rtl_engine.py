@@ -13,7 +13,7 @@ from stmoe_golden.predict.unit import PredictionUnit
 
 from .live import LiveMachine
 from .policies import Policy
-from .verify import Verdict, check_counters, check_predictions_and_events
+from .verify import Verdict, check_counters, check_predictions_and_events, check_rows
 
 __all__ = ["RtlEngine"]
 
@@ -89,6 +89,8 @@ class RtlEngine:
             self.verdict, geometry, self.policy, self.machine.log,
             np.array(self.routes), np.array(self.identities), np.array(self.first), self.unit)
         check_counters(self.verdict, outcome["counters_all"], golden["counters"])
+        if self.unit is not None:
+            check_rows(self.verdict, geometry, self.machine.home, self.unit)
         if outcome["violations"]:
             self.verdict.differ(f"protocol checkers: violations 0x{outcome['violations']:x}")
         if outcome["errors"]["error"]:

@@ -10,9 +10,12 @@ import numpy as np
 from stmoe.config import Geometry
 from stmoe_golden.buffer.manager import ExpertManager, ManagerEvent, Mismatch
 from stmoe_golden.compute.expert import moe_layer
-from stmoe_golden.predict.unit import Candidate, PredictionUnit
+from stmoe_golden.predict.unit import Candidate, LearnedUnit, PredictionUnit
 
 from .image import Experts
+from .job import LEXICAL_AFTER
+from .lexical import unpack_rows
+from .memory_files import read_dump
 from .policies import Policy
 
 __all__ = ["Verdict", "check_predictions_and_events", "check_results"]
@@ -20,7 +23,7 @@ __all__ = ["Verdict", "check_predictions_and_events", "check_results"]
 ROUTE, TOKEN = 1, 18
 NOTHING_PREDICTED = dict.fromkeys((
     "predicted", "table_reads", "table_writes", "score_adds", "weight_reads", "weight_writes",
-    "rows_added"), 0)
+    "rows_added", "row_beats_read", "row_beats_written"), 0)
 REPEATED = ("beats_link", "bank_writes")
 
 
@@ -168,6 +171,18 @@ def _compare_rounds(verdict: Verdict, seen: list[list[Candidate]],
             verdict.differ(f"round {index}, candidate {at}: hardware {found[at:at + 1]}, "
                            f"golden {wanted[at:at + 1]}")
             return
+
+
+def check_rows(verdict: Verdict, geometry: Geometry, home: Path, unit: PredictionUnit) -> None:
+    """Rows of weights in expert memory, as the run in ``home`` left them, against golden's."""
+    if not (geometry.streams_rows and isinstance(unit, LearnedUnit)):
+        return
+    memory = read_dump(home / LEXICAL_AFTER, geometry.axi_bytes)
+    found, want = unpack_rows(memory, geometry.lexical_layout), unit.predictor.lexical
+    verdict.count("rows", len(want) * want.shape[1])
+    for row, layer, expert in np.argwhere(found != want)[:1]:
+        verdict.differ(f"row {row} by token identity, layer {layer}, expert {expert}: hardware "
+                       f"{found[row, layer, expert]}, golden {want[row, layer, expert]}")
 
 
 def check_counters(verdict: Verdict, found: dict[str, int], want: dict[str, int]) -> None:

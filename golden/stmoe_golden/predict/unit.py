@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import numpy as np
 
-from stmoe.config import AcceleratorConfig, LinearOptions
+from stmoe.config import AcceleratorConfig, Geometry, LinearOptions
 
 from .combined import Combined
 from .linear import Linear
@@ -96,19 +96,35 @@ class LearnedUnit(PredictionUnit):
                  lookahead: bool = False):
         self.config, self.threshold, self.limit = config, threshold, limit
         self.predictor = learned(config, lookahead=lookahead)
-        self._counts = dict.fromkeys(
-            ("predicted", "weight_reads", "weight_writes", "rows_added"), 0)
+        self._counts = dict.fromkeys(("predicted", "weight_reads", "weight_writes", "rows_added",
+                                      "row_beats_read", "row_beats_written"), 0)
+        self._held, self._changed = -1, set[int]()  # lexical row, its layers that learned
 
     def profile(self, stretch: Stretch) -> None:
         self.predictor.profile(stretch)
 
     def token(self, identity: int, first: bool) -> list[Candidate]:
+        self._stream(identity)
         return self._round(0, self.predictor.begin_token(identity, first))
+
+    def _stream(self, identity: int) -> None:
+        """Rows in expert memory: another token's are read, and what was learnt is written."""
+        geometry = Geometry(self.config)
+        if not geometry.streams_rows or identity < 0:
+            return
+        row = identity % self.config.linear.lexical
+        if row != self._held:
+            beats = geometry.lexical_layout.row_beats
+            self._add(row_beats_read=self.config.model.layers * beats,
+                      row_beats_written=len(self._changed) * beats)
+            self._held, self._changed = row, set()
 
     def observe(self, layer: int, experts: Sequence[int], first: bool,
                 ahead: np.ndarray | None = None) -> list[Candidate]:
         rows = len(self.predictor.rows(layer))
         self._add(weight_reads=rows, weight_writes=rows)
+        if self.predictor.token >= 0:
+            self._changed.add(layer)
         scores = self.predictor.observe(layer, np.asarray(experts), ahead)
         return [] if scores is None else self._round(layer + 1, scores)
 

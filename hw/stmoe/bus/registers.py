@@ -55,6 +55,7 @@ class Register:
 def _parameters(g: Geometry) -> dict[str, int]:
     model = g.config.model
     address = g.config.axi_addr_bits
+    rows = g.lexical_base if g.streams_rows else 0
     return {
         "HASH_LO": g.config.hash & 0xffffffff, "HASH_HI": g.config.hash >> 32,
         "IN_WORDS": g.in_words, "GU_GROUPS": g.gu_groups, "DN_TILES": g.dn_tiles,
@@ -65,7 +66,8 @@ def _parameters(g: Geometry) -> dict[str, int]:
         "LINEAR_THRESHOLD": g.config.linear.threshold % (1 << g.score_bits),
         "LIMIT": model.experts,
         "BASE_LO_BITS": min(32, address), "BASE_HI_BITS": max(1, address - 32),
-        "SLOTS_BITS": g.slot_bits + 1}
+        "SLOTS_BITS": g.slot_bits + 1,
+        "LEXICAL_LO": rows & 0xffffffff, "LEXICAL_HI": rows >> 32}
 
 
 def resolved_source(geometry: Geometry) -> str:

@@ -2,11 +2,15 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 from .accelerator import AcceleratorConfig
 from .error import ConfigError
+from .lexical_layout import LexicalLayout
 
-__all__ = ["Geometry"]
+__all__ = ["ROW_READS", "Geometry"]
+
+ROW_READS = 4  # lexical rows that are read from expert memory at a time
 
 MAX_BEATS = (1 << 24) - 1  # of an expert: register shape_blob_beats and word numbers have 24 bits
 
@@ -43,10 +47,18 @@ class Geometry:
             raise ConfigError("d_ff", self.ff,
                               f"small enough that two experts fit the buffer of {self.banks} "
                               f"banks; one takes {1 << self.group}")
-        address_bits = (self.memory_bytes - 1).bit_length()
+        address_bits = (self.total_bytes - 1).bit_length()
         if address_bits > self.config.axi_addr_bits:
             raise ConfigError("axi_addr_bits", self.config.axi_addr_bits,
-                              f"at least {address_bits} for {self.memory_bytes} bytes of experts")
+                              f"at least {address_bits} for {self.total_bytes} bytes of experts "
+                              "and rows")
+
+    def _at(self, d_ff: int) -> Self:
+        """The same configuration at another hidden width, unchecked: for sizes of an expert."""
+        other = object.__new__(type(self))
+        object.__setattr__(other, "config", self.config)
+        object.__setattr__(other, "d_ff", d_ff)
+        return other
 
     @property
     def ff(self) -> int:
@@ -142,12 +154,12 @@ class Geometry:
 
     @cached_property
     def bank_words(self) -> int:
-        full = self if not self.d_ff else Geometry(self.config)
+        full = self._at(0)
         return _up(full.weight_words, self.config.banks_per_slot)
 
     @cached_property
     def bank_side_words(self) -> int:
-        full = self if not self.d_ff else Geometry(self.config)
+        full = self._at(0)
         return _up(full.side_words, self.config.banks_per_slot)
 
     @property
@@ -166,7 +178,7 @@ class Geometry:
 
     @property
     def max_blob_beats(self) -> int:
-        return Geometry(self.config, self.max_d_ff).blob_beats
+        return self._at(self.max_d_ff).blob_beats
 
     @property
     def beat_bits(self) -> int:
@@ -175,8 +187,8 @@ class Geometry:
 
     @property
     def id_bits(self) -> int:
-        """Bits of an AXI id: one id per outstanding burst."""
-        return _bits(self.config.outstanding)
+        """Bits of an AXI id: one id per outstanding burst, lexical rows' above experts'."""
+        return _bits(self.config.outstanding + (ROW_READS if self.streams_rows else 0))
 
     @property
     def score_bits(self) -> int:
@@ -185,6 +197,30 @@ class Geometry:
         return max(7, linear) if "linear" in self.config.predictor else 7
 
     @property
+    def streams_rows(self) -> bool:
+        """Whether lexical rows of the learned predictor are in expert memory."""
+        linear = self.config.linear
+        return ("linear" in self.config.predictor and linear.lexical > 0
+                and linear.lexical_store == "memory")
+
+    @property
+    def lexical_layout(self) -> LexicalLayout:
+        """Where they are."""
+        return LexicalLayout(self, self.config.linear)
+
+    @cached_property
+    def lexical_base(self) -> int:
+        """Byte address of lexical rows unless a register says otherwise: behind all experts."""
+        return self.lexical_layout.base_behind(self._at(self.max_d_ff).memory_bytes)
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of expert memory with the lexical rows, if they are there."""
+        if not self.streams_rows:
+            return self.memory_bytes
+        return self.lexical_base + self.lexical_layout.memory_bytes
+
+    @property
     def memory_bytes(self) -> int:
-        """Bytes of expert memory in use, from the base address."""
+        """Bytes of experts, from the base address."""
         return self.config.model.layers * self.config.model.expert_ids * self.stride

@@ -31,8 +31,8 @@ class LinearOptions:
     """
 
     features: tuple[tuple[int, int], ...] = ((0, 1), (0, 2), (0, 3), (1, 0))
-    lexical: int = 0
-    lexical_store: str = "chip"
+    lexical: int = 1024
+    lexical_store: str = "memory"
     bits: int = 10
     fraction: int = 6
     rate: int = 4

@@ -6,16 +6,17 @@ from amaranth.lib.memory import Memory, MemoryData
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from ..config import ConfigError, Geometry
+from ..config.geometry import ROW_READS
+from ..config.lexical_layout import LexicalLayout
 from ..interfaces import AxiReadSignature, AxiWriteSignature
 from .linear_fetch import RowFetch
-from .linear_layout import LexicalLayout
 from .linear_lexical import LexicalSignature
 from .linear_shape import LinearShape
 from .linear_writeback import RowWriteBack
 
 __all__ = ["READS", "LexicalPort", "LexicalStream"]
 
-READS = 4  # rows asked for at a time
+READS = ROW_READS
 
 
 class LexicalPort(wiring.Signature):
@@ -76,7 +77,8 @@ class LexicalStream(wiring.Component):
                               f"at most {1 << g.id_bits} with AXI ids of {g.id_bits} bits")
         self.layout = LexicalLayout(g, shape.options)
         beats = data.ArrayLayout(unsigned(g.config.axi_data_bits), self.layout.row_beats)
-        self.banks = [MemoryData(shape=beats, depth=shape.layers, init=[]) for _ in range(2)]
+        self.banks = [MemoryData(shape=beats, depth=max(2, shape.layers), init=[])
+                      for _ in range(2)]  # a single address has no bits
         super().__init__({**LexicalSignature(shape).members, "port": Out(LexicalPort(g))})
 
     def elaborate(self, platform):

@@ -1,6 +1,6 @@
 """The learned predictor behind the interface of all prediction units."""
 
-from amaranth.hdl import Cat, Module, Signal
+from amaranth.hdl import C, Cat, Module, Signal, Value
 from amaranth.lib import wiring
 
 from ..config import Geometry
@@ -14,7 +14,8 @@ class LinearUnit(wiring.Component):
     """:class:`LinearPredictor` with the configuration's options; timing and reset are its.
 
     Words of weight rows are put together here, a row is written with its last word. ``clear``: the
-    next token begins a sequence. ``load`` is taken and forgotten.
+    next token begins a sequence; rows of a token's identity in expert memory are written back, and
+    a token is not taken before they are. ``load`` is taken and forgotten.
 
     Parameters
     ----------
@@ -37,8 +38,18 @@ class LinearUnit(wiring.Component):
         m = Module()
         m.submodules.predictor = unit = self.predictor
         options, model = self.geometry.config.linear, self.geometry.config.model
+        writing = Signal()  # what was learnt, after ``clear``
+        outside: Value = C(0)  # rows are on their way
         if "port" in self.signature.members:
-            wiring.connect(m, unit.port, wiring.flipped(self.port))
+            inner, port = unit.port, self.port
+            wiring.connect(m, inner.read, wiring.flipped(port.read))
+            wiring.connect(m, inner.write, wiring.flipped(port.write))
+            m.d.comb += [
+                inner.base.eq(port.base), inner.flush.eq(self.clear | port.flush),
+                *(getattr(port, name).eq(getattr(inner, name))
+                  for name in ("busy", "error", "beats_read", "beats_written"))]
+            outside = inner.busy
+            m.d.sync += writing.eq(self.clear | (writing & inner.busy))
         wiring.connect(m, wiring.flipped(self.observe), unit.observe)
 
         fresh = Signal()
@@ -48,7 +59,9 @@ class LinearUnit(wiring.Component):
             m.d.sync += fresh.eq(0)
         settings = self.settings
         m.d.comb += [
-            unit.token.valid.eq(self.token.valid), self.token.ready.eq(unit.token.ready),
+            unit.token.valid.eq(self.token.valid & ~writing),
+            self.token.ready.eq(unit.token.ready & ~writing),
+            self.busy.eq(unit.busy | writing | outside),
             *(unit.token.payload[name].eq(self.token.payload[name])
               for name in ("identity", "known")),
             unit.token.payload.first.eq(self.token.payload.first | fresh | self.clear),
@@ -57,19 +70,21 @@ class LinearUnit(wiring.Component):
             *(self.candidates.payload[name].eq(unit.candidates.payload[name])
               for name in ("layer", "expert", "score", "end")),
             unit.enable.eq(settings.enable), unit.threshold.eq(settings.linear_threshold),
+            unit.threshold_deep.eq(settings.deep_threshold), unit.depth.eq(settings.depth),
+            unit.token_depth.eq(settings.token_depth),
             unit.limit.eq(settings.limit), unit.layers.eq(settings.layers),
             unit.experts.eq(settings.experts), self.load.ready.eq(1),
             self.weight_reads.eq(unit.row_reads), self.weight_writes.eq(unit.row_writes),
             *(getattr(self, name).eq(getattr(unit, name))
-              for name in ("rows_added", "predicted", "busy"))]
+              for name in ("rows_added", "predicted"))]
 
         word = self.weights.payload
         words = options.row_words(model)
-        kept = Signal(64 * (words - 1))
-        row = Cat(kept, word.data)
+        kept = Signal(64 * max(1, words - 1))
+        row = Cat(kept, word.data) if words > 1 else word.data
         m.d.comb += [unit.load.payload.address.eq(word.row), unit.load.payload.row.eq(row),
                      unit.load.valid.eq(self.weights.valid & word.last),
                      self.weights.ready.eq(~word.last | unit.load.ready)]
         with m.If(self.weights.valid & self.weights.ready):
-            m.d.sync += kept.eq(row[64:])
+            m.d.sync += kept.eq(Cat(kept, word.data)[64:])
         return m

@@ -4,8 +4,8 @@ from amaranth.hdl import Cat, Const, Module, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..config.lexical_layout import LexicalLayout
 from ..interfaces import AxiWriteSignature
-from .linear_layout import LexicalLayout
 from .linear_shape import LinearShape
 
 __all__ = ["RowWriteBack"]

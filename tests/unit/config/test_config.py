@@ -77,7 +77,8 @@ def test_sizes_that_overflow_a_width_of_the_netlist_are_refused():
     huge = TINY.replace(model_d_model=16384, model_d_ff=16384, max_d_ff=0, axi_data_bits=32)
     with pytest.raises(ConfigError, match=r"d_ff must be .* at most 16777215, not 16384"):
         Geometry(huge)
-    memory = Geometry(TINY).memory_bytes
+    memory = Geometry(TINY).total_bytes
+    assert memory == Geometry(TINY, 64).memory_bytes + 1024 * 8 * 64  # rows by token identity
     bits = (memory - 1).bit_length()
     Geometry(TINY.replace(axi_addr_bits=bits))
     with pytest.raises(ConfigError, match=rf"axi_addr_bits must be at least {bits} for {memory} "):
@@ -121,7 +122,7 @@ def test_hash_ignores_names_and_sees_every_other_field():
         "tile_bytes": 256, "axi_data_bits": 128, "axi_addr_bits": 32, "burst_beats": 16,
         "outstanding": 4, "retries": 1, "predictor": "none", "prefetch_round": 8,
         "router_layers": 0, "clock_mhz": 100, "model_layers": 9, "model_experts": 16,
-        "model_top_k": 2, "model_d_model": 128, "model_d_ff": 64}
+        "model_top_k": 2, "model_d_model": 128, "model_d_ff": 64, "linear_bits": 8}
     hashes = {TINY.hash} | {TINY.replace(**{key: value}).hash for key, value in changes.items()}
     assert len(hashes) == len(changes) + 1
     shared = TINY.replace(model_shared_experts=1, model_shared_d_ff=32)

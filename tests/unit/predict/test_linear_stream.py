@@ -9,8 +9,8 @@ import pytest
 from amaranth.sim import Simulator
 
 from stmoe.config import AcceleratorConfig, ConfigError, Geometry, LinearOptions, ModelShape
+from stmoe.config.lexical_layout import LexicalLayout
 from stmoe.predict.linear import LinearPredictor
-from stmoe.predict.linear_layout import LexicalLayout
 from stmoe.predict.linear_shape import LinearShape
 from stmoe.predict.linear_stream import LexicalStream
 from stmoe_sim.lexical import pack_rows, unpack_rows

@@ -157,12 +157,13 @@ def random_rows(g, seed, share=1.0):
 
 def check(g, operations, **options):
     golden = golden_for(g)
-    want = expect(golden, operations)
     bench = Bench(g, operations, **options)
-    for at, (found, wanted) in enumerate(zip(bench.rounds, want, strict=True)):
+    rounds = expect(golden, operations)
+    for at, (found, wanted) in enumerate(zip(bench.rounds, rounds, strict=True)):
         assert found == wanted, f"round {at}, {options}: {found} is not {wanted}"
     counts = golden.counts()
-    assert bench.counts == {name: counts[name.replace("table", "row")] for name in COUNTERS}, options
+    want = {name: counts[name.replace("table", "row")] for name in COUNTERS}
+    assert bench.counts == want, options
     return bench, golden
 
 

@@ -1,8 +1,15 @@
 """Where rows by token identity lie in expert memory."""
 
-from dataclasses import dataclass
+from __future__ import annotations
 
-from ..config import ConfigError, Geometry, LinearOptions
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .error import ConfigError
+from .linear import LinearOptions
+
+if TYPE_CHECKING:
+    from .geometry import Geometry
 
 __all__ = ["LexicalLayout"]
 
