@@ -13,8 +13,8 @@ from stmoe_golden.predict.registry import make
 from stmoe_golden.trace import load
 
 TRACE = Path(__file__).parents[3] / "../shared/traces/gpt-oss-20b-math.npz"
-BEST = ("linear:stages=3:features=0.1/0.2/0.3/0.4/0.5/1.0:leaders=0.1/0.2/0.3/0.4:lexical=4096:"
-        "pair=8192:previous=1024:fraction=7:rate=5")
+WIDE = ("linear:stages=3:features=0.1/0.2/0.3/0.4/0.5/1.0:leaders=0.1/0.2/0.3/0.4:lexical=4096:"
+        "pair=8192:previous=1024:fraction=7")
 SMALL = Shape(layers=2, experts=4, top_k=1)
 
 
@@ -170,8 +170,8 @@ def test_layers_out_of_order_are_refused():
 @pytest.mark.parametrize("text, want", [
     ("linear", (0.794, 0.898, 0.938, 0.87)), ("linear:lexical=0", (0.767, 0.877, 0.921, 0.52)),
     ("linear:features=1.0", (0.695, 0.815, 0.876, 0.87)),
-    (BEST, (0.804, 0.907, 0.944, 0.908)), (f"{BEST}:depth=2", (0.794, 0.898, 0.938, 0.908)),
-    (f"{BEST}:depth=64", (0.728, 0.840, 0.894, 0.908))])
+    (WIDE, (0.804, 0.906, 0.944, 0.903)), (f"{WIDE}:depth=2", (0.793, 0.897, 0.938, 0.903)),
+    (f"{WIDE}:depth=64", (0.729, 0.841, 0.895, 0.903))])
 def test_recall_on_gpt_oss_is_that_of_the_study(text, want):
     trace = load(TRACE)
     window = measured_window(trace, int(trace.offsets[12]))
