@@ -8,6 +8,7 @@ from . import interfaces
 from .config import Geometry
 from .interfaces import GATE_ONE, ErrorCode, Opcode
 from .predict.ports import weight_word
+from .router.ahead import route_order
 from .shape_check import illegal_shape
 
 __all__ = ["Sequencer"]
@@ -64,7 +65,7 @@ class Sequencer(wiring.Component):
             "cmd": In(stream.Signature(64)), "act": In(act),
             "x": Out(act), "router_x": Out(act), "router_load": Out(act),
             "router_load_start": Out(1), "router_load_layer": Out(g.layer_bits),
-            "route": Out(stream.Signature(g.layer_bits)),
+            "route": Out(stream.Signature(route_order(g))),
             "gates": In(stream.Signature(self.gate_layout)),
             "token": Out(stream.Signature(interfaces.announcement())),
             "round": Out(stream.Signature(1)),
@@ -148,7 +149,8 @@ class Sequencer(wiring.Component):
                     m.d.sync += act_left.eq(act_left - 1)
 
         m.d.comb += [
-            self.route.payload.eq(layer), self.router_load_layer.eq(layer),
+            self.route.payload.layer.eq(layer), self.route.payload.route.eq(1),
+            self.router_load_layer.eq(layer),
             self.count.eq(active), self.error_layer.eq(layer), self.error_code.eq(bad_code),
             self.error_expert.eq(bad_expert), self.error_detail.eq(Cat(words, header.a))]
         m.d.comb += [

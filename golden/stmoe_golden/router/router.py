@@ -4,7 +4,8 @@ from enum import IntEnum
 
 import numpy as np
 
-__all__ = ["EXP", "SIGMOID", "GateMode", "logits", "requantise", "route", "top_k_ids"]
+__all__ = ["EXP", "SIGMOID", "GateMode", "ahead_logits", "logits", "requantise", "route",
+           "top_k_ids"]
 
 STEPS = 64  # table steps per unit of the exponent
 GATE_BITS = 15  # gates are Q1.15
@@ -40,6 +41,13 @@ def requantise(value: int, mult: int, shift: int) -> int:
     below = product & ((1 << shift) - 1)
     up = 2 * below + ((product >> shift) & 1) > (1 << shift)
     return (product >> shift) + up
+
+
+def ahead_logits(weights: np.ndarray, x: np.ndarray, mult: int, shift: int) -> np.ndarray:
+    """Look-ahead logits, int64 [expert]: the next layer's ``weights`` and requantiser on the ``x``
+    of this layer, in steps of 1/64, saturated to -32768 .. 32767."""
+    steps = [requantise(int(value), mult, shift) for value in logits(weights, x)]
+    return np.clip(steps, -(1 << 15), (1 << 15) - 1)
 
 
 def route(weights: np.ndarray, x: np.ndarray, k: int, *, mode: GateMode, renormalise: bool,

@@ -8,6 +8,7 @@ from ..buffer.bank import BankMemory
 from ..compute.dot import DotProducts
 from ..compute.pipeline import delay
 from ..config import Geometry
+from .ahead import AheadLogits, ahead_logit, route_order
 from .gate import Divider, GateScale
 from .select import TopK
 
@@ -18,35 +19,44 @@ MAX_ROWS = 8  # experts whose logits are computed side by side, at most
 
 class Router(wiring.Component):
     """Routes one token at a time: logits, the ``top_k`` largest (lower id first among equals),
-    gates.
+    gates. Then, if asked, the logits of the next layer's gate on the same activations.
 
     Takes ``ceil(experts / rows) * in_words`` cycles for logits and about ``3 * top_k + 40`` more,
-    ``experts`` more for a softmax over all. Back-pressure on ``gates`` is honoured; ``x`` is taken
-    until a token is complete, ``route`` once it is. Reset: idle, weights undefined until loaded.
+    ``experts`` more for a softmax over all. Looking ahead begins behind the last gate, or at once
+    without ``route``, and takes as many cycles for logits and about ``rows + 12`` more.
+    Back-pressure on ``gates`` and ``ahead`` is honoured; ``x`` is taken until a token is complete,
+    and again once its last word was used; ``route`` when a token is complete and the one before is
+    done. Reset: idle, weights undefined until loaded.
 
     Parameters
     ----------
     geometry: Geometry
+    lookahead: whether it can look ahead; if not, the order to do so is not looked at.
 
     Members
     -------
     x: activations of a token, ``in_words`` words.
     load_start, load_layer, load: pulse with the layer, then its gate weights, generated
         ``experts * in_words`` words, expert by expert.
-    route: order to route the token by the weights of a layer.
+    route: see :func:`~.ahead.route_order`; the weights it is about must be loaded.
     gates: chosen experts in rank order, Q1.15.
+    ahead: look-ahead logits in order of id, requantised to steps of 1/64, saturating at 16 bits.
     in_words, experts: run-time shape. mode: 0 softmax, 1 sigmoid. renormalise: gates sum to one.
     mult, shift: requantiser of logits to steps of 1/64.
+    ahead_mult, ahead_shift: that of the next layer, looked at when ``route`` is taken.
     """
 
-    def __init__(self, geometry: Geometry):
+    def __init__(self, geometry: Geometry, *, lookahead: bool = False):
         g = self.geometry = geometry
+        self.lookahead = lookahead
         self.rows = min(g.config.rows, MAX_ROWS)
         gate = data.StructLayout({"expert": g.expert_bits, "gate": 16, "last": 1})
         words = stream.Signature(8 * g.config.lanes)
         super().__init__({
             "x": In(words), "load": In(words), "load_start": In(1), "load_layer": In(g.layer_bits),
-            "route": In(stream.Signature(g.layer_bits)), "gates": Out(stream.Signature(gate)),
+            "route": In(stream.Signature(route_order(g))), "gates": Out(stream.Signature(gate)),
+            "ahead": Out(stream.Signature(ahead_logit(g))),
+            "ahead_mult": In(16), "ahead_shift": In(6),
             "in_words": In(16), "experts": In(10), "mode": In(1), "renormalise": In(1),
             "mult": In(16), "shift": In(6)})
 
@@ -136,6 +146,29 @@ class Router(wiring.Component):
         rank = Signal(range(model.top_k + 1))
         ranked, summing = Signal(), Signal()  # a value of rank ``rank``, or of all, goes in
         whole = ~self.renormalise & (self.mode == 0)
+        looking, ahead_base = Signal(), Signal.like(base)
+        if self.lookahead:
+            m.submodules.ahead = queue = AheadLogits(g)
+            wiring.connect(m, queue.ahead, wiring.flipped(self.ahead))
+            m.d.comb += [
+                queue.begin.eq(self.route.valid & self.route.ready),
+                queue.mult.eq(self.ahead_mult), queue.shift.eq(self.ahead_shift),
+                queue.value.eq(logit), queue.expert.eq(read_id),
+                queue.last.eq(seen == self.experts - 1)]
+
+        def compute(start):
+            m.d.sync += [base.eq(start), word.eq(0), group.eq(0), written.eq(0), seen.eq(0),
+                         row.eq(0), line.eq(0)]
+
+        def done():
+            m.next = "IDLE"
+            with m.If(~looking):
+                m.d.sync += received.eq(0)
+            if self.lookahead:
+                with m.Else():
+                    compute(ahead_base)
+                    m.next = "AHEAD"
+
         value = Mux(ranked, Array(entry.value for entry in top.best)[rank], logit)
         m.d.comb += [
             scale.value.eq(Mux(self.mode, value, top.best[0].value - value)),
@@ -162,18 +195,19 @@ class Router(wiring.Component):
                 m.d.comb += self.route.ready.eq(received == self.in_words)
                 with m.If(self.route.valid & self.route.ready):
                     m.d.comb += top.clear.eq(1)
-                    m.d.sync += [base.eq(bases[self.route.payload % blocks]), word.eq(0),
-                                 group.eq(0), written.eq(0), seen.eq(0), row.eq(0), line.eq(0),
-                                 rank.eq(0), total.eq(0)]
+                    compute(bases[self.route.payload.layer % blocks])
+                    m.d.sync += [rank.eq(0), total.eq(0),
+                                 looking.eq(self.route.payload.ahead & self.lookahead),
+                                 ahead_base.eq(bases[(self.route.payload.layer + 1) % blocks])]
                     m.next = "LOGITS"
+                    with m.If(~self.route.payload.route):
+                        m.next = "SKIP"
+            with m.State("SKIP"):
+                done()
             with m.State("LOGITS"):
                 m.d.comb += [issuing.eq(group * rows < self.experts),
                              step.eq((line != written) & (seen != self.experts)),
                              top.valid.eq(read)]
-                with m.If(issuing):
-                    m.d.sync += word.eq(word + 1)
-                    with m.If(last_word):
-                        m.d.sync += [word.eq(0), group.eq(group + 1), base.eq(base + g.in_words)]
                 with m.If((seen == self.experts) & ~read):
                     m.d.sync += [seen.eq(0), row.eq(0), line.eq(0)]
                     m.next = "SCALE"
@@ -211,6 +245,18 @@ class Router(wiring.Component):
                 with m.If(self.gates.ready):
                     m.d.sync += rank.eq(rank + 1)
                     with m.If(self.gates.payload.last):
+                        done()
+            if self.lookahead:
+                with m.State("AHEAD"):
+                    m.d.comb += [
+                        issuing.eq(group * rows < self.experts), step.eq(queue.valid),
+                        queue.valid.eq((line != written) & (seen != self.experts) & queue.room)]
+                    with m.If(issuing & last_word & ((group + 1) * rows >= self.experts)):
                         m.d.sync += received.eq(0)
+                    with m.If((seen == self.experts) & queue.empty):
                         m.next = "IDLE"
+        with m.If(issuing):
+            m.d.sync += word.eq(word + 1)
+            with m.If(last_word):
+                m.d.sync += [word.eq(0), group.eq(group + 1), base.eq(base + g.in_words)]
         return m

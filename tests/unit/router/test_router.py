@@ -8,7 +8,7 @@ from amaranth.sim import Simulator
 
 from stmoe.config import AcceleratorConfig, Geometry, ModelShape
 from stmoe.router.router import Router
-from stmoe_golden.router.router import GateMode, route
+from stmoe_golden.router.router import GateMode, ahead_logits, route
 
 
 def geometry(experts=12, top_k=3, blocks=2, **more):
@@ -63,7 +63,7 @@ def play(g, tokens, *, seed=0, stall=0.3, mode=0, renormalise=1, mult=40, shift=
                               renormalise=bool(renormalise), mult=mult, shift=shift))
             x[0] ^= flip
             await send(ctx, dut.x, words(x, lanes), rng, stall)
-            await send(ctx, dut.route, [layer], rng, stall)
+            await send(ctx, dut.route, [{"layer": layer, "route": 1}], rng, stall)
             answer, last, waited = [], False, 0
             while not last:
                 ready = rng.random() >= stall
@@ -110,6 +110,110 @@ def test_ties_go_to_the_lower_id():
 def test_a_changed_activation_is_noticed():
     got, want, _ = play(geometry(), 6, flip=True)
     assert got != want
+
+
+class Looking:
+    """Tokens routed, looked ahead of, both or neither, while activations and logits stall."""
+
+    def __init__(self, g, orders, *, seed=0, stall=0.3, scale=(40, 12), experts=None, wrong=0):
+        self.g, self.orders, self.stall, self.wrong = g, orders, stall, wrong
+        self.dut, self.scale = Router(g, lookahead=True), scale
+        self.experts = experts or g.config.model.experts
+        self.rng, self.noise = random.Random(seed), np.random.default_rng(seed)
+        self.blocks, self.gates, self.ahead = {}, [], []
+        self.want_gates, self.want_ahead, self.cycle = [], [], 0
+        self.gates_at, self.ahead_at, self.taken = [], [], []
+        self.routes = sum(route for _, route, _ in orders)
+        self.looks = sum(ahead for *_, ahead in orders)
+        sim = Simulator(self.dut)
+        sim.add_clock(1e-8)
+        sim.add_testbench(self.play)
+        for sink in (self.sink(self.dut.gates, "gate", self.gates, self.routes, self.gates_at),
+                     self.sink(self.dut.ahead, "logit", self.ahead, self.looks, self.ahead_at)):
+            sim.add_testbench(sink)
+        sim.add_testbench(self.count, background=True)
+        sim.run()
+
+    async def play(self, ctx):
+        g, dut, rng, model = self.g, self.dut, self.rng, self.g.config.model
+        mult, shift = self.scale
+        for name, value in {"in_words": g.in_words, "experts": self.experts, "renormalise": 1,
+                            "mult": 40, "shift": 12, "ahead_mult": mult,
+                            "ahead_shift": shift}.items():
+            ctx.set(getattr(dut, name), value)
+        for layer in (1, 2):
+            matrix = self.noise.integers(-128, 128, (model.experts, model.d_model))
+            self.blocks[layer] = matrix.astype(np.int8)
+            ctx.set(dut.load_layer, layer)
+            ctx.set(dut.load_start, 1)
+            await ctx.tick()
+            ctx.set(dut.load_start, 0)
+            await send(ctx, dut.load, words(matrix, g.config.lanes), rng, 0)
+        for layer, routes, ahead in self.orders:
+            x = self.noise.integers(-128, 128, model.d_model).astype(np.int8)
+            if routes:
+                self.want_gates.append(route(
+                    self.blocks[layer][:self.experts], x, model.top_k, mode=GateMode.SOFTMAX,
+                    renormalise=True, mult=40, shift=12))
+            if ahead:
+                found = ahead_logits(self.blocks[layer + 1][:self.experts], x, mult, shift)
+                self.want_ahead.append(list(enumerate(found.tolist())))
+            await send(ctx, dut.x, words(x, g.config.lanes), rng, self.stall)
+            ctx.set(dut.ahead_mult, mult + self.wrong)
+            order = {"layer": layer, "route": routes, "ahead": ahead}
+            await send(ctx, dut.route, [order], rng, self.stall)
+            self.taken.append(self.cycle)
+            ctx.set(dut.ahead_mult, 0)  # settled when the order was taken
+        while len(self.gates) < self.routes or len(self.ahead) < self.looks:
+            assert self.cycle < 20000, "the router hangs"
+            await ctx.tick()
+
+    def sink(self, port, value, into, count, at):
+        async def collect(ctx):
+            rng, answer = random.Random(count), []
+            while len(into) < count:
+                ready = rng.random() >= self.stall
+                ctx.set(port.ready, ready)
+                *_, valid, beat = await ctx.tick().sample(port.valid, port.payload)
+                if valid and ready:
+                    answer.append((beat.expert, getattr(beat, value)))
+                    if beat.last:
+                        into.append(answer)
+                        at.append(self.cycle)
+                        answer = []
+            ctx.set(port.ready, 0)
+        return collect
+
+    async def count(self, ctx):
+        async for _ in ctx.tick():
+            self.cycle += 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("scale", [(40, 12), (65535, 0), (3000, 20)])
+def test_logits_of_the_next_layer_follow_the_gates(seed, scale):
+    rng = random.Random(seed)
+    orders = [(1, rng.random() < 0.6, rng.random() < 0.7) for _ in range(12)]
+    orders += [(2, 1, 0), (1, 0, 1), (1, 1, 1)]
+    run = Looking(geometry(experts=11, blocks=2), orders, seed=seed, stall=0.2 * seed, scale=scale,
+                  experts=[11, 9][seed % 2])
+    assert run.gates == run.want_gates
+    assert run.ahead == run.want_ahead
+
+
+def test_a_wrong_scale_of_logits_is_noticed():
+    run = Looking(geometry(), [(1, 1, 1)], wrong=1)
+    assert run.gates == run.want_gates and run.ahead != run.want_ahead
+
+
+def test_looking_ahead_delays_no_gate_and_no_later_activations():
+    g = geometry(experts=32, top_k=4)
+    alone = Looking(g, [(1, 1, 0), (1, 0, 0)], stall=0)
+    run = Looking(g, [(1, 1, 1), (1, 0, 0)], stall=0)
+    assert run.gates_at == alone.gates_at
+    pass_cycles = 32 // run.dut.rows * g.in_words
+    assert run.ahead_at[0] - run.gates_at[0] <= pass_cycles + run.dut.rows + 12
+    assert 0 < run.taken[1] - alone.taken[1] <= pass_cycles + run.dut.rows + 12
 
 
 def test_latency_is_as_stated():
