@@ -11,7 +11,8 @@ __all__ = ["POLICIES", "Policy", "parse_policies"]
 class Policy:
     """Settings of the control register, and what the policy does.
 
-    ``predictor``: the unit that predicts, "table" or "linear", None = none.
+    ``predictor``: the unit that predicts, "table" or "linear", None = none. ``depth``,
+    ``token_depth``: layers that a round of the latter predicts, at a layer and at a token.
     """
 
     name: str
@@ -23,6 +24,8 @@ class Policy:
     use_cct: bool = False
     use_ht: bool = False
     lookahead: bool = False
+    depth: int = 1
+    token_depth: int = 1
 
     @property
     def predict(self) -> bool:
