@@ -3,7 +3,7 @@
 import math
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed, unsigned
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
@@ -36,6 +36,8 @@ class ErrorSteps(wiring.Component):
     keep, scores: whether the scores are kept, and they; stable while ``active``.
     steps, lexical_steps: error, shifted by either rate and rounded, the latter 0 without
         lexical rows; hold until the next ``start``.
+    error_next, error_group, errors: a group comes in the next cycle, which, and in that next cycle
+        the errors of its experts.
     """
 
     def __init__(self, shape: LinearShape, lanes: int = 4):
@@ -43,7 +45,9 @@ class ErrorSteps(wiring.Component):
         super().__init__({
             "start": In(1), "routed": In(shape.experts), "keep": In(1), "scores": In(shape.scores),
             "steps": Out(shape.steps(shape.shift)),
-            "lexical_steps": Out(shape.steps(shape.lexical_shift)), "active": Out(1)})
+            "lexical_steps": Out(shape.steps(shape.lexical_shift)), "active": Out(1),
+            "error_next": Out(1), "error_group": Out(range(max(2, -(-shape.experts // lanes)))),
+            "errors": Out(data.ArrayLayout(signed(11), lanes))})
 
     def elaborate(self, platform):
         m = Module()
@@ -67,7 +71,8 @@ class ErrorSteps(wiring.Component):
         present = Signal(lanes * INDEX_BITS)
         m.d.sync += [write.addr.eq(group), present.eq(Cat(
             self._index(m, lane, groups, group) for lane in range(lanes)))]
-        m.d.comb += [write.en.eq(looking & self.keep), write.data.eq(present)]
+        m.d.comb += [write.en.eq(looking & self.keep), write.data.eq(present),
+                     self.error_next.eq(looking), self.error_group.eq(write.addr)]
 
         routed = Signal(groups * lanes)
         with m.If(self.start):
@@ -84,7 +89,8 @@ class ErrorSteps(wiring.Component):
             port = table.read_port()
             error = Signal(signed(11), name=f"error{lane}")
             m.d.comb += [port.en.eq(looking), port.addr.eq(read.data.word_select(lane, INDEX_BITS)),
-                         error.eq(Mux(routed[lane], ERROR_ONE, 0) - port.data)]
+                         error.eq(Mux(routed[lane], ERROR_ONE, 0) - port.data),
+                         self.errors[lane].eq(error)]
             for at, (shift, steps) in enumerate(outputs):
                 step = Signal(len(steps.as_value()) // shape.experts, name=f"step{at}_{lane}")
                 m.d.comb += step.eq((error + (1 << shift >> 1)) >> shift)
