@@ -52,7 +52,8 @@ class PredictionUnit(ABC):
     @abstractmethod
     def observe(self, layer: int, experts: Sequence[int], first: bool,
                 ahead: np.ndarray | None = None) -> list[Candidate]:
-        """``layer`` of a token, ``first`` of its sequence or not, was routed; of the next layer."""
+        """``layer`` of a token, ``first`` of its sequence or not, was routed; of the next layer.
+        ``ahead`` int [expert], look-ahead logits, None = the router did not look ahead."""
 
     @abstractmethod
     def counts(self) -> dict[str, int]:
@@ -104,7 +105,10 @@ class LearnedUnit(PredictionUnit):
         self._held, self._changed = -1, set[int]()  # lexical row, its layers that learned
 
     def profile(self, stretch: Stretch) -> None:
-        self.predictor.profile(stretch)
+        if isinstance(self.predictor, Combined):
+            self.predictor.run_rows(stretch)  # gains cannot be loaded
+        else:
+            self.predictor.profile(stretch)
 
     def token(self, identity: int, first: bool) -> list[Candidate]:
         self._stream(identity)
