@@ -69,11 +69,13 @@ class Bench:
                                             + (self.random.random() < self.rate))
 
     async def releases(self, ctx):
-        release = self.dut.release
+        release, held = self.dut.release, None
         while True:
             ready = self.random.random() >= self.stall
             ctx.set(release.ready, ready)
             _, _, valid, slot = await ctx.tick().sample(release.valid, release.payload.slot)
+            assert held is None or (valid and slot == held), f"slot {held} was withdrawn"
+            held = slot if valid and not ready else None
             if valid and ready:
                 self.released.append(slot)
 
