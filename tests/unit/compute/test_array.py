@@ -70,8 +70,12 @@ class Bench:
 
     async def releases(self, ctx):
         release, held = self.dut.release, None
+        patience = 0
         while True:
-            ready = self.random.random() >= self.stall
+            if not patience and self.random.random() < self.stall / 10:
+                patience = self.random.randrange(400)  # until another PE has something to release
+            patience = max(0, patience - 1)
+            ready = not patience
             ctx.set(release.ready, ready)
             _, _, valid, slot = await ctx.tick().sample(release.valid, release.payload.slot)
             assert held is None or (valid and slot == held), f"slot {held} was withdrawn"
