@@ -46,6 +46,10 @@ class Sequencer(wiring.Component):
         prediction unit.
     in_layer, receiving, routing, running: phase, for the cycle counters; at most one of the last
         three is set.
+    lookahead: setting, whether the router looks ahead behind a layer that it routed, where the
+        weights of the next layer are loaded. Only, like the next two, where the configuration can.
+    ahead_done: pulse, the last logit of it was taken. looking: it is under way.
+    ahead_due: goes with ``observe``.
     error_*: one-cycle report of a refused command.
     token_seen, layer_done: pulses.
     """
@@ -61,7 +65,8 @@ class Sequencer(wiring.Component):
         packet = data.StructLayout({"data": self.result_bits, "last": 1})
         answer = data.StructLayout({"data": self.result_bits, "last": 1, "error": 1})
         act = stream.Signature(self.act_bits)
-        super().__init__({
+        super().__init__(({} if not g.looks_ahead else {
+            "lookahead": In(1), "ahead_done": In(1), "looking": Out(1), "ahead_due": Out(1)}) | {
             "cmd": In(stream.Signature(64)), "act": In(act),
             "x": Out(act), "router_x": Out(act), "router_load": Out(act),
             "router_load_start": Out(1), "router_load_layer": Out(g.layer_bits),
@@ -120,6 +125,16 @@ class Sequencer(wiring.Component):
         m.d.comb += [block.eq(header.a % blocks),
                      held.eq(loaded[block].valid & (loaded[block].layer == header.a))]
 
+        # Looking ahead takes the weights of the next layer, which are not replaced meanwhile.
+        ahead, looking = Signal(), Signal()
+        if g.looks_ahead:
+            after = loaded[(layer + 1) % blocks]
+            m.d.comb += [self.looking.eq(looking), self.ahead_due.eq(ahead)]
+            with m.If(self.route.valid & self.route.ready & ahead):
+                m.d.sync += looking.eq(1)
+            with m.Elif(self.ahead_done):
+                m.d.sync += looking.eq(0)
+
         # Activations flow on their own once the command is known to be good, or to be drained.
         flow, to_router, to_x = Signal(), Signal(), Signal()
         m.d.comb += [
@@ -150,6 +165,7 @@ class Sequencer(wiring.Component):
 
         m.d.comb += [
             self.route.payload.layer.eq(layer), self.route.payload.route.eq(1),
+            self.route.payload.ahead.eq(ahead),
             self.router_load_layer.eq(layer),
             self.count.eq(active), self.error_layer.eq(layer), self.error_code.eq(bad_code),
             self.error_expert.eq(bad_expert), self.error_detail.eq(Cat(words, header.a))]
@@ -241,6 +257,10 @@ class Sequencer(wiring.Component):
 
             with m.State("RECEIVE"):
                 m.d.comb += [self.in_layer.eq(1), self.receiving.eq(1)]
+                if g.looks_ahead:
+                    m.d.sync += ahead.eq(
+                        on_chip & self.lookahead & (layer + 1 < shape.layers)
+                        & after.valid & (after.layer == layer + 1))
                 with m.If(on_chip | (words == k)):
                     m.d.sync += flow.eq(1)
                     with m.If(bad):
@@ -319,7 +339,7 @@ class Sequencer(wiring.Component):
                     with m.If(self.result.payload.last):
                         m.next = "REPORT"
 
-            with m.State("LOAD-ROUTER-START"):
+            with m.State("LOAD-ROUTER-START"), m.If(~looking):
                 m.d.comb += [self.router_load_start.eq(~bad), block.eq(layer % blocks)]
                 m.d.sync += flow.eq(1)  # weights follow the pulse
                 with m.If(~bad):

@@ -141,13 +141,14 @@ class Accelerator(wiring.Component):
                 "token_depth": csr.prediction_token_depth, "lookahead": csr.ctrl_lookahead,
                 "layers": shape.layers, "experts": shape.experts}.items())]
         if g.config.router_layers:
-            self._router(m, csr, sequencer, shape)
+            self._router(m, csr, sequencer, predict, shape)
 
         # FLUSH waits until nothing is on its way; meanwhile nothing new is prefetched.
         quiet = Signal(5)
         busy = Signal()
         m.d.comb += [
-            busy.eq(sequencer.in_layer | dma.active | ~manager.idle | predict.busy),
+            busy.eq(sequencer.in_layer | dma.active | ~manager.idle | predict.busy
+                    | (sequencer.looking if g.looks_ahead else 0)),
             manager.prefetch_enable.eq(csr.ctrl_prefetch & ~sequencer.flush_request)]
         flushing = Signal()
         with m.If(~sequencer.flush_request | busy):
@@ -244,8 +245,9 @@ class Accelerator(wiring.Component):
               for name in ("data", "id", "resp", "last")),
             r.valid.eq(self.m_axi_rvalid), self.m_axi_rready.eq(r.ready)]
 
-    def _router(self, m, csr, sequencer, shape):
-        m.submodules.router = router = Router(self.geometry)
+    def _router(self, m, csr, sequencer, predict, shape):
+        ahead = self.geometry.looks_ahead
+        m.submodules.router = router = Router(self.geometry, lookahead=ahead)
         for source, sink in ((sequencer.router_x, router.x), (sequencer.router_load, router.load),
                              (sequencer.route, router.route), (router.gates, sequencer.gates)):
             connect(m, source, sink)
@@ -255,6 +257,15 @@ class Accelerator(wiring.Component):
             router.in_words.eq(shape.in_words), router.experts.eq(shape.experts),
             router.mode.eq(csr.router_mode), router.renormalise.eq(csr.router_renormalise),
             router.mult.eq(csr.router_scale_mult), router.shift.eq(csr.router_scale_shift)]
+        if ahead:
+            connect(m, router.ahead, predict.ahead)
+            logit = router.ahead
+            m.d.comb += [
+                router.ahead_mult.eq(csr.router_scale_next_mult),
+                router.ahead_shift.eq(csr.router_scale_next_shift),
+                sequencer.lookahead.eq(csr.ctrl_lookahead),
+                sequencer.ahead_done.eq(logit.valid & logit.ready & logit.payload.last),
+                predict.ahead_due.eq(sequencer.ahead_due)]
 
     def _counters(self, m, csr, sequencer, predict, manager, storage, dma, array):
         running = sequencer.running

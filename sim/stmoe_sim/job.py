@@ -52,7 +52,8 @@ def setup_registers(registers: dict[str, Any], policy: Policy,
     return [(registers["ctrl"]["address"], control),
             (registers["threshold"]["address"], PUBLISHED_THRESHOLD),
             (registers["prediction"]["address"], extent),
-            (registers["router_scale"]["address"], mult | shift << 16),
+            *((registers[name]["address"], mult | shift << 16)
+              for name in ("router_scale", "router_scale_next")),
             *((registers[f"shape_{name}"]["address"], getattr(geometry, name)) for name in SHAPE)]
 
 

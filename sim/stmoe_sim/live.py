@@ -109,17 +109,19 @@ class LiveMachine:
 
     def layer(self, layer: int, x: np.ndarray, *, experts: list[int] | None = None,
               gates: np.ndarray | None = None, scale: tuple[int, int] = (0, 0),
-              delay: int = 0) -> np.ndarray:
+              scale_next: tuple[int, int] = (0, 0), delay: int = 0) -> np.ndarray:
         """Result of a layer, int16 [d_model], of int8 ``x``; ``delay`` cycles of attention before.
 
         Without ``experts`` and ``gates`` (uint16 Q1.15, rank order) the on-chip router decides,
-        with ``scale`` (multiplier, shift) from its accumulators to steps of 1/64.
+        with ``scale`` (multiplier, shift) from its accumulators to steps of 1/64; ``scale_next`` is
+        that of the next layer, for look-ahead.
         """
         words = [LAYER | (experts is None) << 8 | layer << 16 | 1 << 32]
         registers: list[tuple[int, int]] = []
         if experts is None:
-            registers.append((self.registers["router_scale"]["address"],
-                              scale[0] | scale[1] << 16))
+            registers += [(self.registers[name]["address"], mult | shift << 16)
+                          for name, (mult, shift) in (("router_scale", scale),
+                                                      ("router_scale_next", scale_next))]
         else:
             assert gates is not None
             words += [e | int(gate) << 16 for e, gate in zip(experts, gates, strict=True)]

@@ -16,7 +16,7 @@ from stmoe.config import AcceleratorConfig, ConfigError, Geometry
 from stmoe_golden.model.quantised import QuantisedModel
 from stmoe_golden.predict.quality import stretch_of
 from stmoe_golden.predict.unit import PredictionUnit
-from stmoe_golden.router.router import GateMode, route
+from stmoe_golden.router.router import GateMode, ahead_logits, route
 from stmoe_golden.trace import Trace, Window, gates
 
 from .image import Experts, ModelExperts
@@ -121,7 +121,7 @@ class Replay:
                          "router": np.zeros((0, 1), np.int8)}
 
     def _routed(self, x: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Gate weights of every layer, and golden's routing by them."""
+        """Gate weights of every layer, golden's routing by them, its look-ahead if there is one."""
         model = self.config.model
         if self.config.router_layers != model.layers:
             raise ConfigError("router_layers", self.config.router_layers,
@@ -132,8 +132,14 @@ class Replay:
             route(weights[layer], row, model.top_k, mode=GateMode.SOFTMAX, renormalise=True,
                   mult=mult, shift=shift)
             for layer, row in enumerate(rows)] for rows in x])
-        return {"router": weights, "experts": routed[..., 0].astype(np.int64),
-                "gates": routed[..., 1].astype(np.uint16)}
+        found = {"router": weights, "experts": routed[..., 0].astype(np.int64),
+                 "gates": routed[..., 1].astype(np.uint16)}
+        if self.geometry.looks_ahead:
+            found["ahead"] = np.zeros((len(x), model.layers, model.experts), np.int32)
+            for t, rows in enumerate(x):
+                for layer, row in enumerate(rows[:-1]):
+                    found["ahead"][t, layer] = ahead_logits(weights[layer + 1], row, mult, shift)
+        return found
 
 
 @dataclass
@@ -171,7 +177,8 @@ def run(replay: Replay, policy: Policy, simulator: Simulator, image: Path, exper
                       produced["results"], produced["errors"])
         golden = check_predictions_and_events(
             verdict, replay.geometry, policy, home / "events.log", stimulus["experts"],
-            stimulus["token"], stimulus["first"], unit)
+            stimulus["token"], stimulus["first"], unit,
+            stimulus.get("ahead") if policy.lookahead else None)
         check_counters(verdict, outcome["counters_all"], golden["counters"])
         if unit is not None:
             check_rows(verdict, replay.geometry, home, unit)

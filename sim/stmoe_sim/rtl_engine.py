@@ -10,6 +10,7 @@ from stmoe_golden.model.activations import dequantise_output, quantise_input
 from stmoe_golden.model.engine import GoldenEngine, Routing
 from stmoe_golden.model.quantised import QuantisedModel
 from stmoe_golden.predict.unit import PredictionUnit
+from stmoe_golden.router.router import ahead_logits
 
 from .live import LiveMachine
 from .policies import Policy
@@ -47,6 +48,7 @@ class RtlEngine:
         self.first: list[bool] = []
         self.identities: list[int] = []
         self.routes: list[list[list[int]]] = []
+        self.ahead: list[np.ndarray] = []  # int32 [layer, expert] per token, the next layer's
         config = machine.geometry.config
         if routing == "hardware" and config.router_layers != model.shape.layers:
             raise ConfigError("router_layers", config.router_layers,
@@ -58,6 +60,7 @@ class RtlEngine:
         self.first.append(first)
         self.identities.append(token_id)
         self.routes.append([])
+        self.ahead.append(np.zeros((self.model.shape.layers, self.model.shape.experts), np.int32))
         self.tokens += 1
         self.machine.token(token_id, first)
 
@@ -65,9 +68,13 @@ class RtlEngine:
         q = quantise_input(x, self.model.activation_scale[layer])
         self.golden.layer(layer, x)
         record = self.golden.records[-1]
-        order: dict[str, Any] = {"scale": self.model.router_registers(layer)}
-        if self.routing == "host":
-            order = {"experts": record.experts, "gates": record.gates}
+        order: dict[str, Any] = {"experts": record.experts, "gates": record.gates}
+        if self.routing == "hardware":
+            order = {"scale": self.model.router_registers(layer)}
+            if self.policy.lookahead and layer + 1 < self.model.shape.layers:
+                order["scale_next"] = self.model.router_registers(layer + 1)
+                self.ahead[-1][layer] = ahead_logits(self.model.router_int8[layer + 1], q,
+                                                     *order["scale_next"])
         result = self.machine.layer(layer, q, delay=self.attention(self.context), **order)
         self.routes[-1].append(record.experts)
         self.verdict.count("results")
@@ -87,7 +94,8 @@ class RtlEngine:
         geometry: Geometry = self.machine.geometry
         golden = check_predictions_and_events(
             self.verdict, geometry, self.policy, self.machine.log,
-            np.array(self.routes), np.array(self.identities), np.array(self.first), self.unit)
+            np.array(self.routes), np.array(self.identities), np.array(self.first), self.unit,
+            np.array(self.ahead) if self.policy.lookahead and self.routing == "hardware" else None)
         check_counters(self.verdict, outcome["counters_all"], golden["counters"])
         if self.unit is not None:
             check_rows(self.verdict, geometry, self.machine.home, self.unit)

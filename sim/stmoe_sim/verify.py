@@ -78,7 +78,7 @@ def read_log(path: Path) -> Iterator[tuple[str, list[int]]]:
 
 
 def golden_rounds(unit: PredictionUnit | None, routing: np.ndarray, token: np.ndarray,
-                  first: np.ndarray) -> list[list[Candidate]]:
+                  first: np.ndarray, ahead: np.ndarray | None = None) -> list[list[Candidate]]:
     """Candidates of every round: per token, that of its announcement, then of each layer."""
     tokens, layers, _ = routing.shape
     if unit is None:
@@ -86,20 +86,24 @@ def golden_rounds(unit: PredictionUnit | None, routing: np.ndarray, token: np.nd
     rounds = []
     for t in range(tokens):
         rounds.append(unit.token(int(token[t]), bool(first[t])))
-        rounds += [unit.observe(layer, routing[t, layer].tolist(), bool(first[t]))
+        rounds += [unit.observe(layer, routing[t, layer].tolist(), bool(first[t]),
+                                None if ahead is None else ahead[t, layer])
                    for layer in range(layers)]
     return rounds
 
 
 def check_predictions_and_events(
         verdict: Verdict, geometry: Geometry, policy: Policy, log: Path, routing: np.ndarray,
-        token: np.ndarray, first: np.ndarray, unit: PredictionUnit | None) -> dict[str, Any]:
+        token: np.ndarray, first: np.ndarray, unit: PredictionUnit | None,
+        ahead: np.ndarray | None = None) -> dict[str, Any]:
     """Every prediction and every decision of the manager against golden, in the order reported.
 
     Parameters
     ----------
     routing: [token, layer, rank]. token, first: [token], identity (-1 unknown), whether first of
         its sequence. unit: golden, in the state that the hardware started from; None: off.
+    ahead: int32 [token, layer, expert], logits that the router has looked ahead to, of the next
+        layer; the last layer's are not read. None: it has not.
 
     Returns golden's counters, the events, and ``rounds``: per token and layer the (expert, score)
     predicted once it was routed, of the next layer.
@@ -110,7 +114,7 @@ def check_predictions_and_events(
                             prefetch_round=geometry.config.prefetch_round,
                             retention=policy.retention)
     tokens, layers, _ = routing.shape
-    rounds = golden_rounds(unit, routing, token, first)
+    rounds = golden_rounds(unit, routing, token, first, ahead)
     seen: list[list[Candidate]] = [[]]
     step = 0
     events: list[list[int]] = []

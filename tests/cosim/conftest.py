@@ -70,6 +70,12 @@ def machine(cache):
     return Machine(cache)
 
 
+@pytest.fixture(scope="module")
+def looking(cache):
+    """The same, with look-ahead and a router for every layer."""
+    return Machine(cache, linear_lookahead=True, router_layers=3)
+
+
 @pytest.fixture
 def make_machine(cache):
     """Makes a machine of another configuration."""

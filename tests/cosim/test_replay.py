@@ -49,7 +49,9 @@ def test_other_rows_than_golden_has_are_noticed(machine, monkeypatch, policy):
 
     def changed(geometry, unit):
         rows = commands(geometry, unit)
-        rows[:, 1] ^= 1  # the first entry's id, the first weight
+        if policy == "linear":  # nothing was profiled: a bias of expert 0 in layer 0
+            return np.array([[6, 5, 0]], np.uint64)
+        rows[:, 1] ^= 1  # the first entry's id
         return rows
     monkeypatch.setattr(job, "load_commands", changed)
     assert any("candidate" in text for text in machine.run(policy).verdict.mismatches)
@@ -76,6 +78,29 @@ def test_layers_beyond_the_next_equal_golden(machine, monkeypatch, stall, attent
     outcome = machine.run("deep", stall=stall, attention_cycles=attention)
     machine.check(outcome)
     assert outcome.counters["rows_added"] > usual.counters["rows_added"]
+
+
+@pytest.mark.parametrize("stall", [0, 100])
+@pytest.mark.parametrize("policy", ["combined", "st-moe-ahead", "linear", "table"])
+def test_looking_ahead_equals_golden(looking, policy, stall):
+    looking.check(looking.run(policy, stall=stall, route_on_chip=True))
+
+
+def test_routing_by_the_host_is_predicted_without_looking_ahead(looking):
+    looking.check(looking.run("combined", stall=60))
+
+
+def test_another_gain_than_golden_has_is_noticed(looking, monkeypatch):
+    from stmoe_sim import job
+    make = job.prediction_unit
+
+    def changed(geometry, policy):
+        unit = make(geometry, policy)
+        unit.predictor.gain[1] += 1
+        return unit
+    monkeypatch.setattr("stmoe_sim.replay.prediction_unit", changed)
+    found = looking.run("combined", route_on_chip=True).verdict.mismatches
+    assert any("candidate" in text for text in found)
 
 
 def test_another_buffer_than_golden_has_is_noticed(machine, monkeypatch):

@@ -27,9 +27,9 @@ async def taken(ctx, ready):
 class Bench:
     """Random back-pressure on every port; what comes out is recorded in order."""
 
-    def __init__(self, seed: int):
+    def __init__(self, seed: int, config: AcceleratorConfig = CONFIG):
         self.seed, self.rng = seed, random.Random(seed)
-        self.g = Geometry(CONFIG)
+        self.g = Geometry(config)
         self.dut = Sequencer(self.g)
         self.simulator = Simulator(self.dut)
         self.simulator.add_clock(1e-6)
@@ -43,6 +43,11 @@ class Bench:
         self.simulator.add_testbench(self._array, background=True)
         self.acts: list[int] = []
         self.simulator.add_testbench(self._feed_acts, background=True)
+        self.simulator.add_testbench(self._route, background=True)
+        self.due: list[tuple[int, int]] = []  # layer, ahead_due at every observation
+        self.looking = 40  # cycles of looking ahead
+        if self.g.looks_ahead:
+            self.simulator.add_testbench(self._look, background=True)
 
     def _sink(self, name):
         async def sample(ctx):
@@ -86,6 +91,30 @@ class Bench:
             ctx.set(port.valid, 1)
             await taken(ctx, port.ready)
             ctx.set(port.valid, 0)
+
+    async def _route(self, ctx):
+        port = self.dut.gates
+        while True:
+            await taken(ctx, self.dut.route.valid & self.dut.route.ready)
+            for rank in range(CONFIG.model.top_k):
+                ctx.set(port.payload, {"expert": rank, "gate": 9, "last": rank == 1})
+                ctx.set(port.valid, 1)
+                await taken(ctx, port.ready)
+                ctx.set(port.valid, 0)
+
+    async def _look(self, ctx):
+        dut, left = self.dut, 0
+        ctx.set(dut.lookahead, 1)
+        async for _, _, order, ahead, heard, layer, due, loads in ctx.tick().sample(
+                dut.route.valid & dut.route.ready, dut.route.payload.ahead,
+                dut.observe.valid & dut.observe.ready, dut.observe.payload.layer, dut.ahead_due,
+                dut.router_load_start):
+            assert not (left and loads), "weights replaced while they are read"
+            assert ctx.get(dut.looking) == bool(left or (order and ahead))
+            if heard:
+                self.due.append((layer, due))
+            ctx.set(dut.ahead_done, left == 1)
+            left = self.looking if order and ahead else max(0, left - 1)
 
     def play(self, words, acts, *, shape=None, until=lambda bench: False):
         """Send command words; run until ``until`` holds (checked each cycle)."""
@@ -216,3 +245,29 @@ def test_router_weights_stream_through():
     bench.play([Opcode.LOAD_ROUTER | 2 << 16], list(range(words)),
                until=lambda b: len(b.out["router_load"]) == words)
     assert bench.out["router_load"] == list(range(words))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_router_looks_ahead_where_the_next_layers_weights_are_loaded(seed):
+    bench = Bench(seed, CONFIG.replace(linear_lookahead=True))
+    load = [Opcode.LOAD_ROUTER | layer << 16 for layer in range(3)]
+    weights, acts = [0] * CONFIG.model.experts * bench.g.in_words, [1, 2, 3, 4]
+    chip = [layer_words(layer, [], flag=1) for layer in range(3)]
+    bench.play([*load[:2], *chip[0], *chip[1], *load[2:], *chip[1], *layer_words(0, [5, 3]),
+                *chip[2]],
+               [*weights, *weights, *acts, *acts, *weights, *acts, *acts, *acts],
+               until=lambda b: len(b.out["result"]) == 5 * b.g.out_groups)
+    assert not bench.errors
+    assert [(r.layer, r.route, r.ahead) for r in bench.out["route"]] == [
+        (0, 1, 1), (1, 1, 0), (1, 1, 1), (2, 1, 0)]
+    assert bench.due == [(layer, due) for layer, due in (
+        (0, 1), (1, 0), (1, 1), (0, 0), (2, 0)) for _ in range(2)]
+
+
+def test_a_netlist_without_look_ahead_never_does():
+    bench = Bench(1)
+    assert not hasattr(bench.dut, "lookahead")
+    weights = [0] * CONFIG.model.experts * bench.g.in_words
+    bench.play([Opcode.LOAD_ROUTER, Opcode.LOAD_ROUTER | 1 << 16, *layer_words(0, [], flag=1)],
+               [*weights, *weights, 1, 2, 3, 4], until=got_packet)
+    assert [r.ahead for r in bench.out["route"]] == [0]

@@ -204,6 +204,11 @@ class Geometry:
                 and linear.lexical_store == "memory")
 
     @property
+    def looks_ahead(self) -> bool:
+        """Whether the learned predictor can use the next router's logits."""
+        return "linear" in self.config.predictor and self.config.linear.lookahead
+
+    @property
     def lexical_layout(self) -> LexicalLayout:
         """Where they are."""
         return LexicalLayout(self, self.config.linear)

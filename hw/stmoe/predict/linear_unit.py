@@ -51,6 +51,10 @@ class LinearUnit(wiring.Component):
             outside = inner.busy
             m.d.sync += writing.eq(self.clear | (writing & inner.busy))
         wiring.connect(m, wiring.flipped(self.observe), unit.observe)
+        if self.geometry.looks_ahead:
+            wiring.connect(m, wiring.flipped(self.ahead), unit.ahead)
+            m.d.comb += [unit.ahead_due.eq(self.ahead_due),
+                         unit.use_ahead.eq(self.settings.lookahead)]
 
         fresh = Signal()
         with m.If(self.clear):

@@ -36,6 +36,8 @@ class NullPredictor(wiring.Component):
             self.load.ready.eq(1), self.weights.ready.eq(1), token.ready.eq(~out.valid),
             observe.ready.eq(~out.valid & ~token.valid), out.payload.end.eq(1),
             self.busy.eq(out.valid)]
+        if self.geometry.looks_ahead:
+            m.d.comb += self.ahead.ready.eq(1)
         with m.If(out.valid):
             m.d.sync += out.valid.eq(~out.ready)
         with m.Elif(token.valid | (observe.valid & observe.payload.last)):

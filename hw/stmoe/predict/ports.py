@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import Geometry
 from ..interfaces import announcement, candidate, observation
+from ..router.ahead import ahead_logit
 
 __all__ = ["COUNTERS", "TABLE_SCORE_BITS", "PredictionSignature", "settings", "table_row",
            "weight_word"]
@@ -54,6 +55,9 @@ class PredictionSignature(wiring.Signature):
     token: a token begins; offered once the last observation of the one before was taken.
     observe: routed experts, in rank order, closed by ``last``; layer and ``first_token`` are the
         same on all beats; 1 to ``top_k`` distinct experts.
+    ahead, ahead_due: only where the configuration looks ahead. The logits of layer + 1, one per
+        expert in use in order of id, come for an observation if ``ahead_due`` is set on its beats,
+        and are taken behind its last one; a unit without use takes and forgets them.
     candidates: a round for every token and every observation: predicted experts of the layer that
         comes next in falling score, shared units first, perhaps of layers beyond it, then an
         ``end`` beat.
@@ -67,7 +71,8 @@ class PredictionSignature(wiring.Signature):
     """
 
     def __init__(self, g: Geometry):
-        super().__init__({
+        super().__init__(({} if not g.looks_ahead else {
+            "ahead": In(stream.Signature(ahead_logit(g))), "ahead_due": In(1)}) | {
             "token": In(stream.Signature(announcement())),
             "observe": In(stream.Signature(observation(g))),
             "candidates": Out(stream.Signature(candidate(g))),

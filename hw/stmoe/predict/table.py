@@ -46,6 +46,8 @@ class TablePredictor(wiring.Component):
         m = Module()
         given = self.settings
         m.d.comb += self.weights.ready.eq(1)
+        if self.geometry.looks_ahead:
+            m.d.comb += self.ahead.ready.eq(1)
         g, model = self.geometry, self.geometry.config.model
         k, row_layout = model.top_k, stored_row(self.geometry)
         id_shape = row_layout.elem_shape["id"].shape

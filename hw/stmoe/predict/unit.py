@@ -69,6 +69,9 @@ class PredictionUnit(wiring.Component):
                 unit.load.valid.eq(self.load.valid), unit.weights.valid.eq(self.weights.valid),
                 *(getattr(unit, name).payload.eq(getattr(self, name).payload)
                   for name in ("load", "weights", "token", "observe"))]
+            if self.geometry.looks_ahead:
+                m.d.comb += [unit.ahead.payload.eq(self.ahead.payload),
+                             unit.ahead_due.eq(self.ahead_due)]
             with m.If(chosen):
                 m.d.comb += [
                     unit.token.valid.eq(self.token.valid), self.token.ready.eq(unit.token.ready),
@@ -79,4 +82,7 @@ class PredictionUnit(wiring.Component):
                     unit.candidates.ready.eq(self.candidates.ready),
                     *(getattr(self, name).eq(getattr(unit, name))
                       for name in (*COUNTERS, "busy"))]
+                if self.geometry.looks_ahead:
+                    m.d.comb += [unit.ahead.valid.eq(self.ahead.valid),
+                                 self.ahead.ready.eq(unit.ahead.ready)]
         return m
