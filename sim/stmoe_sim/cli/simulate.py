@@ -50,7 +50,8 @@ def simulate(
             help="Tokens at the trace's front that the table is profiled on; by default a fifth "
                  "of the sequences, or the prompt.")] = None,
         policy: Annotated[str, typer.Option(
-            "--policy", metavar="A,B,..", help=f"Policies, run on one netlist: {POLICY_HELP}.")] = DEFAULT_POLICIES,
+            "--policy", metavar="A,B,..",
+            help=f"Policies, run on one netlist: {POLICY_HELP}.")] = DEFAULT_POLICIES,
         memory: Annotated[str, typer.Option(
             "--memory", metavar="NAME", help="Expert memory: lpddr4-3200, lpddr5-6400, ddr4-3200, "
                                              "hbm2-2000, ideal.")] = "lpddr4-3200",
