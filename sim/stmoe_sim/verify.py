@@ -126,9 +126,9 @@ def check_predictions_and_events(
             else:
                 seen[-1].append((fields[1], fields[2], fields[3]))
             continue
+        events.append(fields)
         if broken:
             continue
-        events.append(fields)
         cycle, what, layer, expert, slot, arg = fields
         begins = what in (ROUTE, TOKEN)
         if begins:
