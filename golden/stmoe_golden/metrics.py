@@ -78,7 +78,8 @@ def usage(geometry: Geometry, counters: Counters, tokens: int, technology: Techn
     """What ``tokens`` tokens cost, from the counters' increments over them.
 
     Cycles and energy per token, coverage and its kinds (shares of the routed experts), traffic
-    (share of the bytes that on-demand loading reads without reuse).
+    (bytes read, and rows of weights read and written, against what on-demand loading reads without
+    reuse).
     """
     if tokens < 1:
         raise ValueError(f"tokens must be at least 1, not {tokens}")
@@ -89,10 +90,11 @@ def usage(geometry: Geometry, counters: Counters, tokens: int, technology: Techn
               for component, pj in energy(counters, geometry, technology, memory).items()}
     on_demand_bytes = (routed + shared) * geometry.blob_bytes
     cycles = counters["cycles_total"]
+    beats = sum(counters[name] for name in ("beats_link", "row_beats_read", "row_beats_written"))
     return {
         "tokens": tokens, "cycles": cycles, "cycles_per_token": cycles / tokens,
         "coverage": sum(share[kind] for kind in KINDS[:3]), **share,
-        "traffic": counters["beats_link"] * geometry.axi_bytes / max(1, on_demand_bytes),
+        "traffic": beats * geometry.axi_bytes / max(1, on_demand_bytes),
         "energy_pj_per_token": sum(joules.values()), "energy": joules,
         "energy_technology": technology.name}
 
