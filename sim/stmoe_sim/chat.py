@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from stmoe_golden.model.quantised import QuantisedModel
 from stmoe_golden.model.tokenizer import Stream, Tokenizer
 from stmoe_golden.predict.quality import stretch_of
 from stmoe_golden.predict.unit import PredictionUnit
+from stmoe_golden.router.router import ahead_logits
 from stmoe_golden.trace import Trace
 
 from .attention import attention_cycles
@@ -68,8 +69,21 @@ class Host:
         unit = prediction_unit(self.geometry, self.policy)
         if unit is not None and self.profile is not None:
             start, stop = self.profile.offsets[[0, -1]].tolist()
-            unit.profile(stretch_of(self.profile, start, stop))
+            stretch = stretch_of(self.profile, start, stop)
+            hidden = self.profile.hidden
+            if self.policy.lookahead and hidden is not None and hidden.dtype == np.int8:
+                stretch = replace(stretch, ahead=self._ahead(hidden[start:stop]))
+            unit.profile(stretch)
         return unit
+
+    def _ahead(self, hidden: np.ndarray) -> np.ndarray:
+        """Look-ahead logits int32 [token, layer, expert] of the router's on int8 ``hidden``."""
+        model = self.model
+        found = np.zeros((*hidden.shape[:2], model.shape.experts), np.int32)
+        for layer in range(1, model.shape.layers):
+            for row, x in zip(found[:, layer - 1], hidden[:, layer - 1], strict=True):
+                row[:] = ahead_logits(model.router_int8[layer], x, *model.router_registers(layer))
+        return found
 
     def open(self, progress: Callable[[str], None] = lambda stage: None) -> RtlEngine:
         """Build what is not in the cache, start the simulator. Close ``machine`` in the end."""

@@ -105,10 +105,13 @@ class LearnedUnit(PredictionUnit):
         self._held, self._changed = -1, set[int]()  # lexical row, its layers that learned
 
     def profile(self, stretch: Stretch) -> None:
-        if isinstance(self.predictor, Combined):
-            self.predictor.run_rows(stretch)  # gains cannot be loaded
-        else:
-            self.predictor.profile(stretch)
+        predictor = self.predictor
+        if not isinstance(predictor, Combined):
+            predictor.profile(stretch)
+            return
+        start = predictor.gain.copy()
+        (predictor.run_rows if stretch.ahead is None else predictor.run)(stretch)
+        predictor.gain[:] = start  # rows can be loaded into hardware, gains cannot
 
     def token(self, identity: int, first: bool) -> list[Candidate]:
         self._stream(identity)

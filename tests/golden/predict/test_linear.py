@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stmoe.config import AcceleratorConfig, LinearOptions, ModelShape
 from stmoe_golden.predict.combined import Combined
 from stmoe_golden.predict.linear import SIGMOID, Linear, shifted
 from stmoe_golden.predict.predictor import PredictorError, Shape, Stretch
 from stmoe_golden.predict.quality import measure, measured_window
 from stmoe_golden.predict.registry import make
+from stmoe_golden.predict.unit import LearnedUnit
 from stmoe_golden.trace import load
 
 TRACE = Path(__file__).parents[3] / "../shared/traces/gpt-oss-20b-math.npz"
@@ -163,6 +165,17 @@ def test_a_layer_without_logits_has_no_margin(make_stretch):
     assert (found == rows.run_rows(stretch)).all() and (found == plain.run(stretch)).all()
     assert (steps.gain == 128 + np.arange(SHAPE.layers)).all() and (rows.gain == 128).all()
     assert (steps.memory == rows.memory).all()
+
+
+def test_a_profile_leaves_the_gains_where_the_hardware_begins(make_stretch):
+    model = ModelShape(layers=4, experts=12, top_k=3, d_model=64, d_ff=32)
+    config = AcceleratorConfig(model=model, router_layers=4, predictor="linear",
+                               linear=LinearOptions(lookahead=True))
+    unit, other = (LearnedUnit(config, threshold=0, limit=12, lookahead=True) for _ in range(2))
+    unit.profile(make_stretch())
+    other.predictor.run(make_stretch())
+    assert (unit.predictor.memory == other.predictor.memory).all()
+    assert (unit.predictor.gain == 128).all() and (other.predictor.gain != 128).any()
 
 
 def test_gain_saturates():
