@@ -4,16 +4,18 @@ import dataclasses
 import random
 
 import numpy as np
+from amaranth.hdl import Const
 from amaranth.sim import Simulator
 
 from stmoe.config import AcceleratorConfig, Geometry, LinearOptions, ModelShape
+from stmoe_golden.predict import combined as golden_combined
 from stmoe_golden.predict import linear as golden_linear
 from stmoe_golden.predict.predictor import Shape
 
 __all__ = ["Bench", "Expected", "deep_rows", "geometry", "golden_rows", "on_chip"]
 
 COUNTERS = ("row_reads", "row_writes", "rows_added", "predicted")
-ALL = dict(threshold=-(1 << 12), threshold_deep=-(1 << 12), limit=1 << 9)  # everything is put out
+ALL = dict(threshold=-(1 << 20), threshold_deep=-(1 << 20), limit=1 << 9)  # everything is put out
 
 
 def geometry(layers, experts, top_k, shared=0):
@@ -42,20 +44,24 @@ def deep_rows(golden, layer, seen):
 class Expected:
     """What golden answers to operations, and what the hardware counts meanwhile.
 
+    Of an ``observe`` with logits, a third item, ``Combined`` hears them if ``use_ahead`` is set.
     ``rounds``: (layer, expert, score) in order; the first ``least`` of each are never cut off.
     """
 
     def __init__(self, g, options, operations, prior=None):
         model = g.config.model
         self.shared = model.shared_units
+        only = {"lexical_store", "lookahead"}
+        kind = golden_combined.Combined if options.lookahead else golden_linear.Linear
+        if not options.lookahead:
+            only |= {"gain", "gain_shift"}
         shared = {name: value for name, value in dataclasses.asdict(options).items()
-                  if name not in ("lexical_store", "lookahead", "gain", "gain_shift")}
-        self.golden = golden_linear.Linear(Shape(model.layers, model.experts, model.top_k),
-                                           **shared)
+                  if name not in only}
+        self.golden = kind(Shape(model.layers, model.experts, model.top_k), **shared)
         if prior is not None:
             self.golden.prior = prior
         self.counts = dict.fromkeys(COUNTERS, 0)
-        settings = {"enable": 1, "depth": 0, "token_depth": 0, **ALL}
+        settings = {"enable": 1, "depth": 0, "token_depth": 0, "use_ahead": 1, **ALL}
         self.rounds, self.least, off = [], [], True
         for kind, *rest in operations:
             if kind == "set":
@@ -70,7 +76,9 @@ class Expected:
                 off = False
             elif not off:
                 self.count(self.golden.rows(rest[0]), "row_reads", "row_writes")
-                scores = self.golden.observe(rest[0], np.array(rest[1]))
+                ahead = rest[2] if len(rest) > 2 and settings["use_ahead"] else None
+                scores = self.golden.observe(rest[0], np.array(rest[1]),
+                                             None if ahead is None else np.array(ahead))
             found = []
             if scores is not None:
                 self.count(self.golden.rows(layer), "row_reads", "rows_added")
@@ -101,7 +109,8 @@ class Expected:
 class Bench:
     """Plays operations into the unit; collects rounds of candidates, counters and cycles.
 
-    ``patient``: each operation waits until the round before it is over.
+    ``patient``: each operation waits until the round before it is over. Logits of an observation
+    are offered from its first beat on, expert by expert in random order, in order if never stalled.
     """
 
     def __init__(self, unit, operations, *, seed=0, stall=0.3, patient=False):
@@ -114,12 +123,15 @@ class Bench:
         top = (1 << unit.shape.score_bits - 1) - 1
         self.largest = {"threshold": top, "threshold_deep": top, "limit": experts}
         self.expected = sum(op[0] in ("token", "observe") for op in operations)
-        self.weights = self.lexical = None
+        self.weights = self.lexical = self.gains = None
+        self.logits, self.heard = [], []  # beats still to be offered; cycles of last ones
         sim = Simulator(unit)
         sim.add_clock(1e-8)
         sim.add_testbench(self.stimulus)
         sim.add_testbench(self.sink)
         sim.add_testbench(self.monitor, background=True)
+        if unit.options.lookahead:
+            sim.add_testbench(self.look, background=True)
         self.attach(sim)
         sim.run()
 
@@ -150,6 +162,8 @@ class Bench:
         unit = self.unit
         self.apply(ctx, {"enable": 1, "layers": unit.shape.layers,
                          "experts": unit.shape.experts, **ALL})
+        if unit.options.lookahead:
+            self.apply(ctx, {"use_ahead": 1})
         for kind, *rest in self.operations:
             if self.patient:
                 await self.quiet(ctx)
@@ -158,10 +172,20 @@ class Bench:
                 await self.put(ctx, unit.token, {
                     "identity": max(0, identity), "known": identity >= 0, "first": first})
             elif kind == "observe":
-                layer, experts = rest
+                layer, experts, *logits = rest
+                ahead = logits[0] if logits else None
+                if ahead is not None:
+                    order = list(range(len(ahead)))
+                    if self.stall:
+                        self.rng.shuffle(order)
+                    self.logits += [{"expert": e, "logit": ahead[e], "last": e == order[-1]}
+                                    for e in order]
                 for rank, expert in enumerate(experts):
+                    last = rank == len(experts) - 1
+                    if unit.options.lookahead:  # looked at with the last beat only
+                        ctx.set(unit.ahead_due, last == (ahead is not None))
                     await self.put(ctx, unit.observe, {
-                        "layer": layer, "expert": expert, "last": rank == len(experts) - 1})
+                        "layer": layer, "expert": expert, "last": last})
             elif kind == "wait":
                 for _ in range(rest[0]):
                     await ctx.tick()
@@ -171,6 +195,9 @@ class Bench:
                 continue
         await self.quiet(ctx)
         self.weights = self.contents(ctx, unit.weights.data)
+        if unit.options.lookahead:
+            assert not self.logits, f"{len(self.logits)} logits were not taken"
+            self.gains = [ctx.get(unit.margin.gains[layer]) for layer in range(unit.shape.layers)]
         if unit.weights.lexical_data is not None:
             self.lexical = self.contents(ctx, unit.weights.lexical_data)
 
@@ -181,6 +208,18 @@ class Bench:
                  for e in range(self.unit.shape.experts)] for at in range(memory.depth)]
         values = np.array(rows)
         return values - (values >> bits - 1 << bits)
+
+    async def look(self, ctx):
+        port, rng = self.unit.ahead, random.Random(self.rng.random())
+        while True:
+            if not self.logits or rng.random() < self.stall:
+                ctx.set(port.valid, 0)
+                await ctx.tick()
+                continue
+            ctx.set(port.payload, self.logits[0])
+            ctx.set(port.valid, 1)
+            await ctx.tick().until(port.ready)
+            self.logits.pop(0)
 
     async def sink(self, ctx):
         port, current, held = self.unit.candidates, [], None
@@ -205,12 +244,16 @@ class Bench:
         taken = (unit.token.valid & unit.token.ready
                  | unit.observe.valid & unit.observe.ready & unit.observe.payload.last)
         beat = unit.candidates.valid & unit.candidates.ready
+        ahead = getattr(unit, "ahead", None)
+        heard = ahead.valid & ahead.ready & ahead.payload.last if ahead else Const(0)
         ports = [getattr(unit, name) for name in COUNTERS]
-        async for _, _, took, gave, busy, *values in ctx.tick().sample(
-                taken, beat, unit.busy, *ports):
+        async for _, _, took, gave, busy, told, *values in ctx.tick().sample(
+                taken, beat, unit.busy, heard, *ports):
             self.cycle += 1
             if busy:
                 self.idle = self.cycle + 1
+            if told:
+                self.heard.append(self.cycle)
             if took:
                 self.taken.append(self.cycle)
                 self.beats.append([])

@@ -37,9 +37,11 @@ class LinearPredictor(wiring.Component):
     Latency: a score of n rows (bias, lexical, top_k per feature that applies) is final n + 5 cycles
     after the token or the last beat of ``observe`` was taken, the first candidate valid
     experts / 16 + 4 cycles later and each further beat 4 later: 51 cycles with 128 experts, top-8,
-    four features and lexical rows. Learning takes experts / lanes + n + 9 cycles more, beside the
-    candidates. A deep layer of n rows has its first candidate n + experts / 16 + 13 cycles after
-    the last one of the layer before was taken, at the earliest; cutting takes 6 cycles at most.
+    four features and lexical rows. With logits it is valid experts / lanes + experts / 16 + 9
+    cycles after the last of them, 49 with 128 experts, if the rows were added by then. Learning
+    takes experts / lanes + n + 9 cycles more, beside the candidates. A deep layer of n rows has its
+    first candidate n + experts / 16 + 13 cycles after the last one of the layer before was taken,
+    at the earliest; cutting takes 6 cycles at most.
     Throughput: a beat of ``observe`` per cycle.
     Back-pressure: ``token`` and ``observe`` wait while scores are in work, a layer is learned or
     candidates other than deep ones are to be formed; ``candidates`` holds while stalled.

@@ -18,7 +18,7 @@ MARGIN_BITS, GAIN_BITS, LOGIT_BITS, PRODUCT_BITS = 10, 12, 16, 22
 class AheadMargin(wiring.Component):
     """Margins of the logits, their terms, and learning of the gains, as ``Combined`` defines them.
 
-    Latency: with G = experts / lanes groups, rounded up, terms are put out from the third cycle
+    Latency: with G = experts / lanes groups, rounded up, terms are put out from the fourth cycle
     after ``start`` on, a group a cycle; ``active`` for G + 3 cycles. A gain is moved within 5
     cycles after the last errors. Throughput: a logit a cycle. Back-pressure: ``ahead`` waits while
     not ``waiting``. Reset: no logits. Gains start from the options' where the technology

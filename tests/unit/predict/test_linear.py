@@ -157,13 +157,14 @@ def test_pace_of_deep_layers_and_of_cutting():
     operations = [("set", {"limit": 2, "token_depth": 3}), *tokens(g, 1, seed=4)[:1]]
     bench, _ = check(g, on_chip(), operations, stall=0)
     assert np.diff(bench.beats[0])[3] == 1 + 128 // 16 + 13  # the bias is the only row
-    waits, cut, at_once = [], [], bench.taken[0] - bench.offered[0]
     for wait in range(60, 110):
-        bench, _ = check(g, on_chip(), [*operations, ("wait", wait),
-                                              ("observe", 0, range(8))], stall=0)
-        waits.append(bench.taken[1] - bench.offered[1] - 7 - at_once)
-        cut.append(bench.cut)
-    assert max(waits) == 6 and max(cut) > min(cut)
+        operations += [("token", -1, True), ("wait", wait), ("observe", 0, range(8)), ("wait", 150)]
+    bench, want = check(g, on_chip(), operations, stall=0)
+    at_once = bench.taken[0] - bench.offered[0]
+    waits = np.subtract(bench.taken[2::2], bench.offered[2::9]) - 7 - at_once
+    found, wanted = ([len(each) for each in rounds[1::2]] for rounds in (bench.rounds, want.rounds))
+    assert len(waits) == 50 and waits.max() == 6
+    assert set(found) > {3, 6} and set(wanted) == {6}
 
 
 def test_a_layer_that_was_not_scored_is_not_learned():
