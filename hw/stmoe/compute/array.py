@@ -80,7 +80,8 @@ class PeArray(wiring.Component):
         for index, pe in enumerate(pes):
             m.d.comb += pe.work.valid.eq(
                 self.work.valid & able[index] & ~able[:index].any())
-        chosen, held, stalled = Signal(range(len(pes))), Signal(range(len(pes))), Signal()
+        number = range(max(2, len(pes)))
+        chosen, held, stalled = Signal(number), Signal(number), Signal()
         for index, pe in reversed(list(enumerate(pes))):
             with m.If(pe.release.valid):
                 m.d.comb += [self.release.valid.eq(1), chosen.eq(index)]
