@@ -100,7 +100,7 @@ def test_the_second_reader_goes_first():
 
 @pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 def test_a_boundary_that_is_no_id_is_named():
-    for boundary in (0, 8):
-        with pytest.raises(ConfigError, match=f"from 1 to 7, an AXI id, not {boundary}"):
+    for boundary in (0, 16):
+        with pytest.raises(ConfigError, match=f"from 1 to 15, an AXI id, not {boundary}"):
             AxiShare(GEOMETRY, boundary)
     gc.collect()
