@@ -48,7 +48,7 @@ class Host:
     Parameters
     ----------
     config: as returned by :func:`fit_model`.
-    profile: trace of the model that the correlation table is profiled on, or None.
+    profile: trace of the model that the predictors are profiled on, or None.
     """
 
     config: AcceleratorConfig

@@ -47,7 +47,7 @@ def simulate(
                                           "where the trace has as many to spare.")] = None,
         profile: Annotated[int | None, typer.Option(
             "--profile-tokens", metavar="N",
-            help="Tokens at the trace's front that the table is profiled on; by default a fifth "
+            help="Tokens at the trace's front that predictors are profiled on; by default a fifth "
                  "of the sequences, or the prompt.")] = None,
         policy: Annotated[str, typer.Option(
             "--policy", metavar="A,B,..",
