@@ -27,8 +27,8 @@ def about(report: dict[str, Any]) -> list[str]:
     model = config["model"]
     lines = [
         f"{report['trace']}: {report['tokens']} decode tokens after {report['warmup_tokens']} of "
-        f"warm-up, predictors profiled on {report['profile_tokens']}; {model['layers']} MoE layers, "
-        f"{model['experts']} experts, top-{model['top_k']}."]
+        f"warm-up, predictors profiled on {report['profile_tokens']}; {model['layers']} MoE "
+        f"layers, {model['experts']} experts, top-{model['top_k']}."]
     if report["trace_note"]:
         note = report["trace_note"]
         lines.append(f"Trace: {note[0].upper()}{note[1:]}.")
