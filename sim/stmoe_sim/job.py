@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from stmoe.config import Geometry
+from stmoe.predict import UNITS
 from stmoe_golden.predict.unit import LearnedUnit, PredictionUnit, TableUnit
 
 from .lexical import pack_rows
@@ -23,7 +24,7 @@ PUBLISHED_THRESHOLD = 2
 LAYER = 2  # opcode
 SHAPE = ("in_words", "gu_groups", "dn_tiles", "out_groups", "side_words", "blob_beats", "stride",
          "group", "slots")
-PREDICTORS, RETENTIONS = ("table", "linear"), ("lru", "ewma")  # as registers number them
+PREDICTORS, RETENTIONS = tuple(UNITS), ("lru", "ewma")  # as registers number them
 ROUTER_SHIFT = 14
 LEXICAL, LEXICAL_AFTER = "lexical.bin", "lexical.hex"
 

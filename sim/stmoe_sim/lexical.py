@@ -1,11 +1,19 @@
-"""Lexical rows of the learned predictor as bytes of expert memory."""
+"""Rows of weights as bits, and lexical rows as bytes of expert memory."""
 
 import numpy as np
 
 from stmoe.config import ConfigError
 from stmoe.config.lexical_layout import LexicalLayout
 
-__all__ = ["pack_rows", "unpack_rows"]
+__all__ = ["pack_rows", "pack_weights", "unpack_rows"]
+
+
+def pack_weights(rows: np.ndarray, bits: int) -> np.ndarray:
+    """Weights int [.., expert] as two's complement of ``bits`` bits, lowest first, without gaps:
+    uint8 [.., byte]."""
+    weights = rows.astype(np.int64)[..., None] >> np.arange(bits) & 1
+    return np.packbits(weights.reshape(*rows.shape[:-1], -1).astype(np.uint8), axis=-1,
+                       bitorder="little")
 
 
 def pack_rows(rows: np.ndarray, layout: LexicalLayout) -> bytes:
@@ -21,9 +29,7 @@ def pack_rows(rows: np.ndarray, layout: LexicalLayout) -> bytes:
     if rows.size and not -limit <= rows.min() <= rows.max() <= limit:
         raise ConfigError("lexical rows", (int(rows.min()), int(rows.max())),
                           f"from {-limit} to {limit}")
-    weights = rows.astype(np.int64)[..., None] >> np.arange(options.bits) & 1
-    packed = np.packbits(weights.reshape(*want[:2], -1).astype(np.uint8), axis=-1,
-                         bitorder="little")
+    packed = pack_weights(rows, options.bits)
     layers = layout.token_stride // layout.row_stride
     memory = np.zeros((options.lexical, layers, layout.row_stride), np.uint8)
     memory[:, :model.layers, :packed.shape[-1]] = packed

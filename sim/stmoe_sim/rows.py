@@ -6,10 +6,11 @@ from stmoe.config import Geometry
 from stmoe_golden.predict.linear import Linear
 from stmoe_golden.predict.table import TablePredictor
 
-__all__ = ["packed_rows", "table_commands", "weight_commands"]
+from .lexical import pack_weights
+
+__all__ = ["table_commands", "weight_commands"]
 
 LOAD_TABLE, LOAD_WEIGHTS = 4, 6  # opcodes
-
 
 
 def table_commands(table: TablePredictor) -> np.ndarray:
@@ -26,16 +27,6 @@ def table_commands(table: TablePredictor) -> np.ndarray:
     return np.concatenate([header[..., None], packed], axis=-1).reshape(-1, 1 + words)
 
 
-def packed_rows(rows: np.ndarray, bits: int, words: int) -> np.ndarray:
-    """Weights [row, expert] as two's complement of ``bits`` bits without gaps, uint64 [row, word].
-    """
-    split = (rows[..., None] >> np.arange(bits)) & 1
-    flat = split.reshape(len(rows), -1).astype(np.uint8)
-    padded = np.zeros((len(rows), 64 * words), np.uint8)
-    padded[:, :flat.shape[1]] = flat
-    return np.packbits(padded, axis=1, bitorder="little").view(np.uint64)
-
-
 def weight_commands(geometry: Geometry, predictor: Linear) -> np.ndarray:
     """LOAD_WEIGHTS commands, uint64 [row, word], of the rows on chip that are not zero."""
     options, model = geometry.config.linear, geometry.config.model
@@ -44,7 +35,9 @@ def weight_commands(geometry: Geometry, predictor: Linear) -> np.ndarray:
     rows = np.concatenate([predictor.bias[:, None], features], axis=1).reshape(-1, experts)
     if options.lexical and options.lexical_store == "chip":
         rows = np.concatenate([rows, predictor.lexical.reshape(-1, experts)])
-    number = np.flatnonzero(rows.any(1)).astype(np.uint64)
-    header = np.uint64(LOAD_WEIGHTS) | number << np.uint64(32)
-    packed = packed_rows(rows[number.astype(np.int64)], options.bits, options.row_words(model))
-    return np.concatenate([header[:, None], packed], axis=1)
+    number = np.flatnonzero(rows.any(1))
+    header = np.uint64(LOAD_WEIGHTS) | number.astype(np.uint64) << np.uint64(32)
+    packed = pack_weights(rows[number], options.bits)
+    words = np.zeros((len(number), 8 * options.row_words(model)), np.uint8)
+    words[:, :packed.shape[1]] = packed
+    return np.concatenate([header[:, None], words.view(np.uint64)], axis=1)

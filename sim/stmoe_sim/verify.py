@@ -19,7 +19,8 @@ from .lexical import unpack_rows
 from .memory_files import read_dump
 from .policies import Policy
 
-__all__ = ["Verdict", "check_predictions_and_events", "check_results"]
+__all__ = ["Verdict", "check_counters", "check_predictions_and_events", "check_results",
+           "check_rows"]
 
 ROUTE, TOKEN = 1, 18
 NOTHING_PREDICTED = dict.fromkeys((

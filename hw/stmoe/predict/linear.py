@@ -5,7 +5,7 @@ from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import Geometry
-from ..interfaces import observation
+from ..interfaces import announcement, observation
 from ..router.ahead import ahead_logit
 from .linear_error import ErrorSteps
 from .linear_margin import AheadMargin
@@ -29,10 +29,10 @@ class LinearPredictor(wiring.Component):
     layer, the next score is the next token's, which waits for learning.
 
     *Deep* layers follow in the same round, in rising order, once the routed layer is learned and
-    the candidates before are out. Their scores are those of ``Linear.score`` without the rows of
-    layers of the present token that were not observed; nothing is learned from them. A token or an
-    observation that waits cuts the deep part short: the round ends behind the candidate that is
-    valid.
+    the candidates before are out. Their scores are those of ``Linear.ahead_scores``: without the
+    rows of layers of the present token that were not observed. Nothing is learned from them. A
+    token or an observation that waits cuts the deep part short: the round ends behind the candidate
+    that is valid.
 
     Latency: a score of n rows (bias, lexical, top_k per feature that applies) is final n + 5 cycles
     after the token or the last beat of ``observe`` was taken, the first candidate valid
@@ -63,8 +63,8 @@ class LinearPredictor(wiring.Component):
     token: announcement of a token.
     ahead, ahead_due, use_ahead: only with look-ahead in the options. The logits of layer + 1, one
         per expert in use, come for an observation if ``ahead_due`` is set at its last beat, and are
-        taken behind it; the end of the round waits for them, its first candidate too if
-        ``use_ahead``, a setting, is on. Without logits the score is that of ``Linear``.
+        taken behind it; the round waits for them. ``use_ahead``, a setting: they are a term of the
+        score. Without logits the score is that of ``Linear``.
     observe: routed experts as in ``PredictionSignature``; ``first_token`` is not looked at.
     candidates: predicted experts of the next layer, of deep ones, then an ``end`` beat, for every
         token and every observation. After the last layer, and when off, the ``end`` beat only.
@@ -95,7 +95,7 @@ class LinearPredictor(wiring.Component):
             **({"ahead": In(stream.Signature(ahead_logit(geometry))), "ahead_due": In(1),
                 "use_ahead": In(1)} if options.lookahead else {}),
             **({"port": self.weights.signature.members["port"]} if store else {}),
-            "token": In(stream.Signature(shape.token)),
+            "token": In(stream.Signature(announcement())),
             "observe": In(stream.Signature(observation(geometry))),
             "candidates": Out(stream.Signature(shape.candidate)),
             "load": In(stream.Signature(shape.loaded)),
@@ -185,8 +185,8 @@ class LinearPredictor(wiring.Component):
                 self.busy.eq(~fsm.ongoing("IDLE") | collecting | order.active
                              | self.candidates.valid),
                 rows.load.eq(self.load.valid & self.load.ready),
-                         rows.load_address.eq(self.load.payload.address),
-                         rows.load_row.eq(self.load.payload.row)]
+                rows.load_address.eq(self.load.payload.address),
+                rows.load_row.eq(self.load.payload.row)]
             with m.State("IDLE"), m.If(~order.active):
                 m.d.sync += deep.eq(0)
                 m.d.comb += self.load.ready.eq(~collecting & ~token.valid & ~observe.valid)

@@ -118,12 +118,6 @@ class LinearShape:
                                   "count": range(self.top_k + 1)})
 
     @property
-    def token(self) -> data.StructLayout:
-        """Announcement of a token; ``first`` of a sequence, ``identity`` if ``known``."""
-        return data.StructLayout({"identity": unsigned(32), "known": unsigned(1),
-                                  "first": unsigned(1)})
-
-    @property
     def loaded(self) -> data.StructLayout:
         """A row on chip, from outside."""
         return data.StructLayout({"address": unsigned(self.load_bits), "row": self.row})
