@@ -6,6 +6,8 @@ from stmoe.config import Geometry
 from stmoe_golden.predict.linear import Linear
 from stmoe_golden.predict.table import TablePredictor
 
+from .lexical import identity_rows
+
 __all__ = ["packed_rows", "table_commands", "weight_commands"]
 
 LOAD_TABLE, LOAD_WEIGHTS = 4, 6  # opcodes
@@ -40,10 +42,11 @@ def weight_commands(geometry: Geometry, predictor: Linear) -> np.ndarray:
     """LOAD_WEIGHTS commands, uint64 [row, word], of the rows on chip that are not zero."""
     options, model = geometry.config.linear, geometry.config.model
     layers, experts = model.layers, model.experts
-    features = predictor.weight.transpose(1, 0, 2, 3).reshape(layers, -1, experts)
-    rows = np.concatenate([predictor.bias[:, None], features], axis=1).reshape(-1, experts)
-    if options.lexical and options.lexical_store == "chip":
-        rows = np.concatenate([rows, predictor.lexical.reshape(-1, experts)])
+    lags = [rows.transpose(1, 0, 2, 3).reshape(layers, -1, experts)
+            for rows in (predictor.weight, predictor.leader)]
+    rows = np.concatenate([predictor.bias[:, None], *lags], axis=1).reshape(-1, experts)
+    if options.lexical_store == "chip":
+        rows = np.concatenate([rows, identity_rows(predictor).reshape(-1, experts)])
     number = np.flatnonzero(rows.any(1)).astype(np.uint64)
     header = np.uint64(LOAD_WEIGHTS) | number << np.uint64(32)
     packed = packed_rows(rows[number.astype(np.int64)], options.bits, options.row_words(model))

@@ -27,7 +27,8 @@ def shape_of(config: AcceleratorConfig) -> Shape:
 
 def learned(config: AcceleratorConfig, *, lookahead: bool) -> Linear:
     """The learned predictor with the configuration's options."""
-    known = {"features", "lexical", "bits", "fraction", "rate", "lexical_rate"}
+    known = {"features", "leaders", "lexical", "pair", "previous", "stages", "bits", "fraction",
+             "rate", "lexical_rate"}
     if lookahead:
         known |= {"gain", "gain_shift"}
     options = {field.name: getattr(config.linear, field.name) for field in fields(LinearOptions)

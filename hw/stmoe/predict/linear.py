@@ -1,7 +1,7 @@
 """The learned predictor: online logistic regression over recent layers and tokens."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import Geometry
@@ -79,7 +79,7 @@ class LinearPredictor(wiring.Component):
         self.geometry, self.options, self.lanes = geometry, options, lanes
         shape = self.shape = LinearShape(geometry, options)
         store = None
-        if options.lexical and options.lexical_store == "memory":
+        if options.tables and options.lexical_store == "memory":
             store = LexicalStream(shape, first_id=geometry.config.outstanding)
         self.weights = WeightRows(shape, store)
         super().__init__({
@@ -109,7 +109,9 @@ class LinearPredictor(wiring.Component):
 
         now, routed = Signal(shape.past), Signal(shape.experts)
         observed, following, due = Signal(shape.geometry.layer_bits), Signal(9), Signal(9)
-        known, predicting, learning = Signal(), Signal(), Signal()
+        predicting, learning = Signal(), Signal()
+        tables, known = Signal.like(walk.tables), Signal.like(walk.tables)  # with rows, of token
+        last = Signal(data.StructLayout({"identity": shape.identity_bits, "known": 1}))
         scored = Signal()  # layer ``due`` is, and waits to be learned
         off = Signal(init=1)  # until the next token, which begins a sequence
         left, seen = Signal(9), Signal(9)  # layers still to be scored; those of the token observed
@@ -122,13 +124,17 @@ class LinearPredictor(wiring.Component):
             walk.seen.eq(seen),
             walk.first.eq(token.payload.first | off | ~self.enable),
             walk.store_layer.eq(observe.payload.layer), walk.store_past.eq(now),
-            walk.store_past.count.eq(now.count + 1), walk.with_lexical.eq(known),
+            walk.store_past.count.eq(now.count + 1), walk.tables.eq(known),
             walk.layer.eq(following),
-            rows.identity.eq(token.payload.identity), rows.ready_layer.eq(following),
+            rows.identity.eq(token.payload.identity), rows.last.eq(last.identity), rows.ready_layer.eq(following),
             rows.valid.eq(walk.valid),
             rows.address.eq(walk.address), rows.lexical.eq(walk.lexical),
+            rows.table.eq(walk.table), rows.stage.eq(walk.stage), rows.mark.eq(walk.mark),
             rows.layer.eq(walk.walked), rows.steps.eq(error.steps),
             rows.lexical_steps.eq(error.lexical_steps),
+            rows.previous_steps.eq(error.previous_steps),
+            total.mark.eq(rows.marked & ~rows.learn), total.stage.eq(rows.row_stage),
+            total.damp.eq(seen != 0), error.early.eq(total.early),
             total.valid.eq(rows.row_valid & ~rows.learn), total.row.eq(rows.row),
             order.scores.eq(total.scores), order.layer.eq(following),
             order.predict.eq(predicting), order.close.eq(~deep & ~deeper),
@@ -139,6 +145,10 @@ class LinearPredictor(wiring.Component):
             self.rows_added.eq(total.valid),
             self.predicted.eq(self.candidates.valid & self.candidates.ready
                               & ~self.candidates.payload.end)]
+        now_known = token.payload.known
+        both = {"lexical": now_known, "pair": now_known & last.known & ~walk.first,
+                "previous": last.known & ~walk.first}
+        m.d.comb += tables.eq(Cat(both[name] for name in shape.tables))
         for rank in range(shape.top_k):
             with m.If(now.count == rank):
                 m.d.comb += walk.store_past.ids[rank].eq(observe.payload.expert)
@@ -158,9 +168,10 @@ class LinearPredictor(wiring.Component):
                              observe.ready.eq(collecting | ~token.valid)]
                 with m.If(token.valid & token.ready):
                     m.d.comb += [walk.advance.eq(1),
-                                 rows.begin.eq(token.payload.known & self.enable)]
+                                 rows.begin.eq(Mux(self.enable, tables, 0))]
                     m.d.sync += [
-                        known.eq(token.payload.known & bool(self.options.lexical)),
+                        known.eq(tables), last.identity.eq(token.payload.identity),
+                        last.known.eq(token.payload.known),
                         following.eq(0), predicting.eq(self.enable), learning.eq(0),
                         off.eq(~self.enable), left.eq(self.token_depth), seen.eq(0)]
                     m.next = "BEGIN"
@@ -180,7 +191,7 @@ class LinearPredictor(wiring.Component):
                             off.eq(off | ~self.enable), left.eq(self.depth),
                             seen.eq(observe.payload.layer + 1)]
                         m.next = "BEGIN"
-            with m.State("BEGIN"), m.If(~predicting | ~known | rows.ready):
+            with m.State("BEGIN"), m.If(~predicting | ~known.any() | rows.ready):
                 m.d.sync += [due.eq(following), scored.eq(predicting)]
                 m.d.comb += [walk.start.eq(predicting), total.clear.eq(predicting)]
                 m.next = "SCORE"
@@ -209,7 +220,7 @@ class LinearPredictor(wiring.Component):
             with m.State("DEEP-BEGIN"):
                 with m.If(waiting):
                     m.next = "DEEPER"
-                with m.Elif(~known | rows.ready):
+                with m.Elif(~known.any() | rows.ready):
                     m.d.comb += [walk.start.eq(1), total.clear.eq(1)]
                     m.next = "DEEP-SCORE"
             with m.State("DEEP-SCORE"):
