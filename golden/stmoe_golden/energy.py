@@ -61,6 +61,12 @@ def _table(g: Geometry) -> tuple[int, float]:
     return bits, max(1, model.layers - 1) * model.experts * bits / 8
 
 
+def _weights(g: Geometry) -> tuple[int, float]:
+    model, linear = g.config.model, g.config.linear
+    bits = model.experts * linear.bits
+    return bits, model.layers * linear.stride(model) * bits / 8
+
+
 def _silu(g: Geometry) -> tuple[int, float]:
     return 16, 2048
 
@@ -78,7 +84,12 @@ ACTIONS: dict[str, Action] = {
     "table_read": Action("prediction", lambda c, g: c["table_reads"], _table),
     "table_write": Action("prediction", lambda c, g: c["table_writes"], _table),
     "score_add": Action("prediction", lambda c, g: c["score_adds"]),
-    "link_beat": Action("memory", lambda c, g: c["beats_link"] * g.axi_bytes * 8),
+    "weight_read": Action("prediction", lambda c, g: c["weight_reads"], _weights),
+    "weight_write": Action("prediction", lambda c, g: c["weight_writes"], _weights),
+    "weight_add": Action("prediction", lambda c, g: (c["rows_added"] + c["weight_writes"])
+                         * g.config.model.experts),
+    "link_beat": Action("memory", lambda c, g: g.axi_bytes * 8 * (
+        c["beats_link"] + c["row_beats_read"] + c["row_beats_written"])),
 }
 """Every action, with its component and its count from the counters. ``link_beat`` counts bits."""
 

@@ -171,7 +171,8 @@ class Accelerator(wiring.Component):
             self.predict_valid.eq(candidates.valid & candidates.ready),
             *(getattr(self, f"predict_{name}").eq(candidates.payload[name])
               for name in ("layer", "expert", "score", "end")),
-            csr.status_busy.eq(busy | sequencer.flush_request), csr.status_flushing.eq(flushing | manager.flushing),
+            csr.status_busy.eq(busy | sequencer.flush_request),
+            csr.status_flushing.eq(flushing | manager.flushing),
             failing.eq(manager.layer_failed & ~failed_before),
             csr.error_valid.eq(sequencer.error_valid | failing),
             csr.error_code.eq(Mux(sequencer.error_valid, sequencer.error_code, ErrorCode.BUS)),

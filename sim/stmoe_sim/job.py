@@ -44,9 +44,14 @@ def setup_registers(registers: dict[str, Any], policy: Policy,
         "irq_enable": 1, "predictor": PREDICTORS.index(policy.predictor or "table"),
         "lookahead": policy.lookahead, "retention": RETENTIONS.index(policy.retention)}
     control = sum(int(value) << fields[name]["lsb"] for name, value in values.items())
+    limits = {"limit": geometry.config.model.experts, "depth": policy.depth,
+              "token_depth": policy.token_depth}
+    extent = sum(value << registers["prediction"]["fields"][name]["lsb"]
+                 for name, value in limits.items())
     mult, shift = router_scale(geometry.config.model.d_model)
     return [(registers["ctrl"]["address"], control),
             (registers["threshold"]["address"], PUBLISHED_THRESHOLD),
+            (registers["prediction"]["address"], extent),
             (registers["router_scale"]["address"], mult | shift << 16),
             *((registers[f"shape_{name}"]["address"], getattr(geometry, name)) for name in SHAPE)]
 
@@ -56,7 +61,8 @@ def prediction_unit(geometry: Geometry, policy: Policy) -> PredictionUnit | None
     config = geometry.config
     if policy.predictor == "linear":
         return LearnedUnit(config, threshold=config.linear.threshold, limit=config.model.experts,
-                           lookahead=policy.lookahead)
+                           lookahead=policy.lookahead, depth=policy.depth,
+                           token_depth=policy.token_depth)
     if policy.predictor == "table":
         return TableUnit(config, threshold=PUBLISHED_THRESHOLD, use_cct=policy.use_cct,
                          use_ht=policy.use_ht)

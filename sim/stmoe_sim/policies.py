@@ -1,17 +1,18 @@
 """Policies: run-time settings of one netlist."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stmoe.config import AcceleratorConfig, ConfigError
 
-__all__ = ["POLICIES", "Policy", "parse_policies"]
+__all__ = ["POLICIES", "POLICY_HELP", "Policy", "parse_policies"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
     """Settings of the control register, and what the policy does.
 
-    ``predictor``: the unit that predicts, "table" or "linear", None = none.
+    ``predictor``: the unit that predicts, "table" or "linear", None = none. ``depth``,
+    ``token_depth``: layers that a round of the latter predicts, at a layer and at a token.
     """
 
     name: str
@@ -23,6 +24,8 @@ class Policy:
     use_cct: bool = False
     use_ht: bool = False
     lookahead: bool = False
+    depth: int = 1
+    token_depth: int = 1
 
     @property
     def predict(self) -> bool:
@@ -40,15 +43,14 @@ class Policy:
                                                    "linear.lookahead = false")
 
 
-def _table(name: str, summary: str, *, cct: bool = True, ht: bool = True,
-           retain: bool = True) -> Policy:
-    return Policy(name=name, summary=summary, retain=retain, prefetch=True, predictor="table",
-                  use_cct=cct, use_ht=ht)
+def _table(name: str, summary: str, *, cct: bool = True, ht: bool = True) -> Policy:
+    return Policy(name=name, summary=summary, prefetch=True, predictor="table", use_cct=cct,
+                  use_ht=ht)
 
 
-def _learned(name: str, summary: str, *, retain: bool = True, retention: str = "lru",
+def _learned(name: str, summary: str, *, retention: str = "lru",
              lookahead: bool = False) -> Policy:
-    return Policy(name=name, summary=summary, retain=retain, retention=retention, prefetch=True,
+    return Policy(name=name, summary=summary, retention=retention, prefetch=True,
                   predictor="linear", lookahead=lookahead)
 
 
@@ -61,11 +63,7 @@ POLICIES = {policy.name: policy for policy in (
     _table("ht", "lru, and prefetch what the previous token used (HT only)", cct=False),
     _table("cct", "lru, and prefetch by cross-layer correlation (CCT only)", ht=False),
     _table("table", "lru, and prefetch by CCT + HT as published"),
-    _table("table-no-reuse", "CCT + HT as published, no expert kept after its layer",
-           retain=False),
     _learned("linear", "lru, and prefetch by the learned predictor"),
-    _learned("linear-no-reuse", "the learned predictor, no expert kept after its layer",
-             retain=False),
     _learned("combined", "lru, and prefetch by the learned predictor with look-ahead",
              lookahead=True),
     _learned("st-moe", "ewma, and prefetch by the learned predictor", retention="ewma"),
@@ -74,12 +72,29 @@ POLICIES = {policy.name: policy for policy in (
 )}
 
 
+RETENTIONS = ("lru", "ewma", "none")
+POLICY_HELP = f"{', '.join(POLICIES)}; NAME:{{{','.join(RETENTIONS)}}} for another retention"
+
+
+def _policy(text: str) -> Policy:
+    name, colon, kept = text.partition(":")
+    if name not in POLICIES:
+        raise ConfigError("policy", name, f"one of {', '.join(POLICIES)}")
+    if not colon:
+        return POLICIES[name]
+    if kept not in RETENTIONS:
+        raise ConfigError("policy", text, f"{name} with retention {', '.join(RETENTIONS)}")
+    return replace(POLICIES[name], name=text, retain=kept != "none",
+                   retention="lru" if kept == "none" else kept)
+
+
 def parse_policies(text: str) -> list[Policy]:
-    """Policies of a comma-separated list, in order; :class:`ConfigError` names the known ones."""
+    """Policies of a comma-separated list, in order; :class:`ConfigError` names the known ones.
+
+    ``NAME:lru``, ``NAME:ewma``, ``NAME:none`` is policy NAME with another retention.
+    """
     names = [name.strip() for name in text.split(",") if name.strip()]
-    for name in names:
-        if name not in POLICIES:
-            raise ConfigError("policy", name, f"one of {', '.join(POLICIES)}")
+    policies = [_policy(name) for name in names]
     if not names or len(set(names)) != len(names):
         raise ConfigError("policy", text, "a list of one or more different policies")
-    return [POLICIES[name] for name in names]
+    return policies

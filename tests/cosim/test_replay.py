@@ -1,5 +1,7 @@
 """The whole path on Verilator: a trace through the netlist, everything held against golden."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from stmoe_sim.policies import POLICIES
 from stmoe_sim.replay import SimulationError
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", [name for name in POLICIES if not POLICIES[name].lookahead])
 @pytest.mark.parametrize("stall", [0, 100])
 def test_every_policy_equals_golden(machine, policy, stall):
     machine.check(machine.run(policy, stall=stall))
@@ -40,16 +42,40 @@ def test_a_wrong_weight_in_memory_is_noticed(machine, tmp_path):
     assert any("result" in text for text in outcome.verdict.mismatches)
 
 
-def test_another_table_than_golden_has_is_noticed(machine, monkeypatch):
+@pytest.mark.parametrize("policy", ["table", "linear"])
+def test_other_rows_than_golden_has_are_noticed(machine, monkeypatch, policy):
     from stmoe_sim import job
-    rows = job.table_rows
+    commands = job.load_commands
 
-    def changed(predictor):
-        table = rows(predictor)
-        table[:, 2] ^= 1  # the first entry's id
-        return table
-    monkeypatch.setattr(job, "table_rows", changed)
-    assert any("prediction" in text for text in machine.run("table").verdict.mismatches)
+    def changed(geometry, unit):
+        rows = commands(geometry, unit)
+        rows[:, 1] ^= 1  # the first entry's id, the first weight
+        return rows
+    monkeypatch.setattr(job, "load_commands", changed)
+    assert any("candidate" in text for text in machine.run(policy).verdict.mismatches)
+
+
+def test_a_wrong_row_by_token_identity_is_noticed(machine, monkeypatch):
+    from stmoe_sim import job
+    pack = job.pack_rows
+
+    def changed(rows, layout):
+        memory = bytearray(pack(rows, layout))
+        memory[layout.token_stride * 3 + layout.row_stride] ^= 1
+        return bytes(memory)
+    monkeypatch.setattr(job, "pack_rows", changed)
+    assert any("by token identity" in text for text in machine.run("linear").verdict.mismatches)
+
+
+@pytest.mark.parametrize("stall", [0, 100])
+@pytest.mark.parametrize("attention", [300, 6000])
+def test_layers_beyond_the_next_equal_golden(machine, monkeypatch, stall, attention):
+    deep = dataclasses.replace(POLICIES["linear"], name="deep", depth=2, token_depth=3)
+    monkeypatch.setitem(POLICIES, "deep", deep)
+    usual = machine.run("linear", attention_cycles=attention)
+    outcome = machine.run("deep", stall=stall, attention_cycles=attention)
+    machine.check(outcome)
+    assert outcome.counters["rows_added"] > usual.counters["rows_added"]
 
 
 def test_another_buffer_than_golden_has_is_noticed(machine, monkeypatch):

@@ -11,7 +11,8 @@ from stmoe_golden.energy import ACTIONS, COMPONENTS, EnergyError, Technology, ac
 TABLES = Path(__file__).parents[2] / "sim/stmoe_sim/energy"
 COUNTERS = dict(routed=10, shared_hit=1, shared_late=2, shared_missed=3, mac_words=1000,
                 bank_reads=1001, bank_writes=500, side_reads=300, map_reads=40, table_reads=50,
-                table_writes=20, score_adds=700, beats_link=8340)
+                table_writes=20, score_adds=700, beats_link=8340, weight_reads=30, weight_writes=10,
+                rows_added=20, row_beats_read=7, row_beats_written=5)
 TINY = Geometry(preset("tiny"))
 
 
@@ -31,14 +32,17 @@ def test_energy_by_hand_45nm():
     assert found["buffer"] == pytest.approx(
         1001 * 8 * 10 + 500 * 10 + 300 * 2 * 10)
     assert found["manager"] == pytest.approx(40 * 10 * 9 / 64)
-    assert found["prediction"] == pytest.approx(70 * 10 * 4 * 7 / 64 + 700 * 0.03)
-    assert found["memory"] == pytest.approx(8340 * 64 * 8.0)
+    weights = 8 * (1 + 4 * 32) * 320 / 8  # bytes, of rows of 320 bits: five macros
+    access = 5 * 10 * (max(8192, weights / 5) / 8192) ** 0.5
+    assert found["prediction"] == pytest.approx(
+        70 * 10 * 4 * 7 / 64 + 700 * 0.03 + 40 * access + 30 * 32 * 0.1)
+    assert found["memory"] == pytest.approx((8340 + 12) * 64 * 8.0)
 
 
 def test_energy_by_hand_7nm_differs_where_the_logic_does():
     found = energy(COUNTERS, TINY, load("7nm"), "lpddr4-3200")
     assert found["manager"] == pytest.approx(40 * 7.5 * 9 / 64)
-    assert found["memory"] == pytest.approx(8340 * 64 * 8.0)
+    assert found["memory"] == pytest.approx((8340 + 12) * 64 * 8.0)
     assert load("7nm").price("mac", TINY, "ddr4") == pytest.approx(0.1)
 
 

@@ -28,6 +28,7 @@ COUNTERS = dict(
     shared_hit=0, shared_late=0, shared_missed=0, prefetches=8, cancelled=1, dropped=1, evictions=5,
     beats_demand=3 * 834, beats_useful=6 * 834, beats_wasted=834, beats_link=10 * 834, bursts=140,
     retries=0, failed=0, predicted=7, table_reads=20, table_writes=8, score_adds=60,
+    weight_reads=0, weight_writes=0, rows_added=0, row_beats_read=0, row_beats_written=0,
     mac_words=12 * 96, side_reads=12 * 33, bank_reads=12 * 96, bank_writes=10 * 96, map_reads=30,
     dma_active=700, layers_done=6, tokens=3)
 # Warm-up token: everything missed. Then kinds per layer and token.

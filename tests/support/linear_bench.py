@@ -6,11 +6,11 @@ import random
 import numpy as np
 from amaranth.sim import Simulator
 
-from stmoe.config import AcceleratorConfig, Geometry, ModelShape
+from stmoe.config import AcceleratorConfig, Geometry, LinearOptions, ModelShape
 from stmoe_golden.predict import linear as golden_linear
 from stmoe_golden.predict.predictor import Shape
 
-__all__ = ["Bench", "Expected", "geometry", "golden_rows"]
+__all__ = ["Bench", "Expected", "geometry", "golden_rows", "on_chip"]
 
 COUNTERS = ("row_reads", "row_writes", "rows_added", "predicted")
 ALL = dict(threshold=-(1 << 12), threshold_deep=-(1 << 12), limit=1 << 9)  # everything is put out
@@ -20,6 +20,11 @@ def geometry(layers, experts, top_k, shared=0):
     model = ModelShape(layers=layers, experts=experts, top_k=top_k, d_model=64, d_ff=32,
                        shared_experts=shared, shared_d_ff=32 if shared else 0)
     return Geometry(AcceleratorConfig(model=model, router_layers=0))
+
+
+def on_chip(**options):
+    """Options with the lexical rows on chip, none unless asked for."""
+    return LinearOptions(**{"lexical": 0, "lexical_store": "chip", **options})
 
 
 class Expected:

@@ -3,60 +3,13 @@
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
-from typing import NamedTuple
 
 from stmoe.config import Geometry
 
+from .events import COUNTERS, Kind, ManagerEvent, Mismatch, increments
 from .retention import CLOCK_BITS, VISIT, UseFrequencies, ahead
 
 __all__ = ["ExpertManager", "Kind", "ManagerEvent", "Mismatch"]
-
-
-class Kind(IntEnum):
-    """Kinds of events; docs/architecture.md gives their meaning."""
-
-    ROUTE = 1
-    HIT_RESIDENT = 2
-    HIT_PREFETCHED = 3
-    HIT_LATE = 4
-    MISS = 5
-    CANCEL = 6
-    DROP = 7
-    EVICT = 8
-    DEMAND = 9
-    PREFETCH = 10
-    TOUCH = 11
-    STOP = 12
-    READY = 13
-    FAIL = 14
-    RELEASE = 15
-    FIRST = 16
-    LANDED = 17
-    TOKEN = 18
-
-
-class ManagerEvent(NamedTuple):
-    """One decision or arrival. ``arg``: experts of a ROUTE, beats of CANCEL and LANDED, whether
-    the layer fails of a FAIL, else 0; None in an expectation = any."""
-
-    kind: int
-    layer: int
-    expert: int
-    slot: int
-    arg: int | None = 0
-
-    def __str__(self) -> str:
-        try:
-            name = Kind(self.kind).name
-        except ValueError:
-            name = f"event {self.kind}"
-        arg = "any" if self.arg is None else self.arg
-        return f"{name} layer {self.layer} expert {self.expert} slot {self.slot} arg {arg}"
-
-
-class Mismatch(Exception):
-    """An event that golden would not have brought about."""
 
 
 FREE, FILLING, READY = range(3)
@@ -74,17 +27,6 @@ class Slot:
     first: bool = False
     bad: bool = False
     due: int = 0
-
-
-COUNTERS = (
-    "routed", "hit_resident", "hit_prefetched", "hit_late", "missed", "shared_hit", "shared_late",
-    "shared_missed", "prefetches", "cancelled", "dropped", "evictions", "beats_demand",
-    "beats_useful", "beats_wasted", "beats_link", "failed", "map_reads", "mac_words", "side_reads",
-    "bank_reads", "bank_writes", "layers_done")
-SHARED = {Kind.HIT_RESIDENT: "shared_hit", Kind.HIT_PREFETCHED: "shared_hit",
-          Kind.HIT_LATE: "shared_late", Kind.MISS: "shared_missed"}
-ROUTED = {Kind.HIT_RESIDENT: "hit_resident", Kind.HIT_PREFETCHED: "hit_prefetched",
-          Kind.HIT_LATE: "hit_late", Kind.MISS: "missed"}
 
 
 class ExpertManager:
@@ -157,7 +99,8 @@ class ExpertManager:
         due = self.expected.popleft()
         if due._replace(arg=event.arg if due.arg is None else due.arg) != event:
             raise Mismatch(f"hardware says {event}; golden, {due}")
-        self._count(event)
+        for name, value in increments(event, self.geometry, event.expert in self.shared).items():
+            self.counters[name] += value
         if event.kind == Kind.TOKEN:
             self._begin_round(0)
             self._settle(lambda slot: True)
@@ -349,38 +292,3 @@ class ExpertManager:
             number = self._take(Kind.PREFETCH, layer, expert)
             self.slots[number].due = self._due_next(layer)
             self.promises.append(number)
-
-    def _count(self, event: ManagerEvent) -> None:
-        g = self.geometry
-        kind, beats = Kind(event.kind), g.blob_beats
-        arg = event.arg or 0
-        add: dict[str, int] = {}
-        if kind in ROUTED:
-            shared = event.expert in self.shared
-            add = {SHARED[kind] if shared else ROUTED[kind]: 1, "routed": not shared,
-                   "map_reads": 1}
-            if kind in (Kind.HIT_PREFETCHED, Kind.HIT_LATE):
-                add["beats_useful"] = beats
-        elif kind == Kind.ROUTE:
-            add = {"layers_done": 1}
-        elif kind == Kind.DEMAND:
-            add = {"beats_demand": beats, "beats_link": beats, "bank_writes": beats}
-        elif kind == Kind.PREFETCH:
-            add = {"prefetches": 1, "beats_link": beats, "bank_writes": beats, "map_reads": 1}
-        elif kind == Kind.CANCEL:
-            add = {"cancelled": 1, "beats_wasted": arg, "beats_link": arg - beats}
-        elif kind == Kind.LANDED:
-            add = {"bank_writes": arg - beats}
-        elif kind == Kind.DROP:
-            add = {"dropped": 1, "beats_wasted": beats}
-        elif kind == Kind.EVICT:
-            add = {"evictions": 1}
-        elif kind in (Kind.TOUCH, Kind.STOP):
-            add = {"map_reads": 1}
-        elif kind == Kind.FAIL:
-            add = {"failed": 1, "beats_wasted": 0 if arg else beats}
-        elif kind == Kind.RELEASE:
-            add = {"mac_words": g.weight_words, "bank_reads": g.weight_words,
-                   "side_reads": g.param_rows}
-        for name, value in add.items():
-            self.counters[name] += value

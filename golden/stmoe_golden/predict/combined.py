@@ -9,11 +9,14 @@ gain
     saturates at 0 and 4095.
 score
     sum C of the rows + ((gain * margin + 2**(d-1)) >> d), d = 12 - fraction; exact, 17 bits
-    signed where the sum of the rows has 16. Layer 0 has no margin.
+    signed where the sum of the rows has 16. Layer 0 has no margin, nor has a layer whose logits
+    were not given: its score is that of :mod:`.linear`, and its gain does not move.
 learning
     rows as in :mod:`.linear`, sum C with the margin's term; gain = saturate(gain +
     ((sum over experts of error * margin + 2**(g-1)) >> g)), g = ``gain_shift``.
 """
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -21,7 +24,7 @@ from .linear import FEATURES, Linear, shifted
 from .linear_kernel import GAIN_MAX
 from .linear_rows import Pairs
 from .lookahead import margins
-from .predictor import PredictorError, Shape, Stretch, check_option
+from .predictor import Shape, Stretch, check_logits, check_option
 
 __all__ = ["Combined"]
 
@@ -53,11 +56,9 @@ class Combined(Linear):
         self.margin: np.ndarray | None = None
 
     def term(self, layer: int, ahead: np.ndarray | None) -> np.ndarray | int:
-        if layer == 0:
+        if layer == 0 or ahead is None:
             self.margin = None
             return 0
-        if ahead is None:
-            raise PredictorError(f"{self.name} needs look-ahead logits")
         self.margin = margins(ahead, self.shape.top_k).astype(np.int64)
         return shifted(self.gain[layer] * self.margin, 12 - self.fraction)
 
@@ -72,5 +73,13 @@ class Combined(Linear):
 
     def _margins(self, stretch: Stretch) -> np.ndarray:
         if stretch.ahead is None:
-            raise PredictorError(f"{self.name} needs look-ahead logits")
+            return super()._margins(stretch)
         return margins(stretch.ahead, self.shape.top_k)
+
+    def run(self, stretch: Stretch) -> np.ndarray:
+        check_logits(self, stretch)
+        return super().run(stretch)
+
+    def run_rows(self, stretch: Stretch) -> np.ndarray:
+        """As :meth:`run` without any logits: rows learn, gains stay."""
+        return super().run(replace(stretch, ahead=None))

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 __all__ = ["NEVER", "PROBABLE", "Predictor", "PredictorError", "Shape", "Stretch", "by_definition",
-           "check_option"]
+           "check_logits", "check_option"]
 
 NEVER = -(1 << 30)
 """Score of an expert that is not predicted at any budget or threshold."""
@@ -59,7 +59,7 @@ class Predictor(ABC):
     Members
     -------
     name: by which it is asked for. description: half a line for lists.
-    needs_lookahead: whether :meth:`observe` must be given ``ahead``.
+    needs_lookahead: whether a :class:`Stretch` without ``ahead`` is refused.
     threshold: least score that the predictor itself would prefetch.
     """
 
@@ -107,6 +107,7 @@ class Predictor(ABC):
 def by_definition(predictor: Predictor, stretch: Stretch) -> np.ndarray:
     """What :meth:`Predictor.run` gives, by :meth:`~Predictor.begin_token` and
     :meth:`~Predictor.observe` token by token."""
+    check_logits(predictor, stretch)
     shape = predictor.shape
     scores = np.full((len(stretch), shape.layers, shape.experts), NEVER, np.int32)
     for t, routed in enumerate(stretch.experts):
@@ -118,6 +119,12 @@ def by_definition(predictor: Predictor, stretch: Stretch) -> np.ndarray:
             if after is not None:
                 scores[t, layer + 1] = after
     return scores
+
+
+def check_logits(predictor: Predictor, stretch: Stretch) -> None:
+    """:class:`PredictorError` if ``predictor`` needs look-ahead logits and there are none."""
+    if predictor.needs_lookahead and stretch.ahead is None:
+        raise PredictorError(f"{predictor.name} needs look-ahead logits")
 
 
 def check_option(owner: str, option: str, value: Any, low: int, high: int) -> int:

@@ -53,7 +53,8 @@ class PredictionUnit(ABC):
     @abstractmethod
     def observe(self, layer: int, experts: Sequence[int], first: bool,
                 ahead: np.ndarray | None = None) -> list[Candidate]:
-        """``layer`` of a token, ``first`` of its sequence or not, was routed; of the next layer."""
+        """``layer`` of a token, ``first`` of its sequence or not, was routed; of the next layer.
+        ``ahead`` int [expert], look-ahead logits, None = the router did not look ahead."""
 
     @abstractmethod
     def counts(self) -> dict[str, int]:
@@ -91,22 +92,28 @@ class LearnedUnit(PredictionUnit):
     Parameters
     ----------
     threshold: least score; limit: most candidates of a layer, shared units not counted.
+    depth, token_depth: layers that a round predicts, at a routed layer and at a token. The hardware
+        may cut the part beyond the first layer short, which :meth:`counts` does not know.
     """
 
     def __init__(self, config: AcceleratorConfig, *, threshold: int, limit: int,
-                 lookahead: bool = False):
+                 lookahead: bool = False, depth: int = 1, token_depth: int = 1):
         self.config, self.threshold, self.limit = config, threshold, limit
+        self.depth, self.token_depth = depth, token_depth
         self.predictor = learned(config, lookahead=lookahead)
         self._counts = dict.fromkeys(("predicted", "weight_reads", "weight_writes", "rows_added",
                                       "row_beats_read", "row_beats_written"), 0)
         self._held, self._changed = -1, set[int]()  # lexical row, its layers that learned
 
     def profile(self, stretch: Stretch) -> None:
-        self.predictor.profile(stretch)
+        if isinstance(self.predictor, Combined):
+            self.predictor.run_rows(stretch)  # gains cannot be loaded
+        else:
+            self.predictor.profile(stretch)
 
     def token(self, identity: int, first: bool) -> list[Candidate]:
         self._stream(identity)
-        return self._round(0, self.predictor.begin_token(identity, first))
+        return self._round(0, self.predictor.begin_token(identity, first), self.token_depth)
 
     def _stream(self, identity: int) -> None:
         """Rows in expert memory: another token's are read, and what was learnt is written."""
@@ -127,13 +134,19 @@ class LearnedUnit(PredictionUnit):
         if self.predictor.token >= 0:
             self._changed.add(layer)
         scores = self.predictor.observe(layer, np.asarray(experts), ahead)
-        return [] if scores is None else self._round(layer + 1, scores)
+        return [] if scores is None else self._round(layer + 1, scores, self.depth)
 
     def _add(self, **counts: int) -> None:
         for name, value in counts.items():
             self._counts[name] += value
 
-    def _round(self, layer: int, scores: np.ndarray) -> list[Candidate]:
+    def _round(self, layer: int, scores: np.ndarray, depth: int) -> list[Candidate]:
+        found = self._candidates(layer, scores)
+        for deep in range(layer + 1, min(layer + depth, self.config.model.layers)):
+            found += self._candidates(deep, self.predictor.ahead_scores(deep))
+        return found
+
+    def _candidates(self, layer: int, scores: np.ndarray) -> list[Candidate]:
         rows, model = len(self.predictor.rows(layer)), self.config.model
         order = np.argsort(-scores, kind="stable")
         chosen = order[scores[order] >= self.threshold][:self.limit]

@@ -80,12 +80,17 @@ class PeArray(wiring.Component):
         for index, pe in enumerate(pes):
             m.d.comb += pe.work.valid.eq(
                 self.work.valid & able[index] & ~able[:index].any())
-        releases = Cat(pe.release.valid for pe in pes)
+        chosen, held, stalled = Signal(range(len(pes))), Signal(range(len(pes))), Signal()
         for index, pe in reversed(list(enumerate(pes))):
             with m.If(pe.release.valid):
-                m.d.comb += self.release.payload.eq(pe.release.payload)
-            m.d.comb += pe.release.ready.eq(self.release.ready & ~releases[:index].any())
-        m.d.comb += self.release.valid.eq(releases.any())
+                m.d.comb += [self.release.valid.eq(1), chosen.eq(index)]
+        with m.If(stalled):  # what is offered stays
+            m.d.comb += chosen.eq(held)
+        for index, pe in enumerate(pes):
+            with m.If(chosen == index):
+                m.d.comb += [self.release.payload.eq(pe.release.payload),
+                             pe.release.ready.eq(self.release.ready)]
+        m.d.sync += [held.eq(chosen), stalled.eq(self.release.valid & ~self.release.ready)]
 
         # The layer's progress.
         running, unread, unfinished = Signal(), Signal(8), Signal(8)

@@ -6,7 +6,9 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import Geometry
 from ..interfaces import observation
+from ..router.ahead import ahead_logit
 from .linear_error import ErrorSteps
+from .linear_margin import AheadMargin
 from .linear_order import ScoreOrder
 from .linear_rows import WeightRows
 from .linear_score import RowSum
@@ -57,6 +59,10 @@ class LinearPredictor(wiring.Component):
     Members
     -------
     token: announcement of a token.
+    ahead, ahead_due, use_ahead: only with look-ahead in the options. The logits of layer + 1, one
+        per expert in use, come for an observation if ``ahead_due`` is set at its last beat, and are
+        taken behind it; the end of the round waits for them, its first candidate too if
+        ``use_ahead``, a setting, is on. Without logits the score is that of ``Linear``.
     observe: routed experts as in ``PredictionSignature``; ``first_token`` is not looked at.
     candidates: predicted experts of the next layer, of deep ones, then an ``end`` beat, for every
         token and every observation. After the last layer, and when off, the ``end`` beat only.
@@ -82,7 +88,10 @@ class LinearPredictor(wiring.Component):
         if options.tables and options.lexical_store == "memory":
             store = LexicalStream(shape, first_id=geometry.config.outstanding)
         self.weights = WeightRows(shape, store)
+        self.margin = AheadMargin(shape, lanes) if options.lookahead else None
         super().__init__({
+            **({"ahead": In(stream.Signature(ahead_logit(geometry))), "ahead_due": In(1),
+                "use_ahead": In(1)} if options.lookahead else {}),
             **({"port": self.weights.signature.members["port"]} if store else {}),
             "token": In(stream.Signature(shape.token)),
             "observe": In(stream.Signature(observation(geometry))),
@@ -100,7 +109,7 @@ class LinearPredictor(wiring.Component):
         shape, token, observe = self.shape, self.token, self.observe
         m.submodules.walk = walk = RowWalk(shape)
         m.submodules.weights = rows = self.weights
-        m.submodules.sum = total = RowSum(shape)
+        m.submodules.sum = total = RowSum(shape, self.lanes)
         m.submodules.order = order = ScoreOrder(shape)
         m.submodules.error = error = ErrorSteps(shape, self.lanes)
         wiring.connect(m, order.candidates, wiring.flipped(self.candidates))
@@ -116,8 +125,11 @@ class LinearPredictor(wiring.Component):
         off = Signal(init=1)  # until the next token, which begins a sequence
         left, seen = Signal(9), Signal(9)  # layers still to be scored; those of the token observed
         deep, deeper, waiting = Signal(), Signal(), Signal()
-        collecting, moving = Signal(), Signal()
+        collecting, moving, heard = Signal(), Signal(), Signal()
+        looking, looked, tuning = Signal(), Signal(), Signal()  # has logits; had; learns the gain
+        start_terms, terms_active, awaited = Signal(), Signal(), Signal()
         m.d.comb += [
+            heard.eq(observe.valid & observe.ready & observe.payload.last),
             collecting.eq(now.count != 0), moving.eq(walk.active | rows.active),
             waiting.eq(token.valid | observe.valid),
             deeper.eq(predicting & (left > 1) & (following + 1 < self.layers)),
@@ -153,7 +165,29 @@ class LinearPredictor(wiring.Component):
             with m.If(now.count == rank):
                 m.d.comb += walk.store_past.ids[rank].eq(observe.payload.expert)
 
+        margin = self.margin
+        if margin:
+            m.submodules.margin = margin
+            wiring.connect(m, wiring.flipped(self.ahead), margin.ahead)
+            m.d.comb += [
+                margin.begin.eq(heard), margin.due.eq(self.ahead_due),
+                margin.experts.eq(self.experts), margin.start.eq(start_terms),
+                margin.layer.eq(following), terms_active.eq(margin.active),
+                awaited.eq(margin.waiting), total.term.eq(margin.term),
+                margin.learn_layer.eq(observed), margin.error_next.eq(error.error_next),
+                margin.error_group.eq(error.error_group), margin.errors.eq(error.errors)]
+            with m.If(heard):
+                m.d.sync += looking.eq(self.ahead_due & self.use_ahead)
+
+        def ordered():
+            m.d.comb += [order.start.eq(1), error.start.eq(predicting | learning)]
+            m.next = "STEPS"
+
         with m.FSM() as fsm:
+            if margin:
+                m.d.comb += [
+                    margin.learn.eq(tuning & (fsm.ongoing("STEPS") | fsm.ongoing("LEARN"))),
+                    margin.error_done.eq(fsm.ongoing("STEPS") & ~error.active)]
             m.d.comb += [
                 rows.learn.eq(fsm.ongoing("LEARN")),
                 self.busy.eq(~fsm.ongoing("IDLE") | collecting | order.active
@@ -173,7 +207,8 @@ class LinearPredictor(wiring.Component):
                         known.eq(tables), last.identity.eq(token.payload.identity),
                         last.known.eq(token.payload.known),
                         following.eq(0), predicting.eq(self.enable), learning.eq(0),
-                        off.eq(~self.enable), left.eq(self.token_depth), seen.eq(0)]
+                        off.eq(~self.enable), left.eq(self.token_depth), seen.eq(0),
+                        looking.eq(0), tuning.eq(0)]
                     m.next = "BEGIN"
                 with m.Elif(observe.valid):
                     m.d.sync += [
@@ -188,16 +223,24 @@ class LinearPredictor(wiring.Component):
                                           & (observe.payload.layer + 1 < self.layers)),
                             learning.eq(self.enable & ~off & scored
                                         & (due == observe.payload.layer)),
+                            tuning.eq(self.enable & ~off & scored & looked
+                                      & (due == observe.payload.layer)),
                             off.eq(off | ~self.enable), left.eq(self.depth),
                             seen.eq(observe.payload.layer + 1)]
                         m.next = "BEGIN"
             with m.State("BEGIN"), m.If(~predicting | ~known.any() | rows.ready):
-                m.d.sync += [due.eq(following), scored.eq(predicting)]
+                m.d.sync += [due.eq(following), scored.eq(predicting), looked.eq(looking)]
                 m.d.comb += [walk.start.eq(predicting), total.clear.eq(predicting)]
                 m.next = "SCORE"
-            with m.State("SCORE"), m.If(~moving):
-                m.d.comb += [order.start.eq(1), error.start.eq(predicting | learning)]
-                m.next = "STEPS"
+            with m.State("SCORE"), m.If(~moving & ~awaited):
+                ordered()
+                if margin:
+                    with m.If(predicting & looking):
+                        m.d.comb += [start_terms.eq(1), order.start.eq(0), error.start.eq(0)]
+                        m.next = "TERMS"
+            if margin:
+                with m.State("TERMS"), m.If(~terms_active):
+                    ordered()
             with m.State("STEPS"), m.If(~error.active):
                 m.d.comb += [walk.start.eq(learning), walk.layer.eq(observed)]
                 m.next = "IDLE"

@@ -39,6 +39,8 @@ class ErrorSteps(wiring.Component):
     steps: by stage, its error, shifted by the rate and rounded; hold until the next ``start``.
     lexical_steps, previous_steps: first stage's, by the rates of rows by identity, of either kind;
         0 where there are none.
+    error_next, error_group, errors: a group of the last stage comes in the next cycle, which, and in
+        that next cycle the errors of its experts.
     """
 
     def __init__(self, shape: LinearShape, lanes: int = 4):
@@ -48,7 +50,9 @@ class ErrorSteps(wiring.Component):
             "early": In(shape.early),
             "steps": Out(data.ArrayLayout(shape.steps(shape.shift), shape.stages)),
             "lexical_steps": Out(shape.steps(shape.lexical_shift)),
-            "previous_steps": Out(shape.steps(shape.previous_shift)), "active": Out(1)})
+            "previous_steps": Out(shape.steps(shape.previous_shift)), "active": Out(1),
+            "error_next": Out(1), "error_group": Out(range(max(2, -(-shape.experts // lanes)))),
+            "errors": Out(data.ArrayLayout(signed(11), lanes))})
 
     def elaborate(self, platform):
         m = Module()
@@ -79,7 +83,9 @@ class ErrorSteps(wiring.Component):
         present = Signal(lanes * INDEX_BITS)
         m.d.sync += [write.addr.eq(read.addr), present.eq(Cat(
             self._index(m, lane, groups, group, stage) for lane in range(lanes)))]
-        m.d.comb += [write.en.eq(looking & self.keep), write.data.eq(present)]
+        m.d.comb += [write.en.eq(looking & self.keep), write.data.eq(present),
+                     self.error_next.eq(looking & (looked_stage == shape.stages - 1)),
+                     self.error_group.eq(write.addr[:group_bits])]
 
         routed = Signal(groups * lanes)
         with m.If(self.start):
@@ -98,7 +104,8 @@ class ErrorSteps(wiring.Component):
             port = table.read_port()
             error = Signal(signed(11), name=f"error{lane}")
             m.d.comb += [port.en.eq(looking), port.addr.eq(read.data.word_select(lane, INDEX_BITS)),
-                         error.eq(Mux(routed[lane], ERROR_ONE, 0) - port.data)]
+                         error.eq(Mux(routed[lane], ERROR_ONE, 0) - port.data),
+                         self.errors[lane].eq(error)]
             for at, (shift, steps) in enumerate(outputs):
                 step = Signal(len(steps.as_value()) // shape.experts, name=f"step{at}_{lane}")
                 m.d.comb += step.eq((error + (1 << shift >> 1)) >> shift)

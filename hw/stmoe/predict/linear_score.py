@@ -23,6 +23,7 @@ class RowSum(wiring.Component):
     Parameters
     ----------
     shape: LinearShape
+    lanes: of ``term``, which is only there with look-ahead.
 
     Members
     -------
@@ -31,13 +32,15 @@ class RowSum(wiring.Component):
     mark, stage: pulse, not together with ``valid``: a stage other than the last is over, whose
         indices are kept in ``early``.
     damp: the sum of the first stage's rows then loses a quarter; the shift rounds down.
+    term: terms to add, for a group of experts; not together with ``valid`` or ``mark``.
     scores: in units of 2**-fraction; hold until ``clear``, ``valid`` or ``mark``.
     early: indices into the sigmoid table of the sums up to each stage but the last.
     """
 
-    def __init__(self, shape: LinearShape):
-        self.shape = shape
-        super().__init__({"clear": In(1), "valid": In(1), "row": In(shape.row),
+    def __init__(self, shape: LinearShape, lanes: int = 4):
+        self.shape, self.lanes = shape, lanes
+        super().__init__({**({"term": In(shape.term(lanes))} if shape.options.lookahead else {}),
+                          "clear": In(1), "valid": In(1), "row": In(shape.row),
                           "mark": In(1), "stage": In(shape.stage_bits), "damp": In(1),
                           "scores": Out(shape.scores), "early": Out(shape.early)})
 
@@ -51,6 +54,9 @@ class RowSum(wiring.Component):
                 m.d.sync += score.eq(shape.prior)
             with m.Elif(self.valid):
                 m.d.sync += score.eq(score + self.row[e])
+            if shape.options.lookahead:
+                with m.Elif(self.term.valid & (self.term.group == e // self.lanes)):
+                    m.d.sync += score.eq(score + self.term.values[e % self.lanes])
             if shape.stages > 1:
                 with m.Elif(self.mark & self.damp & (self.stage == 0)):
                     m.d.sync += score.eq(score - ((score - shape.prior) >> 2))

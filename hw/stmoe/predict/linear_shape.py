@@ -164,6 +164,12 @@ class LinearShape:
     def scores(self) -> data.ArrayLayout:
         return data.ArrayLayout(signed(self.score_bits), self.experts)
 
+    def term(self, lanes: int) -> data.StructLayout:
+        """Terms of a group of ``lanes`` experts, added to their scores if ``valid``."""
+        return data.StructLayout({
+            "valid": unsigned(1), "group": range(max(2, -(-self.experts // lanes))),
+            "values": data.ArrayLayout(signed(self.score_bits), lanes)})
+
     @property
     def early(self) -> data.ArrayLayout:
         """Sigmoid indices, by stage but the last, and expert."""

@@ -14,7 +14,7 @@ class TopK(wiring.Component):
 
     Parameters
     ----------
-    k: values kept. id_bits: bits of what a value is known by.
+    k: values kept. id_bits: bits of what a value is known by. value_bits: of a value.
 
     Members
     -------
@@ -22,10 +22,10 @@ class TopK(wiring.Component):
     best: value and id by rank; of ranks not reached yet, undefined.
     """
 
-    def __init__(self, k: int, id_bits: int):
+    def __init__(self, k: int, id_bits: int, value_bits: int = 32):
         self.k = k
-        entry = data.StructLayout({"value": signed(32), "id": unsigned(id_bits)})
-        super().__init__({"clear": In(1), "valid": In(1), "value": In(signed(32)),
+        entry = data.StructLayout({"value": signed(value_bits), "id": unsigned(id_bits)})
+        super().__init__({"clear": In(1), "valid": In(1), "value": In(signed(value_bits)),
                           "id": In(id_bits), "best": Out(entry).array(k)})
 
     def elaborate(self, platform):

@@ -12,6 +12,7 @@ from rich.console import Console
 from stmoe.config import AcceleratorConfig, ConfigError
 from stmoe.config.error import check_choice, check_range
 
+from ..policies import POLICY_HELP
 from .options import ConfigFile, Overrides, PresetName, check_overrides, check_text, load_config
 
 __all__ = ["EPILOG", "chat"]
@@ -60,8 +61,8 @@ def chat(
         seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the sampling.")] = 4,
         preset: PresetName = None, config: ConfigFile = None, overrides: Overrides = None,
         policy: Annotated[str, typer.Option(
-            "--policy", metavar="NAME", help="on-demand, lru, ht, cct, table or table-no-reuse.",
-        )] = "table",
+            "--policy", metavar="NAME", help=f"One of {POLICY_HELP}.",
+        )] = "st-moe",
         memory: Annotated[str, typer.Option(
             "--memory", metavar="NAME", help="Expert memory, as of stmoe simulate.",
         )] = "lpddr4-3200",

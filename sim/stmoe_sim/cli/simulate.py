@@ -11,17 +11,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from stmoe.config.error import check_range
 from stmoe_golden.trace import Trace, Window, decode_slice, load
 
+from ..policies import POLICY_HELP
 from .options import DEFAULT_PRESET, ConfigFile, Overrides, PresetName, check_overrides, load_config
 
 __all__ = ["EPILOG", "simulate"]
 
-DEFAULT_POLICIES = "on-demand,lru,table"
+DEFAULT_POLICIES = "on-demand,lru,table,st-moe"
 WARMUP = 16
 EPILOG = """\b
 Examples:
   stmoe simulate
   stmoe simulate --trace gpt-oss-20b-math.npz --tokens 128 --json out.json
-  stmoe simulate --policy lru,table --set slots=152 --memory ddr4-3200
+  stmoe simulate --policy table:none,table,st-moe --set slots=152 --memory ddr4-3200
 """
 
 
@@ -49,8 +50,7 @@ def simulate(
             help="Tokens at the trace's front that the table is profiled on; by default a fifth "
                  "of the sequences, or the prompt.")] = None,
         policy: Annotated[str, typer.Option(
-            "--policy", metavar="A,B,..", help="Policies, run on one netlist: on-demand, lru, ht, "
-                                               "cct, table, table-no-reuse.")] = DEFAULT_POLICIES,
+            "--policy", metavar="A,B,..", help=f"Policies, run on one netlist: {POLICY_HELP}.")] = DEFAULT_POLICIES,
         memory: Annotated[str, typer.Option(
             "--memory", metavar="NAME", help="Expert memory: lpddr4-3200, lpddr5-6400, ddr4-3200, "
                                              "hbm2-2000, ideal.")] = "lpddr4-3200",

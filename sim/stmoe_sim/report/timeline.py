@@ -46,7 +46,7 @@ def _policy(process: int, name: str, events: Sequence[Sequence[int]],
     cycle = 0
     for cycle, number, layer, expert, slot, arg in events:
         kind, what = Kind(number), f"L{layer} E{expert}"
-        here = track(LAYERS if kind in (Kind.ROUTE, Kind.MISS, Kind.STOP) else slot + 1)
+        here = track(LAYERS if kind in (Kind.TOKEN, Kind.ROUTE, Kind.MISS, Kind.STOP) else slot + 1)
         if kind == Kind.ROUTE:
             here.begin(cycle, f"layer {layer}", experts=arg)
             used = arg

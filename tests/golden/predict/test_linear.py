@@ -16,6 +16,7 @@ TRACE = Path(__file__).parents[3] / "../shared/traces/gpt-oss-20b-math.npz"
 WIDE = ("linear:stages=3:features=0.1/0.2/0.3/0.4/0.5/1.0:leaders=0.1/0.2/0.3/0.4:lexical=4096:"
         "pair=8192:previous=1024:fraction=7")
 SMALL = Shape(layers=2, experts=4, top_k=1)
+SHAPE = Shape(layers=4, experts=12, top_k=3)
 
 
 def test_sigmoid_table():
@@ -146,6 +147,22 @@ def test_gain_of_the_margin_as_worked_by_hand():
     golden.observe(1, np.array([1]), np.zeros(4, np.int32))
     # errors -44, 767, -44, -6; (44 * 64 * 2 + 6 * 128 + 128) >> 8 = 25
     assert golden.gain.tolist() == [128, 153]
+
+
+def test_a_layer_without_logits_has_no_margin(make_stretch):
+    stretch = make_stretch()
+    steps, rows, plain = Combined(SHAPE), Combined(SHAPE), Linear(SHAPE)
+    steps.gain += np.arange(SHAPE.layers)
+    found = np.zeros((len(stretch), SHAPE.layers, SHAPE.experts), np.int32)
+    for t, routed in enumerate(stretch.experts):
+        found[t, 0] = steps.begin_token(int(stretch.token[t]), bool(stretch.first[t]))
+        for layer in range(SHAPE.layers):
+            after = steps.observe(layer, routed[layer])
+            if after is not None:
+                found[t, layer + 1] = after
+    assert (found == rows.run_rows(stretch)).all() and (found == plain.run(stretch)).all()
+    assert (steps.gain == 128 + np.arange(SHAPE.layers)).all() and (rows.gain == 128).all()
+    assert (steps.memory == rows.memory).all()
 
 
 def test_gain_saturates():

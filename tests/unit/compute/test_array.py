@@ -69,11 +69,17 @@ class Bench:
                                             + (self.random.random() < self.rate))
 
     async def releases(self, ctx):
-        release = self.dut.release
+        release, held = self.dut.release, None
+        patience = 0
         while True:
-            ready = self.random.random() >= self.stall
+            if not patience and self.random.random() < self.stall / 10:
+                patience = self.random.randrange(400)  # until another PE has something to release
+            patience = max(0, patience - 1)
+            ready = not patience
             ctx.set(release.ready, ready)
             _, _, valid, slot = await ctx.tick().sample(release.valid, release.payload.slot)
+            assert held is None or (valid and slot == held), f"slot {held} was withdrawn"
+            held = slot if valid and not ready else None
             if valid and ready:
                 self.released.append(slot)
 

@@ -12,7 +12,7 @@ from stmoe.predict.linear_error import SIGMOID
 from stmoe.predict.linear_shape import LinearOptions
 from stmoe_golden.predict import linear as golden_linear
 from stmoe_golden.predict.predictor import Shape
-from support.linear_bench import Bench, Expected, geometry, golden_rows
+from support.linear_bench import Bench, Expected, geometry, golden_rows, on_chip
 
 
 def tokens(g, count, seed, *, sequence=7, spread=3, identities=12):
@@ -73,13 +73,13 @@ SHAPES = {
 def test_scores_order_and_weights_equal_golden(name, stall):
     shape, options = SHAPES[name]
     g = geometry(*shape)
-    check(g, LinearOptions(**options), tokens(g, 15, seed=shape[1]), seed=7, stall=stall,
+    check(g, on_chip(**options), tokens(g, 15, seed=shape[1]), seed=7, stall=stall,
           lanes=1 if name == "bias only" else 4)
 
 
 def test_weights_saturate_at_both_ends():
     g = geometry(3, 8, 2)
-    options = LinearOptions(bits=6, fraction=6, rate=-4, lexical_rate=-4, lexical=2)
+    options = on_chip(bits=6, fraction=6, rate=-4, lexical_rate=-4, lexical=2)
     _, want = check(g, options, tokens(g, 12, seed=3))
     for rows in (want.golden.bias, want.golden.lexical, want.golden.weight):
         assert rows.min() == -31 and rows.max() == 31
@@ -87,7 +87,7 @@ def test_weights_saturate_at_both_ends():
 
 def test_the_first_scores_are_the_prior_and_ties_come_in_order_of_id():
     g = geometry(2, 32, 4)
-    bench, want = check(g, LinearOptions(), [("token", 3, True)])
+    bench, want = check(g, on_chip(), [("token", 3, True)])
     assert bench.rounds == [[(0, e, want.golden.prior) for e in range(32)]]
 
 
@@ -102,13 +102,13 @@ def test_limit_threshold_and_enable_change_at_any_time(seed):
                 "enable": rng.random() < 0.8, "limit": rng.choice([0, 1, 3, 6, 20]),
                 "threshold": rng.choice([-5000, -120, -60, -20, 0, 40])}))
         operations.append(operation)
-    check(g, LinearOptions(features=((0, 1), (1, 0)), lexical=4), operations, seed=seed)
+    check(g, on_chip(features=((0, 1), (1, 0)), lexical=4), operations, seed=seed)
 
 
 def test_fewer_layers_and_experts_at_run_time():
     operations = tokens(geometry(3, 6, 2), 8, seed=2)
-    unit = LinearPredictor(geometry(5, 8, 2), LinearOptions())
-    want = Expected(geometry(3, 6, 2), LinearOptions(), operations, prior=unit.shape.prior)
+    unit = LinearPredictor(geometry(5, 8, 2), on_chip())
+    want = Expected(geometry(3, 6, 2), on_chip(), operations, prior=unit.shape.prior)
     bench = Bench(unit, [("set", {"layers": 3, "experts": 6}), *operations])
     assert bench.rounds == want.rounds
 
@@ -129,7 +129,7 @@ def test_deep_layers_follow_from_what_is_known(name, patient):
             operations.append(("set", {"depth": 2, "token_depth": 0, "enable": 0}))
         if at == 30:
             operations.append(("set", {"depth": layers, "enable": 1}))
-    bench, want = check(g, LinearOptions(**options), operations, seed=3, patient=patient)
+    bench, want = check(g, on_chip(**options), operations, seed=3, patient=patient)
     deep = sum(len(found) - least for found, least in zip(want.rounds, want.least, strict=True))
     assert bool(deep) == (layers > 1)
     assert bool(bench.cut) == (not patient and layers > 1)
@@ -138,7 +138,7 @@ def test_deep_layers_follow_from_what_is_known(name, patient):
 def test_a_plan_of_a_whole_token_has_all_layers():
     g = geometry(6, 8, 2)
     operations = [("set", {"token_depth": 6, "limit": 2}), *tokens(g, 2, seed=1)]
-    bench, _ = check(g, LinearOptions(lexical=8), operations, patient=True)
+    bench, _ = check(g, on_chip(lexical=8), operations, patient=True)
     assert [layer for layer, *_ in bench.rounds[7]] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
 
 
@@ -148,18 +148,18 @@ def test_a_deep_part_is_cut_at_any_time(wait):
     operations = [("set", {"depth": 4, "token_depth": 4, "limit": 3})]
     for operation in tokens(g, 2, seed=wait):
         operations += [operation, ("wait", wait + len(operations))]
-    bench, _ = check(g, LinearOptions(lexical=8), operations, stall=0.2 * (wait % 2), seed=wait)
+    bench, _ = check(g, on_chip(lexical=8), operations, stall=0.2 * (wait % 2), seed=wait)
     assert all(found[0][0] + 1 <= found[-1][0] + 1 for found in bench.rounds if found)
 
 
 def test_pace_of_deep_layers_and_of_cutting():
     g = geometry(5, 128, 8)
     operations = [("set", {"limit": 2, "token_depth": 3}), *tokens(g, 1, seed=4)[:1]]
-    bench, _ = check(g, LinearOptions(), operations, stall=0)
+    bench, _ = check(g, on_chip(), operations, stall=0)
     assert np.diff(bench.beats[0])[3] == 1 + 128 // 16 + 13  # the bias is the only row
     waits, cut, at_once = [], [], bench.taken[0] - bench.offered[0]
     for wait in range(60, 110):
-        bench, _ = check(g, LinearOptions(), [*operations, ("wait", wait),
+        bench, _ = check(g, on_chip(), [*operations, ("wait", wait),
                                               ("observe", 0, range(8))], stall=0)
         waits.append(bench.taken[1] - bench.offered[1] - 7 - at_once)
         cut.append(bench.cut)
@@ -170,7 +170,7 @@ def test_a_layer_that_was_not_scored_is_not_learned():
     g = geometry(4, 8, 2)
     operations = [("observe", 0, [1, 2]), ("token", -1, True), ("observe", 1, [3, 4]),
                   ("observe", 3, [3, 4])]
-    bench = Bench(LinearPredictor(g, LinearOptions()), operations)
+    bench = Bench(LinearPredictor(g, on_chip()), operations)
     assert [len(found) for found in bench.rounds] == [0, 8, 8, 0]
     assert not bench.weights.any()
 
@@ -180,7 +180,7 @@ def test_a_layer_that_was_not_scored_is_not_learned():
     dict(features=((0, 1), (0, 2), (0, 3), (2, 0))), "prior", "sigmoid", "rounding"])
 def test_a_wrong_unit_is_noticed(broken, monkeypatch):
     g = geometry(4, 8, 2)
-    options = LinearOptions(lexical=8, bits=8)
+    options = on_chip(lexical=8, bits=8)
     operations = tokens(g, 12, seed=1, sequence=10, identities=10)
     want = Expected(g, options, operations).rounds
     if isinstance(broken, dict):
@@ -198,7 +198,7 @@ def test_a_wrong_unit_is_noticed(broken, monkeypatch):
 
 def test_latency_at_128_experts():
     g = geometry(5, 128, 8)
-    options = LinearOptions(lexical=2)
+    options = on_chip(lexical=2)
     limit = ("set", {"limit": 12})
     operations = [limit, *tokens(g, 2, seed=4, sequence=5, identities=3)]
     operations[1] = ("token", 1, True)

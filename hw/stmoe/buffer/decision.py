@@ -1,0 +1,181 @@
+"""What a decision of the expert manager reads and changes."""
+
+from enum import IntEnum
+
+from amaranth.hdl import Module, Mux, Signal, unsigned
+from amaranth.lib import data, fifo, memory, wiring
+
+from .. import interfaces
+from ..config import Geometry
+from .residency import ResidencyMap
+from .retention import Retention
+from .slot_list import ListOp, SlotList
+
+__all__ = ["Decision", "SlotState"]
+
+
+class SlotState(IntEnum):
+    """What a slot holds."""
+
+    FREE = 0
+    FILLING = 1
+    READY = 2
+
+
+class Decision:
+    """State of the expert manager, and what its states do with it; no component of its own.
+
+    A method says what happens in the cycle of the state and conditions under which it is called.
+
+    Parameters
+    ----------
+    m: module of the manager, to which everything is added. ports: the manager. geometry.
+
+    Attributes
+    ----------
+    resident, order, retention, queue: residency map, list of evictable slots, due times, work.
+    record, found: read port of the slots' records, and the record read.
+    layer, gates, experts, rank: the layer in work, its experts in rank order, the next rank.
+    missed, next_missed: ranks to be ordered, and the lowest. demanding, late: experts awaited.
+    about: layer that comes next. rounds, stopped: rounds that are open, the last one given up.
+    promises, index, kept, settle_all: promises in all, settled, that stay; none stays.
+    wanted, wanted_valid: first slot touched in this round.
+    slot, chosen: that is given out next, and whether it is known. tag: expert that gets it.
+    visit_due: due times of the layer in work are still to be updated.
+    report, unused, landed: what STATUS and the settling are about.
+    """
+
+    def __init__(self, m: Module, ports: wiring.Component, geometry: Geometry):
+        g, active = geometry, geometry.config.model.active
+        round_size = g.config.prefetch_round
+        self.m, self.layout = m, data.StructLayout({
+            "state": 2, "pinned": 1, "promised": 1, "first": 1, "bad": 1, "demanded": 1,
+            "rank": range(active + 1), **interfaces.expert_tag(g)})
+        m.submodules.map = self.resident = ResidencyMap(g)
+        m.submodules.list = self.order = SlotList(g.banks)
+        m.submodules.retention = self.retention = Retention(g)
+        m.submodules.work = self.queue = fifo.SyncFIFOBuffered(
+            width=interfaces.work(g).size, depth=max(4, active))
+        m.submodules.records = records = memory.Memory(shape=self.layout, depth=g.banks, init=[])
+        m.submodules.promised = promised = memory.Memory(
+            shape=unsigned(g.slot_bits), depth=max(2, round_size), init=[])
+        self.record, self.record_write = records.read_port(), records.write_port()
+        self.promise, self.promise_write = promised.read_port(), promised.write_port()
+        self.found = self.record.data
+
+        # The layer in work: what was routed, and which of it is still to be ordered.
+        self.gates = Signal(data.ArrayLayout(16, active))
+        self.experts = Signal(data.ArrayLayout(g.expert_bits, active))
+        self.layer, self.rank = Signal(g.layer_bits), Signal(range(active + 1))
+        self.missed, self.next_missed = Signal(active), Signal(range(max(2, active)))
+        self.demanding, self.late = Signal(range(active + 1)), Signal(range(active + 1))
+        self.visit_due = Signal()
+        for i in reversed(range(active)):
+            with m.If(self.missed[i]):
+                m.d.comb += self.next_missed.eq(i)
+
+        # The round of candidates: only those of the last token or layer routed count.
+        self.rounds, self.stopped = Signal(4), Signal()
+        self.about = Signal(range(g.config.model.layers + 1))
+        self.promises, self.index, self.kept = (
+            Signal(range(round_size + 1), name=name) for name in ("promises", "index", "kept"))
+        self.settle_all = Signal()
+        self.wanted, self.wanted_valid = Signal(g.slot_bits), Signal()
+        self.candidate, self.routed = ports.candidates.payload, ports.routed.payload
+        self.deep, self.tag_deep = Signal(), Signal()
+        self.stale = (self.rounds != 1) | self.stopped | ~ports.prefetch_enable
+        m.d.comb += self.deep.eq(self.candidate.layer != self.about)
+
+        # Event and work of this decision.
+        self.made = Signal(interfaces.event(g))
+        self.shared = Signal()
+        self.push = Signal(interfaces.work(g))
+        m.d.comb += self.queue.w_data.eq(self.push)
+
+        # Slots.
+        self.list_ready = self.order.op.ready
+        self.report = Signal(interfaces.status(g))
+        self.unused, self.landed = Signal(g.slot_bits), Signal(24)
+        self.tag = Signal(data.StructLayout(interfaces.expert_tag(g)))
+        self.slot, self.chosen, self.evictable = Signal(g.slot_bits), Signal(), Signal()
+        resident, retention, found = self.resident, self.retention, self.found
+        m.d.comb += [
+            self.evictable.eq(
+                (found.state == SlotState.READY) & ~found.pinned & ~found.promised),
+            self.slot.eq(Mux(ports.retention, retention.victim, self.order.front)),
+            self.chosen.eq(self.list_ready & self.order.front_valid
+                           & (retention.ready | ~ports.retention)),
+            retention.enable.eq(ports.retention), retention.layers.eq(ports.shape.layers),
+            retention.layer.eq(self.layer), retention.of_layer.eq(self.tag.layer),
+            retention.about.eq(self.about),
+            resident.also_ask.eq(retention.ask), resident.also_at.eq(retention.at),
+            retention.found.eq(resident.also_found), retention.slot.eq(resident.also_slot)]
+
+    def log(self, kind, tag=None, slot=0, arg=0):
+        """The event of this cycle."""
+        made = self.made
+        self.m.d.comb += [made.kind.eq(kind), made.slot.eq(slot), made.arg.eq(arg)]
+        if tag is not None:
+            self.m.d.comb += [made.layer.eq(tag.layer), made.expert.eq(tag.expert)]
+
+    def write_record(self, slot, **fields):
+        """A slot's record becomes ``fields``, all others 0."""
+        write = self.record_write
+        self.m.d.comb += [write.en.eq(1), write.addr.eq(slot),
+                          *(write.data[name].eq(value) for name, value in fields.items())]
+
+    def update_record(self, slot, **fields):
+        """``fields`` of a slot's record change; it has been read."""
+        self.write_record(slot, **({name: self.found[name] for name, _ in self.layout} | fields))
+
+    def set_resident(self, tag, slot, value=1):
+        """An expert is in a slot, or no longer."""
+        to = self.resident.to
+        self.m.d.comb += [self.resident.write.eq(1), to.layer.eq(tag.layer),
+                          to.expert.eq(tag.expert), self.resident.to_slot.eq(slot),
+                          self.resident.resident.eq(value)]
+
+    def list_op(self, kind, slot, free=0):
+        """A slot becomes evictable, possibly ``free``, or is no longer, or changes its place."""
+        op = self.order.op
+        self.m.d.comb += [op.valid.eq(1), op.payload.kind.eq(kind), op.payload.slot.eq(slot)]
+        if kind != ListOp.MOVE_BACK:
+            self.set_state(slot, evictable=kind != ListOp.REMOVE, free=free)
+
+    def set_state(self, slot, **fields):
+        """State of a slot as the search for victims sees it."""
+        state = self.retention.state
+        self.m.d.comb += [state.valid.eq(1), state.slot.eq(slot),
+                          *(state[name].eq(value) for name, value in fields.items())]
+
+    def predicted(self, slot):
+        """The slot's expert, that of ``tag``, is expected when its layer is visited next."""
+        self.m.d.comb += [self.retention.predicted.valid.eq(1),
+                          self.retention.predicted.slot.eq(slot)]
+
+    def free(self, slot):
+        """A slot whose record has been read is freed."""
+        self.write_record(slot)
+        self.set_resident(self.found, slot, 0)
+        self.list_op(ListOp.PUSH_FRONT, slot, free=1)
+
+    def hand_out(self, slot, rank):
+        """Work for the PEs."""
+        self.m.d.comb += [self.queue.w_en.eq(1), self.push.slot.eq(slot),
+                          self.push.gate.eq(self.gates[rank])]
+
+    def begin_round(self, layer):
+        """A round of candidates about ``layer``; settling begins from the first promise."""
+        self.m.d.sync += [self.about.eq(layer), self.rounds.eq(self.rounds + 1),
+                          self.stopped.eq(0), self.wanted_valid.eq(0), self.index.eq(0),
+                          self.kept.eq(0)]
+
+    def keep_promise(self, number, slot):
+        """Promise ``number`` is of ``slot``."""
+        write = self.promise_write
+        self.m.d.comb += [write.en.eq(1), write.addr.eq(number), write.data.eq(slot)]
+
+    def visit(self):
+        """The layer's frequencies and due times are updated, beside what follows."""
+        self.m.d.comb += self.retention.visit.eq(1)
+        self.m.d.sync += self.visit_due.eq(0)

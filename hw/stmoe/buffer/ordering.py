@@ -1,0 +1,83 @@
+"""States of the expert manager that give slots to demands and candidates."""
+
+from amaranth.hdl import Mux
+from amaranth.lib import wiring
+
+from ..config import Geometry
+from ..interfaces import Event
+from .decision import Decision, SlotState
+from .slot_list import ListOp
+
+__all__ = ["add_ordering"]
+
+
+def add_ordering(d: Decision, ports: wiring.Component, g: Geometry) -> None:
+    """From DEMAND-EVICT, or CANDIDATE-LOOKUP, of ``tag`` back to IDLE."""
+    m = d.m
+    active, round_size = g.config.model.active, g.config.prefetch_round
+    # A slot for an expert that was missed.
+    with m.State("DEMAND-EVICT"):
+        m.d.comb += d.record.addr.eq(d.slot)
+        with m.If(d.found.state != SlotState.FREE):
+            d.log(Event.EVICT, d.found, d.slot)
+            d.set_resident(d.found, d.slot, 0)
+        m.next = "DEMAND-ORDER"
+    with m.State("DEMAND-ORDER"):
+        m.d.comb += [ports.demand.valid.eq(1), ports.demand.payload.slot.eq(d.slot),
+                     ports.demand.payload.layer.eq(d.tag.layer),
+                     ports.demand.payload.expert.eq(d.tag.expert)]
+        with m.If(ports.demand.ready):
+            d.log(Event.DEMAND, d.tag, d.slot)
+            d.set_resident(d.tag, d.slot)
+            d.list_op(ListOp.REMOVE, d.slot)
+            d.write_record(d.slot, state=SlotState.FILLING, pinned=1, demanded=1,
+                         rank=d.next_missed, layer=d.tag.layer, expert=d.tag.expert)
+            m.d.sync += d.missed.bit_select(d.next_missed, 1).eq(0)
+            with m.If(d.visit_due):
+                d.visit()
+            with m.Else():
+                m.d.comb += [d.retention.refresh.valid.eq(1),
+                             d.retention.refresh.expert.eq(d.tag.expert)]
+            m.next = "IDLE"
+
+    # A candidate.
+    with m.State("CANDIDATE-LOOKUP"):
+        m.d.comb += d.record.addr.eq(Mux(d.resident.found, d.resident.slot, d.slot))
+        m.next = "CANDIDATE-DECIDE"
+    with m.State("CANDIDATE-DECIDE"):
+        m.d.comb += d.record.addr.eq(d.slot)
+        m.next = "IDLE"
+        with m.If(d.resident.found):
+            m.d.comb += ports.candidates.ready.eq(1)
+            d.log(Event.TOUCH, d.tag, d.resident.slot)
+            with m.If(d.evictable):
+                d.list_op(ListOp.MOVE_BACK, d.resident.slot)
+                d.predicted(d.resident.slot)
+                with m.If(~d.wanted_valid):
+                    m.d.sync += [d.wanted.eq(d.resident.slot), d.wanted_valid.eq(1)]
+        with m.Elif(~d.order.front_valid | (d.promises == round_size)
+                    | Mux(ports.retention, d.retention.keep, d.wanted_valid & (d.wanted == d.slot))
+                    | (d.tag_deep & (d.order.count <= active))):
+            m.d.comb += ports.candidates.ready.eq(1)
+            d.log(Event.STOP, d.tag)
+            m.d.sync += d.stopped.eq(1)
+        with m.Else():
+            with m.If(d.found.state != SlotState.FREE):
+                d.log(Event.EVICT, d.found, d.slot)
+                d.set_resident(d.found, d.slot, 0)
+            m.next = "CANDIDATE-ORDER"
+    with m.State("CANDIDATE-ORDER"):
+        m.d.comb += [ports.prefetch.valid.eq(1), ports.prefetch.payload.slot.eq(d.slot),
+                     ports.prefetch.payload.layer.eq(d.tag.layer),
+                     ports.prefetch.payload.expert.eq(d.tag.expert)]
+        with m.If(ports.prefetch.ready):
+            m.d.comb += ports.candidates.ready.eq(1)
+            d.keep_promise(d.promises, d.slot)
+            d.log(Event.PREFETCH, d.tag, d.slot)
+            d.set_resident(d.tag, d.slot)
+            d.list_op(ListOp.REMOVE, d.slot)
+            d.predicted(d.slot)
+            d.write_record(d.slot, state=SlotState.FILLING, promised=1, layer=d.tag.layer,
+                         expert=d.tag.expert)
+            m.d.sync += d.promises.eq(d.promises + 1)
+            m.next = "IDLE"
