@@ -15,8 +15,7 @@ def identity_rows(predictor: Linear) -> np.ndarray:
 
 
 def pack_rows(rows: np.ndarray, layout: LexicalLayout) -> bytes:
-    """The memory from the base address on that holds ``rows``, int [identity, layer, expert], of all
-    tables.
+    """The memory from the base address on that holds ``rows``, int [number, layer, expert].
 
     :class:`ConfigError` if the shape is not the layout's or a weight does not fit.
     """

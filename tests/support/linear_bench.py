@@ -68,7 +68,8 @@ class Expected:
             for deep in range(layer + 1, min(layer + depth, model.layers)
                               if scores is not None else 0):
                 self.count(self.golden.staged_rows(deep, layer - 1), "row_reads", "rows_added")
-                found += self.ordered(deep, self.golden.ahead_scores(deep), settings["threshold_deep"], settings["limit"])
+                found += self.ordered(deep, self.golden.ahead_scores(deep),
+                                      settings["threshold_deep"], settings["limit"])
             self.counts["predicted"] += len(found)
             self.rounds.append(found)
 

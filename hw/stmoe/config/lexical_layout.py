@@ -19,8 +19,8 @@ class LexicalLayout:
     """Layout of the rows by identity of ``options`` in expert memory, in bytes from a base address.
 
     Rows are numbered table by table, lexical, pair, previous, and in each by identity modulo its
-    size. The row of (number, layer) begins at ``base + number * token_stride + layer * row_stride``.
-    It holds the weights of experts 0, 1, ... as two's complement of ``bits`` bits,
+    size. The row of (number, layer) begins at ``base + number * token_stride + layer *
+    row_stride``. It holds the weights of experts 0, 1, ... as two's complement of ``bits`` bits,
     the first in the least significant bits of the lowest byte, without gaps; the rest of its last
     beat is written as 0 and not looked at, what follows up to the stride is never accessed. Strides
     are powers of two and ``base`` a multiple of ``token_stride``, so that no row crosses a 4 KiB

@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import Geometry
+from ..config import ConfigError, Geometry
 from ..interfaces import observation
 from ..router.ahead import ahead_logit
 from .linear_error import ErrorSteps
@@ -29,17 +29,19 @@ class LinearPredictor(wiring.Component):
     layer, the next score is the next token's, which waits for learning.
 
     *Deep* layers follow in the same round, in rising order, once the routed layer is learned and
-    the candidates before are out. Their scores are those of ``Linear.score`` without the rows of
-    layers of the present token that were not observed; nothing is learned from them. A token or an
-    observation that waits cuts the deep part short: the round ends behind the candidate that is
-    valid.
+    the candidates before are out. Their scores are those of ``Linear.ahead_scores``; nothing is
+    learned from them. A token or an observation that waits cuts the deep part short: the round ends
+    behind the candidate that is valid.
 
-    Latency: a score of n rows (bias, lexical, top_k per feature that applies) is final n + 5 cycles
-    after the token or the last beat of ``observe`` was taken, the first candidate valid
-    experts / 16 + 4 cycles later and each further beat 4 later: 51 cycles with 128 experts, top-8,
-    four features and lexical rows. Learning takes experts / lanes + n + 9 cycles more, beside the
-    candidates. A deep layer of n rows has its first candidate n + experts / 16 + 13 cycles after
-    the last one of the layer before was taken, at the earliest; cutting takes 6 cycles at most.
+    Latency: a score of n rows (bias, one per table of identities, top_k per feature and one per
+    leader that applies) is final n + 5 cycles, with three stages n + 7, after the token or the last
+    beat of ``observe`` was taken, the first candidate valid experts / 16 + 4 cycles later and each
+    further beat 4 later. With 128 experts, top-8, four features, to the first candidate: 51 cycles
+    with lexical rows, 54 with pair rows and three stages too, 75 with six features, four leaders
+    and all tables. Learning takes stages * experts / lanes + n + 9 cycles more, with three stages 2
+    more yet, beside the candidates: 163 of the largest, less than an expert's computation. A deep
+    layer of n rows has its first candidate n + experts / 16 + 13 cycles, with three stages 2 more,
+    after the last one of the layer before was taken, at the earliest; cutting takes 6 at most.
     Throughput: a beat of ``observe`` per cycle.
     Back-pressure: ``token`` and ``observe`` wait while scores are in work, a layer is learned or
     candidates other than deep ones are to be formed; ``candidates`` holds while stalled.
@@ -66,8 +68,9 @@ class LinearPredictor(wiring.Component):
     observe: routed experts as in ``PredictionSignature``; ``first_token`` is not looked at.
     candidates: predicted experts of the next layer, of deep ones, then an ``end`` beat, for every
         token and every observation. After the last layer, and when off, the ``end`` beat only.
-    load: a row by its number: layer by layer the bias, then by feature and expert; then, if they
-        are on chip, the lexical ones by identity and layer. Taken while nothing else is to be done.
+    load: a row by its number: layer by layer the bias, then by feature and expert, then by
+        leader and expert; then, if they are on chip, those by identity, table by table, by identity
+        and layer. Taken while nothing else is to be done.
     enable, threshold, threshold_deep, limit, layers, experts, depth, token_depth: settings, stable
         while ``busy`` or a beat waits. Candidates have a score of at least ``threshold``, deep ones
         ``threshold_deep`` (units of 2**-fraction), and are ``limit`` at most of a layer, shared
@@ -86,6 +89,9 @@ class LinearPredictor(wiring.Component):
         shape = self.shape = LinearShape(geometry, options)
         store = None
         if options.tables and options.lexical_store == "memory":
+            if len(options.tables) > 1:
+                raise ConfigError("linear.lexical_store", "memory",
+                                  'one table of rows by identity, or "chip"')
             store = LexicalStream(shape, first_id=geometry.config.outstanding)
         self.weights = WeightRows(shape, store)
         self.margin = AheadMargin(shape, lanes) if options.lookahead else None
@@ -138,8 +144,8 @@ class LinearPredictor(wiring.Component):
             walk.store_layer.eq(observe.payload.layer), walk.store_past.eq(now),
             walk.store_past.count.eq(now.count + 1), walk.tables.eq(known),
             walk.layer.eq(following),
-            rows.identity.eq(token.payload.identity), rows.last.eq(last.identity), rows.ready_layer.eq(following),
-            rows.valid.eq(walk.valid),
+            rows.identity.eq(token.payload.identity), rows.last.eq(last.identity),
+            rows.ready_layer.eq(following), rows.valid.eq(walk.valid),
             rows.address.eq(walk.address), rows.lexical.eq(walk.lexical),
             rows.table.eq(walk.table), rows.stage.eq(walk.stage), rows.mark.eq(walk.mark),
             rows.layer.eq(walk.walked), rows.steps.eq(error.steps),

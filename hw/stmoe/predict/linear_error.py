@@ -39,8 +39,8 @@ class ErrorSteps(wiring.Component):
     steps: by stage, its error, shifted by the rate and rounded; hold until the next ``start``.
     lexical_steps, previous_steps: first stage's, by the rates of rows by identity, of either kind;
         0 where there are none.
-    error_next, error_group, errors: a group of the last stage comes in the next cycle, which, and in
-        that next cycle the errors of its experts.
+    error_next, error_group, errors: a group of the last stage comes in the next cycle, which, and
+        in that next cycle the errors of its experts.
     """
 
     def __init__(self, shape: LinearShape, lanes: int = 4):

@@ -115,7 +115,8 @@ class WeightRows(wiring.Component):
             m.d.comb += [
                 store.begin.eq(self.begin), store.identity.eq(self.identity),
                 store.last.eq(self.last), store.read_table.eq(self.table),
-                store.write_table.eq(table[2]), self.ready.eq(store.ready), store.ready_layer.eq(self.ready_layer),
+                store.write_table.eq(table[2]), self.ready.eq(store.ready),
+                store.ready_layer.eq(self.ready_layer),
                 store.read.eq(self.valid & self.lexical), store.read_layer.eq(self.layer),
                 store.write.eq(self.written & lexical[2]), store.write_layer.eq(self.layer),
                 store.write_row.eq(new)]

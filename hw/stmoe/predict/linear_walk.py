@@ -16,8 +16,9 @@ class RowWalk(wiring.Component):
     Order: bias, by table of identities, then by feature and rank and by leader, stage by stage; of
     those of the present token only those whose layer is among the first ``seen``. A walk of n rows
     has its first address two cycles after ``start`` and a further one in each cycle; with three
-    stages, a ``mark`` without an address stands between one and the next, rows or not. The same walk while neither ``advance`` nor ``store``
-    of a layer that it refers to comes between: learning walks as scoring did. No back-pressure.
+    stages, a ``mark`` without an address stands between one and the next, rows or not. The same
+    walk while neither ``advance`` nor ``store`` of a layer that it refers to comes between:
+    learning walks as scoring did. No back-pressure.
     Reset: before the first token. Range: a token's layers in rising order.
 
     Parameters
