@@ -4,7 +4,7 @@ from amaranth.hdl import Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..config import ConfigError, Geometry
+from ..config import Geometry
 from ..interfaces import observation
 from ..router.ahead import ahead_logit
 from .linear_error import ErrorSteps
@@ -89,9 +89,6 @@ class LinearPredictor(wiring.Component):
         shape = self.shape = LinearShape(geometry, options)
         store = None
         if options.tables and options.lexical_store == "memory":
-            if len(options.tables) > 1:
-                raise ConfigError("linear.lexical_store", "memory",
-                                  'one table of rows by identity, or "chip"')
             store = LexicalStream(shape, first_id=geometry.config.outstanding)
         self.weights = WeightRows(shape, store)
         self.margin = AheadMargin(shape, lanes) if options.lookahead else None
