@@ -117,7 +117,7 @@ class LearnedUnit(PredictionUnit):
         scores = self.predictor.begin_token(identity, first)
         if Geometry(self.config).streams_rows:
             self._stream()
-        return self._round(0, scores)
+        return self._round(0, scores, self.token_depth)
 
     def _chosen(self) -> dict[str, int]:
         """Which row of each table is the present token's, where it has one."""

@@ -113,7 +113,7 @@ def test_a_wrong_unit_is_noticed(broken, monkeypatch):
     options = LinearOptions(**(dict(ALL, **broken) if isinstance(broken, dict) else ALL))
     shape = "stmoe.predict.linear_shape."
     if broken == "factor":
-        monkeypatch.setattr(shape + "PAIR_SHIFT", 4)
+        monkeypatch.setattr(shape + "PAIR_SHIFT", 1)  # 16 rows: 4 would do no harm
     elif broken == "previous_shift":
         monkeypatch.setattr(shape + "LinearShape.previous_shift",
                             property(lambda self: self.lexical_shift))
