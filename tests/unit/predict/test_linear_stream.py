@@ -13,7 +13,7 @@ from stmoe.config.lexical_layout import LexicalLayout
 from stmoe.predict.linear import LinearPredictor
 from stmoe.predict.linear_shape import LinearShape
 from stmoe.predict.linear_stream import LexicalStream
-from stmoe_sim.lexical import pack_rows, unpack_rows
+from stmoe_sim.lexical import identity_rows, pack_rows, unpack_rows
 from support.axi_memory import AxiMemory
 from support.linear_bench import Bench, Expected, golden_rows
 
@@ -329,6 +329,29 @@ def test_predictions_and_rows_in_memory_equal_golden(stall, latency):
     assert bench.counts == want.counts
     assert want.golden.lexical.any(axis=2).all()
     assert {op[1]["enable"] for op in operations if op[0] == "set"} == {False, True}
+
+
+@pytest.mark.parametrize(("stall", "latency"), [(0.0, (1, 3)), (0.3, (20, 150))])
+@pytest.mark.parametrize("names", [("lexical", "pair", "previous"), ("pair",),
+                                   ("lexical", "previous")])
+def test_all_tables_in_memory_equal_golden(names, stall, latency):
+    g = geometry(3, 8)
+    sizes = {"lexical": 8, "pair": 16, "previous": 4}
+    options = LinearOptions(features=((0, 1), (1, 0)), leaders=((0, 2),), stages=3,
+                            **{name: sizes[name] * (name in names) for name in sizes})
+    operations = tokens(g, 60, seed=5)
+    want = Expected(g, options, operations)
+    golden = want.golden
+    bench = StreamBench(
+        LinearPredictor(g, options), operations, stall=stall / 2, base=0x1000,
+        rows=np.zeros_like(identity_rows(golden)),
+        axi=dict(stall=stall, latency=latency, interleave=True))
+    for at, (found, wanted) in enumerate(zip(bench.rounds, want.rounds, strict=True)):
+        assert found == wanted, f"round {at}: {found} is not {wanted}"
+    np.testing.assert_array_equal(bench.weights, golden_rows(golden))
+    np.testing.assert_array_equal(bench.streamed, identity_rows(golden))
+    assert bench.counts == want.counts
+    assert all(getattr(golden, name).any() for name in names)
 
 
 def test_unknown_identities_and_a_predictor_that_is_off_move_nothing():
