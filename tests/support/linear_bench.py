@@ -12,9 +12,11 @@ from stmoe_golden.predict import combined as golden_combined
 from stmoe_golden.predict import linear as golden_linear
 from stmoe_golden.predict.predictor import Shape
 
-__all__ = ["Bench", "Expected", "geometry", "golden_rows", "on_chip"]
+__all__ = ["PLAIN", "Bench", "Expected", "geometry", "golden_rows", "on_chip"]
 
 COUNTERS = ("row_reads", "row_writes", "rows_added", "predicted")
+PLAIN = {"features": ((0, 1), (0, 2), (0, 3), (1, 0)), "leaders": (), "lexical": 0, "pair": 0,
+         "previous": 0, "lexical_store": "chip", "stages": 1, "fraction": 6}
 ALL = dict(threshold=-(1 << 20), threshold_deep=-(1 << 20), limit=1 << 9)  # everything is put out
 
 
@@ -25,8 +27,8 @@ def geometry(layers, experts, top_k, shared=0):
 
 
 def on_chip(**options):
-    """Options with the lexical rows on chip, none unless asked for."""
-    return LinearOptions(**{"lexical": 0, "lexical_store": "chip", **options})
+    """Options with rows by identity on chip, none unless asked for, of one stage."""
+    return LinearOptions(**PLAIN | options)
 
 
 class Expected:

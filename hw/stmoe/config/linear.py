@@ -35,15 +35,15 @@ class LinearOptions:
     gain: of that term at the start, 0 to 4095. gain_shift: of its learning, 8 to 24.
     """
 
-    features: tuple[tuple[int, int], ...] = ((0, 1), (0, 2), (0, 3), (1, 0))
-    leaders: tuple[tuple[int, int], ...] = ()
-    lexical: int = 1024
-    pair: int = 0
-    previous: int = 0
+    features: tuple[tuple[int, int], ...] = ((0, 1), (0, 2), (0, 3), (0, 4), (0, 5), (1, 0))
+    leaders: tuple[tuple[int, int], ...] = ((0, 1), (0, 2), (0, 3), (0, 4))
+    lexical: int = 4096
+    pair: int = 8192
+    previous: int = 1024
     lexical_store: str = "memory"
-    stages: int = 1
+    stages: int = 3
     bits: int = 10
-    fraction: int = 6
+    fraction: int = 7
     rate: int = 4
     lexical_rate: int = 1
     lookahead: bool = False

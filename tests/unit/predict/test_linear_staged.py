@@ -9,18 +9,18 @@ from stmoe.config import ConfigError
 from stmoe.predict.linear import LinearPredictor
 from stmoe.predict.linear_shape import LinearOptions
 from stmoe_sim.lexical import identity_rows
-from support.linear_bench import Bench, Expected, geometry, golden_rows
+from support.linear_bench import Bench, Expected, geometry, golden_rows, on_chip
 
 ALL = dict(features=((0, 1), (1, 0), (0, 3), (0, 2)), leaders=((0, 2), (1, 1), (0, 1)), lexical=8,
-           pair=16, previous=4, stages=3, lexical_store="chip")
+           pair=16, previous=4, stages=3)
 SETS = {
-    "stages alone": dict(stages=3, lexical=8, lexical_store="chip"),
+    "stages alone": dict(stages=3, lexical=8),
     "stages and leaders": dict(ALL, pair=0, previous=0),
     "everything": ALL,
     "everything, one stage": dict(ALL, stages=1),
-    "pair alone": dict(features=(), lexical=0, pair=8, lexical_store="chip"),
+    "pair alone": dict(features=(), lexical=0, pair=8),
     "previous alone, last stage": dict(
-        features=((0, 1),), lexical=0, previous=2, stages=3, lexical_store="chip"),
+        features=((0, 1),), lexical=0, previous=2, stages=3),
     "first stage alone": dict(features=((1, 0),), leaders=((2, 1),), pair=4, stages=3,
                               lexical_store="chip"),
     "bias, three stages": dict(features=(), lexical=0, stages=3),
@@ -68,7 +68,7 @@ def check(g, options, operations, *, lanes=4, **how):
 @pytest.mark.parametrize("shape", SHAPES[:2])
 def test_scores_order_and_weights_equal_golden(name, shape):
     g = geometry(*shape)
-    check(g, LinearOptions(**SETS[name]), tokens(g, 16, seed=shape[1]), seed=5,
+    check(g, on_chip(**SETS[name]), tokens(g, 16, seed=shape[1]), seed=5,
           stall=0.3 * (shape[1] == 8), lanes=3 if shape[1] == 17 else 4)
 
 
@@ -76,13 +76,13 @@ def test_scores_order_and_weights_equal_golden(name, shape):
 @pytest.mark.parametrize("patient", [True, False])
 def test_deep_layers_have_the_score_of_what_is_known(name, patient):
     g = geometry(*SHAPES[0], shared=1)
-    check(g, LinearOptions(**SETS[name]), [DEEP, *tokens(g, 9, seed=3)], seed=1, patient=patient)
+    check(g, on_chip(**SETS[name]), [DEEP, *tokens(g, 9, seed=3)], seed=1, patient=patient)
 
 
 @pytest.mark.parametrize("shape", SHAPES[2:])
 def test_few_layers_or_all_experts(shape):
     g = geometry(*shape)
-    check(g, LinearOptions(**ALL), [DEEP, *tokens(g, 9, seed=2)], patient=True)
+    check(g, on_chip(**ALL), [DEEP, *tokens(g, 9, seed=2)], patient=True)
 
 
 def test_a_predictor_that_is_off_has_no_previous_token_afterwards():
@@ -90,12 +90,12 @@ def test_a_predictor_that_is_off_has_no_previous_token_afterwards():
     operations = tokens(g, 12, seed=6, sequence=30)
     for at in range(len(operations) - 1, 0, -5):
         operations.insert(at, ("set", {"enable": at // 5 % 2}))
-    check(g, LinearOptions(**ALL), operations, patient=True)
+    check(g, on_chip(**ALL), operations, patient=True)
 
 
 def test_every_row_is_learned_and_saturates():
     g = geometry(3, 8, 2)
-    _, want = check(g, LinearOptions(**dict(ALL, bits=5, fraction=6, rate=-4, lexical_rate=-4)),
+    _, want = check(g, on_chip(**dict(ALL, bits=5, fraction=6, rate=-4, lexical_rate=-4)),
                     tokens(g, 25, seed=8, sequence=12))
     golden = want.golden
     for rows in (golden.bias, golden.weight, golden.leader, golden.lexical, golden.pair,
@@ -109,8 +109,8 @@ def test_every_row_is_learned_and_saturates():
 def test_a_wrong_unit_is_noticed(broken, monkeypatch):
     g = geometry(4, 8, 2)
     operations = tokens(g, 12, seed=1, sequence=12)
-    want = Expected(g, LinearOptions(**ALL), operations).rounds
-    options = LinearOptions(**(dict(ALL, **broken) if isinstance(broken, dict) else ALL))
+    want = Expected(g, on_chip(**ALL), operations).rounds
+    options = on_chip(**(dict(ALL, **broken) if isinstance(broken, dict) else ALL))
     shape = "stmoe.predict.linear_shape."
     if broken == "factor":
         monkeypatch.setattr(shape + "PAIR_SHIFT", 1)  # 16 rows: 4 would do no harm
@@ -128,12 +128,12 @@ WIDE = dict(features=((0, 1), (0, 2), (0, 3), (0, 4), (0, 5), (1, 0)), stages=3,
 
 
 @pytest.mark.parametrize(("options", "rows", "first"), [
-    (dict(stages=3, lexical=4, pair=4, lexical_store="chip"), 35, 54), (WIDE, 56, 75)])
+    (dict(stages=3, lexical=4, pair=4), 35, 54), (WIDE, 56, 75)])
 def test_latency_at_128_experts(options, rows, first):
     g = geometry(7, 128, 8)
     operations = [("set", {"limit": 2}), *tokens(g, 2, seed=4, identities=2)]
     operations[1], operations[9] = ("token", 1, True), ("token", 0, False)
-    bench, _ = check(g, LinearOptions(**options), operations, stall=0)
+    bench, _ = check(g, on_chip(**options), operations, stall=0)
     at = 14  # the last round that predicts: all features and tables apply
     assert bench.rounds[at][0][0] == 6
     assert first == rows + 7 + 128 // 16 + 4 <= 96
