@@ -10,7 +10,7 @@ from stmoe.config import Geometry
 from stmoe.predict import UNITS
 from stmoe_golden.predict.unit import LearnedUnit, PredictionUnit, TableUnit
 
-from .lexical import pack_rows
+from .lexical import identity_rows, pack_rows
 from .memory import Memory
 from .memory_files import write_words
 from .policies import Policy
@@ -104,9 +104,9 @@ def write_job(home: Path, *, geometry: Geometry, policy: Policy, unit: Predictio
     np.savez(home / "job.npz", **arrays)
     if geometry.streams_rows:
         layout_, model = geometry.lexical_layout, config.model
-        rows = np.zeros((config.linear.lexical, model.layers, model.experts), np.int32)
+        rows = np.zeros((layout_.rows, model.layers, model.experts), np.int32)
         if isinstance(unit, LearnedUnit):
-            rows = unit.predictor.lexical
+            rows = identity_rows(unit.predictor)
         write_words(home / LEXICAL, pack_rows(rows, layout_), geometry.axi_bytes)
     counters = {name[:-3]: (entry["address"], registers[name[:-3] + "_hi"]["address"])
                 for name, entry in registers.items()

@@ -45,9 +45,10 @@ from .linear_kernel import replay
 from .linear_rows import PAIR_FACTOR, Pairs, check_pairs, check_table, hashed_rows
 from .predictor import Predictor, PredictorError, Shape, Stretch, check_option
 
-__all__ = ["FEATURES", "ONE", "SIGMOID", "SIGMOID_INDEX_BITS", "Linear", "shifted"]
+__all__ = ["FEATURES", "LEADERS", "ONE", "SIGMOID", "SIGMOID_INDEX_BITS", "Linear", "shifted"]
 
-FEATURES: Pairs = ((0, 1), (0, 2), (0, 3), (1, 0))
+FEATURES: Pairs = ((0, 1), (0, 2), (0, 3), (0, 4), (0, 5), (1, 0))
+LEADERS: Pairs = ((0, 1), (0, 2), (0, 3), (0, 4))
 ONE = 1024
 SIGMOID_INDEX_BITS = 8
 SIGMOID = np.clip(np.rint(ONE / (1 + np.exp(-(np.arange(256) - 127.5) / 16))), 1,
@@ -81,9 +82,9 @@ class Linear(Predictor):
     name = "linear"
     description = "online logistic: layers, previous token, token identity"
 
-    def __init__(self, shape: Shape, *, features: Pairs = FEATURES, leaders: Pairs = (),
-                 lexical: int = 1024, pair: int = 0, previous: int = 0, stages: int = 1,
-                 bits: int = 10, fraction: int = 6, rate: int = 4, lexical_rate: int = 1,
+    def __init__(self, shape: Shape, *, features: Pairs = FEATURES, leaders: Pairs = LEADERS,
+                 lexical: int = 4096, pair: int = 8192, previous: int = 1024, stages: int = 3,
+                 bits: int = 10, fraction: int = 7, rate: int = 4, lexical_rate: int = 1,
                  threshold: int = -13, depth: int = 1):
         super().__init__(shape)
         self.features = check_pairs(self.name, "features", features)

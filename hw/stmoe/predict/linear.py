@@ -1,7 +1,7 @@
 """The learned predictor: online logistic regression over recent layers and tokens."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import Geometry
@@ -29,19 +29,19 @@ class LinearPredictor(wiring.Component):
     layer, the next score is the next token's, which waits for learning.
 
     *Deep* layers follow in the same round, in rising order, once the routed layer is learned and
-    the candidates before are out. Their scores are those of ``Linear.ahead_scores``: without the
-    rows of layers of the present token that were not observed. Nothing is learned from them. A
-    token or an observation that waits cuts the deep part short: the round ends behind the candidate
-    that is valid.
+    the candidates before are out. Their scores are those of ``Linear.ahead_scores``; nothing is
+    learned from them. A token or an observation that waits cuts the deep part short: the round ends
+    behind the candidate that is valid.
 
-    Latency: a score of n rows (bias, lexical, top_k per feature that applies) is final n + 5 cycles
-    after the token or the last beat of ``observe`` was taken, the first candidate valid
-    experts / 16 + 4 cycles later and each further beat 4 later: 51 cycles with 128 experts, top-8,
-    four features and lexical rows. With logits it is valid experts / lanes + experts / 16 + 9
-    cycles after the last of them, 49 with 128 experts, if the rows were added by then. Learning
-    takes experts / lanes + n + 9 cycles more, beside the candidates. A deep layer of n rows has its
-    first candidate n + experts / 16 + 13 cycles after the last one of the layer before was taken,
-    at the earliest; cutting takes 6 cycles at most.
+    Latency: a score of n rows (bias, one per table of identities, top_k per feature and one per
+    leader that applies) is final n + 5 cycles, with three stages n + 7, after the token or the last
+    beat of ``observe`` was taken, the first candidate valid experts / 16 + 4 cycles later and each
+    further beat 4 later. With 128 experts, top-8, four features, to the first candidate: 51 cycles
+    with lexical rows, 54 with pair rows and three stages too, 75 with six features, four leaders
+    and all tables. Learning takes stages * experts / lanes + n + 9 cycles more, with three stages 2
+    more yet, beside the candidates: 163 of the largest, less than an expert's computation. A deep
+    layer of n rows has its first candidate n + experts / 16 + 13 cycles, with three stages 2 more,
+    after the last one of the layer before was taken, at the earliest; cutting takes 6 at most.
     Throughput: a beat of ``observe`` per cycle.
     Back-pressure: ``token`` and ``observe`` wait while scores are in work, a layer is learned or
     candidates other than deep ones are to be formed; ``candidates`` holds while stalled.
@@ -68,8 +68,9 @@ class LinearPredictor(wiring.Component):
     observe: routed experts as in ``PredictionSignature``; ``first_token`` is not looked at.
     candidates: predicted experts of the next layer, of deep ones, then an ``end`` beat, for every
         token and every observation. After the last layer, and when off, the ``end`` beat only.
-    load: a row by its number: layer by layer the bias, then by feature and expert; then, if they
-        are on chip, the lexical ones by identity and layer. Taken while nothing else is to be done.
+    load: a row by its number: layer by layer the bias, then by feature and expert, then by
+        leader and expert; then, if they are on chip, those by identity, table by table, by identity
+        and layer. Taken while nothing else is to be done.
     enable, threshold, threshold_deep, limit, layers, experts, depth, token_depth: settings, stable
         while ``busy`` or a beat waits. Candidates have a score of at least ``threshold``, deep ones
         ``threshold_deep`` (units of 2**-fraction), and are ``limit`` at most of a layer, shared
@@ -87,7 +88,7 @@ class LinearPredictor(wiring.Component):
         self.geometry, self.options, self.lanes = geometry, options, lanes
         shape = self.shape = LinearShape(geometry, options)
         store = None
-        if options.lexical and options.lexical_store == "memory":
+        if options.tables and options.lexical_store == "memory":
             store = LexicalStream(shape, first_id=geometry.config.outstanding)
         self.weights = WeightRows(shape, store)
         self.margin = AheadMargin(shape, lanes) if options.lookahead else None
@@ -120,7 +121,9 @@ class LinearPredictor(wiring.Component):
 
         now, routed = Signal(shape.past), Signal(shape.experts)
         observed, following, due = Signal(shape.geometry.layer_bits), Signal(9), Signal(9)
-        known, predicting, learning = Signal(), Signal(), Signal()
+        predicting, learning = Signal(), Signal()
+        tables, known = Signal.like(walk.tables), Signal.like(walk.tables)  # with rows, of token
+        last = Signal(data.StructLayout({"identity": shape.identity_bits, "known": 1}))
         scored = Signal()  # layer ``due`` is, and waits to be learned
         off = Signal(init=1)  # until the next token, which begins a sequence
         left, seen = Signal(9), Signal(9)  # layers still to be scored; those of the token observed
@@ -136,13 +139,17 @@ class LinearPredictor(wiring.Component):
             walk.seen.eq(seen),
             walk.first.eq(token.payload.first | off | ~self.enable),
             walk.store_layer.eq(observe.payload.layer), walk.store_past.eq(now),
-            walk.store_past.count.eq(now.count + 1), walk.with_lexical.eq(known),
+            walk.store_past.count.eq(now.count + 1), walk.tables.eq(known),
             walk.layer.eq(following),
-            rows.identity.eq(token.payload.identity), rows.ready_layer.eq(following),
-            rows.valid.eq(walk.valid),
+            rows.identity.eq(token.payload.identity), rows.last.eq(last.identity),
+            rows.ready_layer.eq(following), rows.valid.eq(walk.valid),
             rows.address.eq(walk.address), rows.lexical.eq(walk.lexical),
+            rows.table.eq(walk.table), rows.stage.eq(walk.stage), rows.mark.eq(walk.mark),
             rows.layer.eq(walk.walked), rows.steps.eq(error.steps),
             rows.lexical_steps.eq(error.lexical_steps),
+            rows.previous_steps.eq(error.previous_steps),
+            total.mark.eq(rows.marked & ~rows.learn), total.stage.eq(rows.row_stage),
+            total.damp.eq(seen != 0), error.early.eq(total.early),
             total.valid.eq(rows.row_valid & ~rows.learn), total.row.eq(rows.row),
             order.scores.eq(total.scores), order.layer.eq(following),
             order.predict.eq(predicting), order.close.eq(~deep & ~deeper),
@@ -153,6 +160,10 @@ class LinearPredictor(wiring.Component):
             self.rows_added.eq(total.valid),
             self.predicted.eq(self.candidates.valid & self.candidates.ready
                               & ~self.candidates.payload.end)]
+        now_known = token.payload.known
+        both = {"lexical": now_known, "pair": now_known & last.known & ~walk.first,
+                "previous": last.known & ~walk.first}
+        m.d.comb += tables.eq(Cat(both[name] for name in shape.tables))
         for rank in range(shape.top_k):
             with m.If(now.count == rank):
                 m.d.comb += walk.store_past.ids[rank].eq(observe.payload.expert)
@@ -194,9 +205,10 @@ class LinearPredictor(wiring.Component):
                              observe.ready.eq(collecting | ~token.valid)]
                 with m.If(token.valid & token.ready):
                     m.d.comb += [walk.advance.eq(1),
-                                 rows.begin.eq(token.payload.known & self.enable)]
+                                 rows.begin.eq(Mux(self.enable, tables, 0))]
                     m.d.sync += [
-                        known.eq(token.payload.known & bool(self.options.lexical)),
+                        known.eq(tables), last.identity.eq(token.payload.identity),
+                        last.known.eq(token.payload.known),
                         following.eq(0), predicting.eq(self.enable), learning.eq(0),
                         off.eq(~self.enable), left.eq(self.token_depth), seen.eq(0),
                         looking.eq(0), tuning.eq(0)]
@@ -219,7 +231,7 @@ class LinearPredictor(wiring.Component):
                             off.eq(off | ~self.enable), left.eq(self.depth),
                             seen.eq(observe.payload.layer + 1)]
                         m.next = "BEGIN"
-            with m.State("BEGIN"), m.If(~predicting | ~known | rows.ready):
+            with m.State("BEGIN"), m.If(~predicting | ~known.any() | rows.ready):
                 m.d.sync += [due.eq(following), scored.eq(predicting), looked.eq(looking)]
                 m.d.comb += [walk.start.eq(predicting), total.clear.eq(predicting)]
                 m.next = "SCORE"
@@ -254,7 +266,7 @@ class LinearPredictor(wiring.Component):
             with m.State("DEEP-BEGIN"):
                 with m.If(waiting):
                     m.next = "DEEPER"
-                with m.Elif(~known | rows.ready):
+                with m.Elif(~known.any() | rows.ready):
                     m.d.comb += [walk.start.eq(1), total.clear.eq(1)]
                     m.next = "DEEP-SCORE"
             with m.State("DEEP-SCORE"):
