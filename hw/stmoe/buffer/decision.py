@@ -9,7 +9,9 @@ from .. import interfaces
 from ..config import Geometry
 from .residency import ResidencyMap
 from .retention import Retention
+from .slack import LinkSlack
 from .slot_list import ListOp, SlotList
+from .worth import CandidateWorth
 
 __all__ = ["Decision", "SlotState"]
 
@@ -34,6 +36,7 @@ class Decision:
     Attributes
     ----------
     resident, order, retention, queue: residency map, list of evictable slots, due times, work.
+    worth, slack: judge of candidates, and what it measures of the link.
     record, found: read port of the slots' records, and the record read.
     layer, gates, experts, rank: the layer in work, its experts in rank order, the next rank.
     missed, next_missed: ranks to be ordered, and the lowest. demanding, late: experts awaited.
@@ -54,6 +57,9 @@ class Decision:
         m.submodules.map = self.resident = ResidencyMap(g)
         m.submodules.list = self.order = SlotList(g.banks)
         m.submodules.retention = self.retention = Retention(g)
+        m.submodules.worth = self.worth = CandidateWorth(g)
+        m.submodules.slack = self.slack = LinkSlack(
+            g.prefetch_bursts * g.config.burst_beats)
         m.submodules.work = self.queue = fifo.SyncFIFOBuffered(
             width=interfaces.work(g).size, depth=max(4, active))
         m.submodules.records = records = memory.Memory(shape=self.layout, depth=g.banks, init=[])
@@ -110,6 +116,14 @@ class Decision:
             retention.about.eq(self.about),
             resident.also_ask.eq(retention.ask), resident.also_at.eq(retention.at),
             retention.found.eq(resident.also_found), retention.slot.eq(resident.also_slot)]
+        worth, slack = self.worth, self.slack
+        m.d.comb += [
+            slack.beat.eq(ports.link_beat), slack.active.eq(~ports.link_idle),
+            slack.quiet.eq(~ports.link_demanded & ~self.missed.any()),
+            worth.slack.eq(slack.slack), worth.score.eq(self.candidate.score),
+            worth.expert.eq(self.candidate.expert), worth.near.eq(~self.tag_deep),
+            worth.counted.eq(ports.counted), worth.floor.eq(ports.worth_floor),
+            worth.of.eq(self.routed.expert)]
 
     def log(self, kind, tag=None, slot=0, arg=0):
         """The event of this cycle."""
