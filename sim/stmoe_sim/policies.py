@@ -50,10 +50,10 @@ def _table(name: str, summary: str, *, cct: bool = True, ht: bool = True) -> Pol
                   use_ht=ht)
 
 
-def _learned(name: str, summary: str, *, retention: str = "lru",
-             lookahead: bool = False) -> Policy:
+def _learned(name: str, summary: str, *, retention: str = "lru", lookahead: bool = False,
+             worth: bool = False) -> Policy:
     return Policy(name=name, summary=summary, retention=retention, prefetch=True,
-                  predictor="linear", lookahead=lookahead)
+                  predictor="linear", lookahead=lookahead, worth=worth)
 
 
 POLICIES = {policy.name: policy for policy in (
@@ -68,9 +68,10 @@ POLICIES = {policy.name: policy for policy in (
     _learned("linear", "lru, and prefetch by the learned predictor"),
     _learned("combined", "lru, and prefetch by the learned predictor with look-ahead",
              lookahead=True),
-    _learned("st-moe", "ewma, and prefetch by the learned predictor", retention="ewma"),
-    _learned("st-moe-ahead", "ewma, and prefetch by the learned predictor with look-ahead",
-             retention="ewma", lookahead=True),
+    _learned("st-moe", "ewma, and prefetch by the learned predictor of what is worth it",
+             retention="ewma", worth=True),
+    _learned("st-moe-ahead", "ewma, and prefetch by the learned predictor with look-ahead of what "
+                             "is worth it", retention="ewma", lookahead=True, worth=True),
 )}
 
 
