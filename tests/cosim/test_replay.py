@@ -29,8 +29,9 @@ def test_candidates_that_are_not_worth_it_equal_golden(machine, policy, stall, m
 def test_another_judge_of_candidates_is_noticed(machine, monkeypatch, broken):
     from stmoe_golden.buffer.worth import Worth
     monkeypatch.setattr(Worth, broken, {
-        "pays": lambda self, expert, score: True, "decided": lambda self, expert, score: None,
-        "least": lambda self: 0}[broken])
+        "pays": lambda self, expert, score: True, "least": lambda self: 0,
+        "decided": lambda self, expert, score: self.rate.__setitem__(self.bucket(score), 0),
+    }[broken])
     outcome = machine.run("st-moe:worth", memory_settings={"bandwidth_gbps": 0.2},
                           attention_cycles=100)
     assert any("golden" in text for text in outcome.verdict.mismatches)
