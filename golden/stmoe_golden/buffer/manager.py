@@ -55,6 +55,7 @@ class ExpertManager:
         if retention not in ("lru", "ewma"):
             raise ValueError(f"retention is {retention}, not lru or ewma")
         self.geometry, slots, self.worth = geometry, geometry.slots, worth
+        self.layers = geometry.config.model.layers
         model = geometry.config.model
         self.ewma, self.clock, self.visited = retention == "ewma", 0, True
         self.frequencies = UseFrequencies(model.layers, model.experts, model.shared_units)
@@ -67,7 +68,7 @@ class ExpertManager:
         self.candidates: deque[tuple[int, int, int]] = deque()
         self.demands: deque[tuple[int, int]] = deque()
         self.expected: deque[ManagerEvent] = deque()
-        self.layer, self.routing, self.about = 0, list[int](), 0
+        self.layer, self.routing, self.about, self.guessing = 0, list[int](), 0, False
         self.shared: frozenset[int] = frozenset()
         self.counters = dict.fromkeys(COUNTERS, 0)
 
@@ -106,8 +107,9 @@ class ExpertManager:
         for name, value in increments(event, self.geometry, event.expert in self.shared).items():
             self.counters[name] += value
         if event.kind == Kind.TOKEN:
+            interrupted = self.about != 0
             self._begin_round(0)
-            self._settle(lambda slot: True)
+            self._settle(lambda slot: interrupted)
             if self.worth is not None:
                 self.worth.forget()
         elif event.kind == Kind.ROUTE:
@@ -157,9 +159,10 @@ class ExpertManager:
         """Classify the layer's experts, then settle what layers up to it had been promised.
 
         Of a host that skips layers every promise is settled: none was made for what comes next.
+        The round of the last layer is about the first of the next token.
         """
         skipped = self.layer != self.about
-        self._begin_round(self.layer + 1)
+        self._begin_round((self.layer + 1) % self.layers, self.layer + 1 == self.layers)
         for expert in self.routing:
             number = self.where.get((self.layer, expert))
             if number is None:
@@ -197,8 +200,8 @@ class ExpertManager:
         """When the layer, the one of the round or a deeper one, is visited next."""
         return (self.clock + VISIT * (layer - self.about + 1)) % (1 << CLOCK_BITS)
 
-    def _begin_round(self, about: int) -> None:
-        self.about = about
+    def _begin_round(self, about: int, guessing: bool = False) -> None:
+        self.about, self.guessing = about, guessing
         self.candidates.clear()
         self.wanted.clear()
 
@@ -282,7 +285,8 @@ class ExpertManager:
         """Whether a slot can be given to a candidate of ``layer``."""
         if not self.order or len(self.promises) == self.round_size:
             return False
-        if layer != self.about and len(self.order) <= self.geometry.config.model.active:
+        deep = self.guessing or layer != self.about
+        if deep and len(self.order) <= self.geometry.config.model.active:
             return False
         number = self._victim()
         if not self.ewma:
@@ -309,5 +313,5 @@ class ExpertManager:
             number = self._take(Kind.PREFETCH, layer, expert)
             self.slots[number].due = self._due_next(layer)
             self.promises.append(number)
-        if self.worth is not None and layer == self.about:
+        if self.worth is not None and layer == self.about and not self.guessing:
             self.worth.decided(expert, score)

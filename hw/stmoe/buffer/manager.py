@@ -1,6 +1,6 @@
 """Expert manager: verifies predictions, allocates slots, orders transfers, hands out work."""
 
-from amaranth.hdl import Cat, Module, Signal, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -36,9 +36,10 @@ class ExpertManager(wiring.Component):
     Members
     -------
     token: a token begins; its round is about layer 0. Before its ``routed`` and ``candidates``.
-    routed: experts of a layer; its round is about the next. candidates: predicted experts, one
-        closed round per token and per layer routed. Those of a layer beyond the one that the round
-        is about are deep: they follow the others and wait for ``link_idle``.
+    routed: experts of a layer; its round is about the next, after the last about layer 0 of the
+        token to come. candidates: predicted experts, one closed round per token and per layer
+        routed. Those of a layer beyond the one that the round is about, and all of the token to
+        come, are deep: they follow the others and wait for ``link_idle``.
     demand, prefetch: orders to the DMA. promote, cancel: on a slot in flight; ``cancel`` is
         confirmed at once by ``cancel_ack`` with ``cancel_beats`` read and ``cancel_landed`` of them
         written. status: reports of the DMA.
@@ -128,15 +129,17 @@ class ExpertManager(wiring.Component):
         with m.Elif(d.retention.busy):
             pass
         with m.Elif(self.token.valid):
-            m.d.comb += self.token.ready.eq(1)
+            m.d.comb += [self.token.ready.eq(1), d.worth.forget.eq(1)]
             d.log(Event.TOKEN)
             d.begin_round(0)
-            m.d.sync += d.settle_all.eq(1)
-            m.next = "PROMISE"
+            with m.If(d.about != 0):  # promises for layer 0 and behind it stay
+                m.d.sync += d.settle_all.eq(1)
+                m.next = "PROMISE"
         with m.Elif(self.routed.valid):
             m.d.comb += d.made.layer.eq(d.routed.layer)
             d.log(Event.ROUTE, arg=Cat(d.routed.count, d.slack.slack))
-            d.begin_round(d.routed.layer + 1)
+            after_last = d.routed.layer + 1 == self.shape.layers
+            d.begin_round(Mux(after_last, 0, d.routed.layer + 1), after_last)
             m.d.comb += [d.retention.route.eq(1), d.slack.take.eq(1), d.worth.measured.eq(1)]
             m.d.sync += [d.layer.eq(d.routed.layer), d.rank.eq(0), d.visit_due.eq(1),
                          d.settle_all.eq(d.routed.layer != d.about),
