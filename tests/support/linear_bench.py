@@ -41,7 +41,7 @@ class Expected:
     def __init__(self, g, options, operations, prior=None):
         model = g.config.model
         self.shared = model.shared_units
-        only = {"lexical_store", "lookahead"}
+        only = {"lexical_store", "weight_store", "window", "lookahead"}
         kind = golden_combined.Combined if options.lookahead else golden_linear.Linear
         if not options.lookahead:
             only |= {"gain", "gain_shift"}
@@ -75,7 +75,7 @@ class Expected:
                 found = self.ordered(layer, scores, settings["threshold"], settings["limit"])
             self.least.append(len(found))
             depth = settings["depth" if kind == "observe" else "token_depth"]
-            for deep in range(layer + 1, min(layer + depth, model.layers)
+            for deep in range(layer + 1, min(layer + options.reach(depth), model.layers)
                               if scores is not None else 0):
                 self.count(self.golden.staged_rows(deep, layer - 1), "row_reads", "rows_added")
                 found += self.ordered(deep, self.golden.ahead_scores(deep),
@@ -183,7 +183,8 @@ class Bench:
                 self.apply(ctx, rest[0])
                 continue
         await self.quiet(ctx)
-        self.weights = self.contents(ctx, unit.weights.data)
+        if unit.weights.data is not None:
+            self.weights = self.contents(ctx, unit.weights.data)
         if unit.options.lookahead:
             assert not self.logits, f"{len(self.logits)} logits were not taken"
             self.gains = [ctx.get(unit.margin.gains[layer]) for layer in range(unit.shape.layers)]
