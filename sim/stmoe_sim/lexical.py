@@ -1,14 +1,14 @@
-"""Rows of weights as bits, and rows by token identity as bytes of expert memory."""
+"""Rows of weights as bits, and those in expert memory, by token identity or layer, as bytes."""
 
 import numpy as np
 
-from stmoe.config import ConfigError
+from stmoe.config import ConfigError, Geometry
 from stmoe.config.lexical_layout import LexicalLayout
 from stmoe.config.weight_layout import WeightLayout
 from stmoe_golden.predict.linear import Linear
 
-__all__ = ["identity_rows", "layer_rows", "pack_blocks", "pack_rows", "pack_weights",
-           "unpack_blocks", "unpack_rows"]
+__all__ = ["identity_rows", "layer_rows", "pack_blocks", "pack_memory", "pack_rows",
+           "pack_weights", "unpack_blocks", "unpack_memory", "unpack_rows"]
 
 
 def identity_rows(predictor: Linear) -> np.ndarray:
@@ -109,3 +109,36 @@ def unpack_blocks(memory: bytes, layout: WeightLayout) -> np.ndarray:
     width = -(-model.experts * options.bits // 8)
     content = np.frombuffer(memory, np.uint8)[_places(layout)[..., None] + np.arange(width)]
     return unpack_weights(content, model.experts, options.bits)
+
+
+def pack_memory(geometry: Geometry, predictor: Linear | None) -> bytes:
+    """The memory from ``lexical_base`` on with the rows that ``geometry`` has there; None: zeros.
+    """
+    if predictor is None:
+        return bytes(geometry.row_bytes)
+    memory = bytearray(geometry.row_bytes)
+    if geometry.streams_identities:
+        part = pack_rows(identity_rows(predictor), geometry.lexical_layout)
+        memory[:len(part)] = part
+    if geometry.streams_weights:
+        memory[geometry.weight_layout.offset:] = pack_blocks(
+            layer_rows(predictor), geometry.weight_layout)
+    return bytes(memory)
+
+
+def unpack_memory(memory: bytes, geometry: Geometry) -> dict[str, np.ndarray]:
+    """The inverse of :func:`pack_memory`: rows by their kind, int16 ["token identity"] [identity,
+    layer, expert], ["layer"] [layer, row, expert].
+
+    :class:`ConfigError` if ``memory`` is not of the geometry's size.
+    """
+    if len(memory) != geometry.row_bytes:
+        raise ConfigError("memory of rows", len(memory), f"{geometry.row_bytes} bytes long")
+    found = {}
+    if geometry.streams_identities:
+        layout = geometry.lexical_layout
+        found["token identity"] = unpack_rows(memory[:layout.memory_bytes], layout)
+    if geometry.streams_weights:
+        blocks = geometry.weight_layout
+        found["layer"] = unpack_blocks(memory[blocks.offset:], blocks)
+    return found
