@@ -46,7 +46,7 @@ def setup_registers(registers: dict[str, Any], policy: Policy,
         "lookahead": policy.lookahead, "retention": RETENTIONS.index(policy.retention)}
     control = sum(int(value) << fields[name]["lsb"] for name, value in values.items())
     limits = {"limit": geometry.config.model.experts, "depth": policy.depth,
-              "token_depth": policy.token_depth}
+              "token_depth": policy.token_depth, "guess": policy.guess}
     extent = sum(value << registers["prediction"]["fields"][name]["lsb"]
                  for name, value in limits.items())
     mult, shift = router_scale(geometry.config.model.d_model)
@@ -64,7 +64,7 @@ def prediction_unit(geometry: Geometry, policy: Policy) -> PredictionUnit | None
     if policy.predictor == "linear":
         return LearnedUnit(config, threshold=config.linear.threshold, limit=config.model.experts,
                            lookahead=policy.lookahead, depth=policy.depth,
-                           token_depth=policy.token_depth)
+                           token_depth=policy.token_depth, guess=policy.guess)
     if policy.predictor == "table":
         return TableUnit(config, threshold=PUBLISHED_THRESHOLD, use_cct=policy.use_cct,
                          use_ht=policy.use_ht)

@@ -161,7 +161,7 @@ def check_predictions_and_events(
     counters = manager.counters | NOTHING_PREDICTED | {"tokens": tokens}
     if unit is not None:
         counters |= unit.counts()
-    if max(policy.depth, policy.token_depth) > 1:  # how far rounds go depends on time
+    if max(policy.depth, policy.token_depth) > 1 or policy.guess:  # time decides how far rounds go
         for name in ("predicted", "weight_reads", "rows_added"):
             del counters[name]
     return {"counters": counters, "events": events, "rounds": [

@@ -51,7 +51,7 @@ class Expected:
         if prior is not None:
             self.golden.prior = prior
         self.counts = dict.fromkeys(COUNTERS, 0)
-        settings = {"enable": 1, "depth": 0, "token_depth": 0, "use_ahead": 1, **ALL}
+        settings = {"enable": 1, "depth": 0, "token_depth": 0, "guess": 0, "use_ahead": 1, **ALL}
         self.rounds, self.least, off = [], [], True
         for kind, *rest in operations:
             if kind == "set":
@@ -79,6 +79,11 @@ class Expected:
                               if scores is not None else 0):
                 self.count(self.golden.staged_rows(deep, layer - 1), "row_reads", "rows_added")
                 found += self.ordered(deep, self.golden.ahead_scores(deep),
+                                      settings["threshold_deep"], settings["limit"])
+            guessed = settings["guess"] * (layer == model.layers and not off)
+            for later in range(min(options.reach(guessed), model.layers)):
+                self.count(self.golden.guess_rows(later), "row_reads", "rows_added")
+                found += self.ordered(later, self.golden.guess_scores(later),
                                       settings["threshold_deep"], settings["limit"])
             self.counts["predicted"] += len(found)
             self.rounds.append(found)

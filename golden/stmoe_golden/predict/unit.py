@@ -93,15 +93,19 @@ class LearnedUnit(PredictionUnit):
     Parameters
     ----------
     threshold: least score; limit: most candidates of a layer, shared units not counted.
-    depth, token_depth: layers that a round predicts, at a routed layer and at a token; as many as
-        the window has, if weights are in expert memory, less one. The hardware may cut the part
-        beyond the first layer short, which :meth:`counts` does not know.
+    depth, token_depth: layers that a round predicts, at a routed layer and at a token.
+    guess: layers of the next token that the round of the last layer predicts.
+        With weights in expert memory, none of the three is more than their window less one.
+        The hardware may cut what goes beyond the next layer short, guesses included, which
+        :meth:`counts` does not know.
     """
 
     def __init__(self, config: AcceleratorConfig, *, threshold: int, limit: int,
-                 lookahead: bool = False, depth: int = 1, token_depth: int = 1):
+                 lookahead: bool = False, depth: int = 1, token_depth: int = 1,
+                 guess: int = 0):
         self.config, self.threshold, self.limit = config, threshold, limit
-        self.depth, self.token_depth = (config.linear.reach(each) for each in (depth, token_depth))
+        self.depth, self.token_depth, self.guess = (
+            config.linear.reach(each) for each in (depth, token_depth, guess))
         self.predictor = learned(config, lookahead=lookahead)
         self._counts = dict.fromkeys(("predicted", "weight_reads", "weight_writes", "rows_added",
                                       "row_beats_read", "row_beats_written"), 0)
@@ -161,20 +165,27 @@ class LearnedUnit(PredictionUnit):
         for name in self._chosen():
             self._changed.setdefault(name, set()).add(layer)
         scores = self.predictor.observe(layer, np.asarray(experts), ahead)
-        return [] if scores is None else self._round(layer + 1, scores, self.depth)
+        if scores is not None:
+            return self._round(layer + 1, scores, self.depth)
+        found: list[Candidate] = []
+        for later in range(min(self.guess, self.config.model.layers)):
+            found += self._candidates(later, self.predictor.guess_scores(later),
+                                      len(self.predictor.guess_rows(later)))
+        return found
 
     def _add(self, **counts: int) -> None:
         for name, value in counts.items():
             self._counts[name] += value
 
     def _round(self, layer: int, scores: np.ndarray, depth: int) -> list[Candidate]:
-        found = self._candidates(layer, scores)
+        rows = self.predictor.rows
+        found = self._candidates(layer, scores, len(rows(layer)))
         for deep in range(layer + 1, min(layer + depth, self.config.model.layers)):
-            found += self._candidates(deep, self.predictor.ahead_scores(deep))
+            found += self._candidates(deep, self.predictor.ahead_scores(deep), len(rows(deep)))
         return found
 
-    def _candidates(self, layer: int, scores: np.ndarray) -> list[Candidate]:
-        rows, model = len(self.predictor.rows(layer)), self.config.model
+    def _candidates(self, layer: int, scores: np.ndarray, rows: int) -> list[Candidate]:
+        model = self.config.model
         order = np.argsort(-scores, kind="stable")
         chosen = order[scores[order] >= self.threshold][:self.limit]
         largest = (1 << self.config.linear.score_bits(model) - 1) - 1

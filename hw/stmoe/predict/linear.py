@@ -69,7 +69,8 @@ class LinearPredictor(wiring.Component):
         score. Without logits the score is that of ``Linear``.
     observe: routed experts as in ``PredictionSignature``; ``first_token`` is not looked at.
     candidates: predicted experts of the next layer, of deep ones, then an ``end`` beat, for every
-        token and every observation. After the last layer, and when off, the ``end`` beat only.
+        token and every observation. After the last layer, guesses for the next token; when off, the
+        ``end`` beat only.
     load: a row by its number: layer by layer the bias, then by feature and expert, then by
         leader and expert; then, if they are on chip, those by identity, table by table, by identity
         and layer. Taken while nothing else is to be done.
@@ -78,7 +79,8 @@ class LinearPredictor(wiring.Component):
         ``threshold_deep`` (units of 2**-fraction), and are ``limit`` at most of a layer, shared
         units, which come first, not counted. ``layers`` and ``experts`` in use are at most the
         configured; the prior stays that of the configured shape. ``depth`` layers are scored at an
-        observation, ``token_depth`` at a token; 0 and 1 both mean the next only.
+        observation, ``token_depth`` at a token; 0 and 1 both mean the next only. ``guess`` layers
+        of the next token are scored, and held to be deep, after the last.
     row_reads, row_writes, rows_added, predicted: increments of this cycle for the counters:
         rows read and written, lexical ones included, rows added to the scores, candidates taken.
     busy: a token or an observation is in work, a round is open or a candidate waits.
@@ -110,7 +112,7 @@ class LinearPredictor(wiring.Component):
             "enable": In(1), "threshold": In(signed(shape.score_bits)),
             "threshold_deep": In(signed(shape.score_bits)),
             "limit": In(range(shape.experts + 1)), "layers": In(9), "experts": In(10),
-            "depth": In(9), "token_depth": In(9),
+            "depth": In(9), "token_depth": In(9), "guess": In(4),
             "row_reads": Out(1), "row_writes": Out(1), "rows_added": Out(1), "predicted": Out(1),
             "busy": Out(1)})
 
@@ -136,6 +138,7 @@ class LinearPredictor(wiring.Component):
         off = Signal(init=1)  # until the next token, which begins a sequence
         left, seen = Signal(9), Signal(9)  # layers still to be scored; those of the token observed
         deep, deeper, waiting = Signal(), Signal(), Signal()
+        guessing, guess = Signal(), Signal()  # the round is about the next token; a score too
         collecting, moving, heard = Signal(), Signal(), Signal()
         looking, looked, tuning = Signal(), Signal(), Signal()  # has logits; had; learns the gain
         start_terms, terms_active, awaited, stepped = Signal(), Signal(), Signal(), Signal()
@@ -143,11 +146,12 @@ class LinearPredictor(wiring.Component):
             heard.eq(observe.valid & observe.ready & observe.payload.last),
             collecting.eq(now.count != 0), moving.eq(walk.active | rows.active),
             waiting.eq(token.valid | observe.valid),
-            deeper.eq(predicting & (left > 1) & (following + 1 < self.layers)),
-            walk.seen.eq(seen),
+            deeper.eq((predicting | guessing) & (left > 1)
+                      & ((following + 1)[:9] < self.layers)),
+            guess.eq(deep & guessing), walk.guess.eq(guess), walk.seen.eq(Mux(guess, 0, seen)),
             walk.first.eq(token.payload.first | off | ~self.enable),
             walk.store_layer.eq(observe.payload.layer), walk.store_past.eq(now),
-            walk.store_past.count.eq(now.count + 1), walk.tables.eq(known),
+            walk.store_past.count.eq(now.count + 1), walk.tables.eq(Mux(guess, 0, known)),
             walk.layer.eq(following),
             rows.identity.eq(token.payload.identity), rows.last.eq(last.identity),
             rows.ready_layer.eq(following), rows.valid.eq(walk.valid),
@@ -159,10 +163,10 @@ class LinearPredictor(wiring.Component):
             rows.lexical_steps.eq(error.lexical_steps),
             rows.previous_steps.eq(error.previous_steps),
             total.mark.eq(rows.marked & ~rows.learn), total.stage.eq(rows.row_stage),
-            total.damp.eq(seen != 0), error.early.eq(total.early),
+            total.damp.eq((seen != 0) & ~guess), error.early.eq(total.early),
             total.valid.eq(rows.row_valid & ~rows.learn), total.row.eq(rows.row),
             order.scores.eq(total.scores), order.layer.eq(following),
-            order.predict.eq(predicting), order.close.eq(~deep & ~deeper),
+            order.predict.eq(predicting | guess), order.close.eq(~deep & ~deeper),
             order.threshold.eq(Mux(deep, self.threshold_deep, self.threshold)),
             order.limit.eq(self.limit), order.experts.eq(self.experts),
             error.scores.eq(total.scores), error.keep.eq(predicting), error.routed.eq(routed),
@@ -231,7 +235,7 @@ class LinearPredictor(wiring.Component):
                         last.known.eq(token.payload.known),
                         following.eq(0), predicting.eq(self.enable), learning.eq(0),
                         off.eq(~self.enable), left.eq(reach(self.token_depth)), seen.eq(0),
-                        looking.eq(0), tuning.eq(0)]
+                        looking.eq(0), tuning.eq(0), guessing.eq(0)]
                     m.next = "BEGIN"
                 with m.Elif(observe.valid):
                     m.d.sync += [
@@ -249,7 +253,11 @@ class LinearPredictor(wiring.Component):
                             tuning.eq(self.enable & ~off & scored & looked
                                       & (due == observe.payload.layer)),
                             off.eq(off | ~self.enable), left.eq(reach(self.depth)),
-                            seen.eq(observe.payload.layer + 1)]
+                            seen.eq(observe.payload.layer + 1), guessing.eq(0)]
+                        with m.If((observe.payload.layer + 1 == self.layers) & (self.guess != 0)
+                                  & self.enable & ~off):
+                            m.d.sync += [guessing.eq(1), left.eq(reach(self.guess) + 1),
+                                         following.eq(-1)]
                         m.next = "BEGIN"
             with m.State("BEGIN"):
                 with m.If(~blocks.held | (predicting & blocks.absent)):
@@ -296,7 +304,7 @@ class LinearPredictor(wiring.Component):
                     m.next = "DEEPER"
                     with m.If(blocks.absent):
                         m.d.sync += left.eq(0)
-                with m.Elif((~known.any() | rows.ready) & blocks.here):
+                with m.Elif((~known.any() | rows.ready | guess) & blocks.here):
                     m.d.comb += [walk.start.eq(1), total.clear.eq(1)]
                     m.next = "DEEP-SCORE"
             with m.State("DEEP-SCORE"):

@@ -14,8 +14,9 @@ class RowWalk(wiring.Component):
     """Addresses of all rows in the score of a layer, one a cycle.
 
     Order: bias, by table of identities, then by feature and rank and by leader, stage by stage; of
-    those of the present token only those whose layer is among the first ``seen``. A walk of n rows
-    has its first address two cycles after ``start`` and a further one in each cycle; with three
+    those of the present token only those whose layer is among the first ``seen``; with ``guess`` as
+    if a next token of the sequence had begun. A walk of n rows has its first address two cycles
+    after ``start`` and a further one in each cycle; with three
     stages, a ``mark`` without an address stands between one and the next, rows or not. The same
     walk while neither ``advance`` nor ``store`` of a layer that it refers to comes between:
     learning walks as scoring did. No back-pressure.
@@ -30,8 +31,8 @@ class RowWalk(wiring.Component):
     advance, first: pulse, a token begins; ``first`` forgets those before. Not while ``active``.
     store, store_layer, store_past: pulse, routing of a layer of the present token; readable by a
         walk that starts in the next cycle.
-    start, layer, seen, tables: pulse, begins a walk, with a row from each of ``tables``. Not while
-        ``active``.
+    start, layer, seen, tables, guess: pulse, begins a walk, with a row from each of ``tables``. Not
+        while ``active``; ``guess`` stands until it is over.
     stop: pulse, there are no further addresses from the next cycle on.
     valid, address, lexical, table: a row, by address, which is within the layer if weights are
         streamed, or that of ``walked`` from ``table``.
@@ -47,7 +48,7 @@ class RowWalk(wiring.Component):
             "advance": In(1), "first": In(1),
             "store": In(1), "store_layer": In(layer_bits), "store_past": In(shape.past),
             "start": In(1), "layer": In(layer_bits), "seen": In(9),
-            "tables": In(max(1, len(shape.tables))), "stop": In(1),
+            "tables": In(max(1, len(shape.tables))), "guess": In(1), "stop": In(1),
             "valid": Out(1), "address": Out(shape.address_bits), "lexical": Out(1),
             "table": Out(shape.table_bits), "stage": Out(shape.stage_bits), "mark": Out(1),
             "walked": Out(layer_bits), "active": Out(1)})
@@ -75,7 +76,7 @@ class RowWalk(wiring.Component):
         rank = Signal(range(max(2, shape.top_k)))
         for f, lag in enumerate(lags):
             if lag.back < shape.layers:
-                recent = (position >= lag.token if lag.token
+                recent = (position + self.guess >= lag.token if lag.token
                           else self.layer < self.seen + lag.back)
                 m.d.comb += due[f].eq(recent & (self.layer >= lag.back) if lag.back else recent)
 
@@ -89,7 +90,7 @@ class RowWalk(wiring.Component):
         for f, lag in reversed(list(enumerate(lags))):
             with m.If(left[f]):
                 m.d.comb += [read.addr.eq(Cat((self.walked - lag.back)[:layer_bits],
-                                              (slot - lag.token)[:slot_bits])),
+                                              (slot + self.guess - lag.token)[:slot_bits])),
                              next_stage.eq(lag.stage)]
                 with m.If(fetch):
                     m.d.sync += [left.eq(left & (left - 1)), offset.eq(base + lag.offset),

@@ -29,7 +29,7 @@ SETS = {
     "small weights": dict(ALL, bits=5, fraction=4, rate=-4, lexical_rate=-3),
 }
 SHAPES = [(5, 8, 2), (3, 17, 3), (1, 4, 1), (2, 4, 4)]
-DEEP = ("set", {"depth": 3, "token_depth": 5, "threshold_deep": -140, "limit": 5})
+DEEP = ("set", {"depth": 3, "token_depth": 5, "guess": 2, "threshold_deep": -140, "limit": 5})
 
 
 def tokens(g, count, seed, *, sequence=5, identities=7):
