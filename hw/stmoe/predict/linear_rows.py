@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 from .linear_lexical import LexicalRows
 from .linear_shape import LinearShape
 from .linear_share import PortShare
+from .linear_stream import LexicalPort
 from .linear_window import WeightWindow, WindowSignature
 
 __all__ = ["WeightRows"]
@@ -61,7 +62,7 @@ class WeightRows(wiring.Component):
         self._streams = [store for store in (window, self._store)
                          if store and "port" in store.signature.members]
         super().__init__({
-            **{"port": store.signature.members["port"] for store in self._streams},
+            **({"port": Out(LexicalPort(shape.geometry))} if self._streams else {}),
             "blocks": Out(WindowSignature(shape)),
             "begin": In(max(1, len(shape.tables))), "identity": In(shape.identity_bits),
             "last": In(shape.identity_bits),

@@ -13,7 +13,7 @@ from .linear_rewrite import BlockWriteBack
 from .linear_shape import LinearShape
 from .linear_stream import LexicalPort
 
-__all__ = ["WindowSignature", "WeightWindow"]
+__all__ = ["WeightWindow", "WindowSignature"]
 
 
 class WindowSignature(wiring.Signature):
