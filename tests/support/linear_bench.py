@@ -35,10 +35,11 @@ class Expected:
     """What golden answers to operations, and what the hardware counts meanwhile.
 
     Of an ``observe`` with logits, a third item, ``Combined`` hears them if ``use_ahead`` is set.
+    ``change`` is called with the predictor and the number of each operation before it is played.
     ``rounds``: (layer, expert, score) in order; the first ``least`` of each are never cut off.
     """
 
-    def __init__(self, g, options, operations, prior=None):
+    def __init__(self, g, options, operations, prior=None, change=lambda golden, at: None):
         model = g.config.model
         self.shared = model.shared_units
         only = {"lexical_store", "weight_store", "window", "lookahead"}
@@ -53,7 +54,8 @@ class Expected:
         self.counts = dict.fromkeys(COUNTERS, 0)
         settings = {"enable": 1, "depth": 0, "token_depth": 0, "guess": 0, "use_ahead": 1, **ALL}
         self.rounds, self.least, off = [], [], True
-        for kind, *rest in operations:
+        for at, (kind, *rest) in enumerate(operations):
+            change(self.golden, at)
             if kind == "set":
                 settings.update(rest[0])
             if kind in ("set", "wait"):

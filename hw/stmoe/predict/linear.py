@@ -44,6 +44,9 @@ class LinearPredictor(wiring.Component):
     more yet, beside the candidates: 163 of the largest, less than an expert's computation. A deep
     layer of n rows has its first candidate n + experts / 16 + 13 cycles, with three stages 2 more,
     after the last one of the layer before was taken, at the earliest; cutting takes 6 at most.
+    With weights in expert memory all this holds once a layer's are there; scores, and learning
+    behind a slow write-back, wait. A round has ``window - 1`` layers at most, and ends before a
+    deep one that would have to be fetched for it alone.
     Throughput: a beat of ``observe`` per cycle.
     Back-pressure: ``token`` and ``observe`` wait while scores are in work, a layer is learned or
     candidates other than deep ones are to be formed; ``candidates`` holds while stalled.
@@ -84,7 +87,8 @@ class LinearPredictor(wiring.Component):
     row_reads, row_writes, rows_added, predicted: increments of this cycle for the counters:
         rows read and written, lexical ones included, rows added to the scores, candidates taken.
     busy: a token or an observation is in work, a round is open or a candidate waits.
-    port: only with lexical rows in expert memory, see ``LexicalPort``.
+    port: only with rows in expert memory, see ``LexicalPort``. After a flush within a token, the
+        layer that was scored last is not learned if its weights are there.
     ``weights`` has the memories' contents, for simulation.
     """
 

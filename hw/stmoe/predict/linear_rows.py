@@ -151,8 +151,8 @@ class WeightRows(wiring.Component):
                 m.d.comb += [store.load.eq(self.load & (self.load_address >= shape.loaded_rows)),
                              store.load_address.eq(self.load_address - shape.loaded_rows),
                              store.load_row.eq(self.load_row)]
-        if len(self._streams) == 2:
-            m.submodules.share = share = PortShare(shape, store.first_id)
+        if window and len(self._streams) > 1:
+            m.submodules.share = share = PortShare(shape, window.first_id + window.reads)
             for stream, port in zip(self._streams, (share.first, share.second), strict=True):
                 wiring.connect(m, stream.port, port)
             wiring.connect(m, share.port, wiring.flipped(self.port))

@@ -48,7 +48,7 @@ class WeightWindow(wiring.Component):
     however few the layers and slow the memory.
 
     Latency: ``row`` one cycle after ``read``. From ``want`` of a layer that is absent, with nothing
-    under way: AR valid five cycles later, its weights are there two cycles after the last beat.
+    under way: AR valid four cycles later, its weights are there two cycles after the last beat.
     Throughput: a beat per cycle; R waits in cycles of ``write``.
     Errors: a block that could not be read is 0, and is not written, until it is read again; what
     was learned of a row that could not be written is lost. ``port.error`` tells.
