@@ -14,6 +14,7 @@ __all__ = ["BLOCK_READS", "ROW_READS", "Geometry"]
 ROW_READS = 4  # lexical rows that are read from expert memory at a time
 BLOCK_READS = 4  # bursts of a layer's weights, likewise
 
+LATENCY = 64  # cycles until a burst's first beat, usually
 MAX_BEATS = (1 << 24) - 1  # of an expert: register shape_blob_beats and word numbers have 24 bits
 
 
@@ -144,6 +145,12 @@ class Geometry:
     def slots(self) -> int:
         """Slots that the banks make at this hidden width."""
         return self.banks >> self.group
+
+    @property
+    def prefetch_bursts(self) -> int:
+        """Bursts in flight that a prefetch may bring about: one, and what keeps a link of a beat a
+        cycle busy over a latency of ``LATENCY`` cycles. A demand has to wait for them."""
+        return min(self.config.outstanding, 1 + _up(LATENCY, self.config.burst_beats))
 
     # Sizes of the netlist, from the configured shape
     @property

@@ -19,7 +19,8 @@ PREFETCHES = 2  # of which prefetches; a prediction outdated early is better not
 class PrefetchDma(wiring.Component):
     """Front end (transfers in hand), legaliser and AXI4 read back end.
 
-    Bursts are issued for the oldest demand transfer, in its absence for the oldest prefetch. A
+    Bursts are issued for the oldest demand transfer, in its absence for the oldest prefetch, of
+    which no more are issued than keep the link busy: what is in flight, a demand has to wait for. A
     transfer's watermark is set to 0 in the cycle in which it is accepted and grows as tiles land in
     order. After the last tile DONE is reported; FIRST before it, once the first tile has landed. A
     burst that fails ``retries`` + 1 times ends its transfer: watermark at the blob's end, FAILED.
@@ -42,6 +43,7 @@ class PrefetchDma(wiring.Component):
     status: reports; withdrawn by ``cancel`` only.
     fill, progress: to the buffer. axi: read channels. shape: run-time shape.
     beats, bursts, retried: increments for counters. active: a transfer in hand, or beats to drain.
+    demanding: a demand in hand.
     """
 
     def __init__(self, geometry: Geometry):
@@ -57,7 +59,8 @@ class PrefetchDma(wiring.Component):
             "progress": Out(data.StructLayout(
                 {"valid": 1, "slot": g.slot_bits, "beats": g.beat_bits})),
             "axi": Out(AxiReadSignature(g)), "shape": In(interfaces.shape_layout(g)),
-            "beats": Out(1), "bursts": Out(1), "retried": Out(1), "active": Out(1)})
+            "beats": Out(1), "bursts": Out(1), "retried": Out(1), "active": Out(1),
+            "demanding": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
@@ -136,7 +139,9 @@ class PrefetchDma(wiring.Component):
                 valid[c] & located[c] & ~done[c] & ~failed[c] & ~waiting_fail[c] & ~stopping[c]
                 & (channels[c].issued != shape.blob_beats))
         pool = Signal(CHANNELS)
-        m.d.comb += pool.eq(Mux((wanting & demanded).any(), wanting & demanded, wanting))
+        m.d.comb += pool.eq(Mux(
+            (wanting & demanded).any(), wanting & demanded,
+            Mux(reader.in_flight < g.prefetch_bursts, wanting, 0)))
         sending = Array(channels)[chosen]
         m.d.comb += [
             legaliser.base.eq(sending.base), legaliser.beat.eq(sending.issued),
@@ -210,5 +215,6 @@ class PrefetchDma(wiring.Component):
                 m.d.comb += [self.cancel_beats.eq(channels[c].issued),
                              self.cancel_landed.eq(reader.written[c])]
                 m.d.sync += [valid[c].eq(0), waiting_fail[c].eq(0)]
-        m.d.comb += self.active.eq(Cat(valid, reader.busy).any())
+        m.d.comb += [self.active.eq(Cat(valid, reader.busy).any()),
+                     self.demanding.eq((valid & demanded).any())]
         return m

@@ -41,7 +41,8 @@ class BurstReader(wiring.Component):
     fill: a beat has landed. written: beats filled of each channel's transfer, this cycle's too.
     landed: beats of a channel's blob from its start that have landed,
         valid as they grow; held back while ``hold``. failed: channel that failed.
-    axi: read channels. beats, bursts, retried: increments for counters. busy: bursts in flight.
+    axi: read channels. beats, bursts, retried: increments for counters. busy, in_flight: bursts
+        in flight, and how many.
     """
 
     def __init__(self, geometry: Geometry, channels: int):
@@ -57,7 +58,8 @@ class BurstReader(wiring.Component):
                 {"valid": 1, "channel": channel_bits, "beats": g.beat_bits})),
             "failed": Out(data.StructLayout({"valid": 1, "channel": channel_bits})),
             "axi": Out(AxiReadSignature(g)),
-            "beats": Out(1), "bursts": Out(1), "retried": Out(1), "busy": Out(1)})
+            "beats": Out(1), "bursts": Out(1), "retried": Out(1), "busy": Out(1),
+            "in_flight": Out(range(g.config.outstanding + 1))})
 
     def elaborate(self, platform):
         m = Module()
@@ -73,7 +75,7 @@ class BurstReader(wiring.Component):
         dropping = Signal(count)
         for i in range(count):
             m.d.comb += dropping[i].eq(self.drop.bit_select(entries[i].channel, 1))
-        m.d.comb += self.busy.eq(used.any())
+        m.d.comb += [self.busy.eq(used.any()), self.in_flight.eq(sum(used))]
 
         # AR: bursts to be repeated first, then the next one.
         free, repeat = (Signal(range(max(2, count)), name=name) for name in ("free", "repeat"))

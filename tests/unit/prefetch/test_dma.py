@@ -223,6 +223,42 @@ def test_demand_overtakes_prefetch_and_promotion_is_no_second_read():
     assert bench.counts["beats"] == 3 * g.blob_beats
 
 
+@pytest.mark.parametrize("burst_beats, outstanding", [(32, 8), (16, 8), (64, 8), (64, 1)])
+def test_a_demand_waits_for_few_bursts_of_prefetches(burst_beats, outstanding):
+    g = geometry(burst_beats=burst_beats, outstanding=outstanding)
+    assert g.prefetch_bursts == min(outstanding, 1 + 64 // burst_beats)
+    assert burst_beats // 2 < most_in_flight(g) <= g.prefetch_bursts * burst_beats
+
+
+def test_more_bursts_of_prefetches_in_flight_are_noticed(monkeypatch):
+    g = geometry(burst_beats=32, outstanding=8)
+    allowed = g.prefetch_bursts * 32
+    monkeypatch.setattr(Geometry, "prefetch_bursts", 8)
+    assert most_in_flight(g) > allowed
+
+
+def most_in_flight(g):
+    """Most beats asked for and not yet received while there are only prefetches; a demand follows.
+    """
+    most = []
+
+    async def script(bench, ctx):
+        await bench.put(ctx, "prefetch", 0, 0, 0)
+        await bench.put(ctx, "prefetch", 0, 1, 1)
+        for _ in range(200):
+            await ctx.tick()
+            asked = sum(length for _, length in bench.bursts)
+            most.append(asked - bench.counts["beats"])
+        first = len(bench.bursts)
+        await bench.put(ctx, "demand", 0, 2, 2)
+        while bench.blob_address(0, 2) not in [address for address, _ in bench.bursts[first:]]:
+            await ctx.tick()
+        await bench.settle(ctx)
+    bench = Bench(g, script, reorder=False)
+    assert all(bench.holds(slot, 0, slot) for slot in range(3))
+    return max(most)
+
+
 @pytest.mark.parametrize("after", [0, 1, 2, 3, 4, 5, 6, 10, 40, 100, 300, 850, 2000])
 def test_a_cancelled_transfer_leaves_its_slot_alone(after):
     g = geometry()
