@@ -10,7 +10,7 @@ from stmoe.config import Geometry
 from stmoe.predict import UNITS
 from stmoe_golden.predict.unit import LearnedUnit, PredictionUnit, TableUnit
 
-from .lexical import identity_rows, pack_rows
+from .lexical import pack_memory
 from .memory import Memory
 from .memory_files import write_words
 from .policies import Policy
@@ -92,7 +92,7 @@ def memory_plusargs(geometry: Geometry, image: Path) -> list[str]:
     g = geometry
     arguments = [f"+image={image.resolve()}", f"+image_words={g.memory_bytes // g.axi_bytes}"]
     if g.streams_rows:
-        at, words = g.lexical_base // g.axi_bytes, g.lexical_layout.memory_bytes // g.axi_bytes
+        at, words = g.lexical_base // g.axi_bytes, g.row_bytes // g.axi_bytes
         arguments += [f"+rows={LEXICAL}", f"+rows_at={at}", f"+rows_words={words}",
                       f"+dump={LEXICAL_AFTER}", f"+dump_at={at}", f"+dump_words={words}"]
     return arguments
@@ -109,11 +109,8 @@ def write_job(home: Path, *, geometry: Geometry, policy: Policy, unit: Predictio
         "rows": load_commands(geometry, unit), "header": np.tile(header, (tokens, 1))}
     np.savez(home / "job.npz", **arrays)
     if geometry.streams_rows:
-        layout_, model = geometry.lexical_layout, config.model
-        rows = np.zeros((layout_.rows, model.layers, model.experts), np.int32)
-        if isinstance(unit, LearnedUnit):
-            rows = identity_rows(unit.predictor)
-        write_words(home / LEXICAL, pack_rows(rows, layout_), geometry.axi_bytes)
+        predictor = unit.predictor if isinstance(unit, LearnedUnit) else None
+        write_words(home / LEXICAL, pack_memory(geometry, predictor), geometry.axi_bytes)
     counters = {name[:-3]: (entry["address"], registers[name[:-3] + "_hi"]["address"])
                 for name, entry in registers.items()
                 if name.endswith("_lo") and entry["address"] >= 0x200}

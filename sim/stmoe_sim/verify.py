@@ -16,7 +16,7 @@ from stmoe_golden.predict.unit import Candidate, LearnedUnit, PredictionUnit
 
 from .image import Experts
 from .job import LEXICAL_AFTER
-from .lexical import identity_rows, unpack_rows
+from .lexical import identity_rows, layer_rows, unpack_memory
 from .memory_files import read_dump
 from .policies import Policy
 
@@ -201,11 +201,15 @@ def check_rows(verdict: Verdict, geometry: Geometry, home: Path, unit: Predictio
     if not (geometry.streams_rows and isinstance(unit, LearnedUnit)):
         return
     memory = read_dump(home / LEXICAL_AFTER, geometry.axi_bytes)
-    found, want = unpack_rows(memory, geometry.lexical_layout), identity_rows(unit.predictor)
-    verdict.count("rows", len(want) * want.shape[1])
-    for row, layer, expert in np.argwhere(found != want)[:1]:
-        verdict.differ(f"row {row} by token identity, layer {layer}, expert {expert}: hardware "
-                       f"{found[row, layer, expert]}, golden {want[row, layer, expert]}")
+    wanted = {"token identity": identity_rows, "layer": layer_rows}
+    for kind, found in unpack_memory(memory, geometry).items():
+        want = wanted[kind](unit.predictor)
+        if kind == "layer":  # as the others, row by row
+            found, want = found.transpose(1, 0, 2), want.transpose(1, 0, 2)
+        verdict.count("rows", len(want) * want.shape[1])
+        for row, layer, expert in np.argwhere(found != want)[:1]:
+            verdict.differ(f"row {row} by {kind}, layer {layer}, expert {expert}: hardware "
+                           f"{found[row, layer, expert]}, golden {want[row, layer, expert]}")
 
 
 def check_counters(verdict: Verdict, found: dict[str, int], want: dict[str, int]) -> None:

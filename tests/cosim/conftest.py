@@ -77,6 +77,12 @@ def looking(cache):
     return Machine(cache, linear_lookahead=True, router_layers=3)
 
 
+@pytest.fixture(scope="module")
+def streaming(cache):
+    """The same, with all weights of the learned predictor in memory and two layers on chip."""
+    return Machine(cache, linear_weight_store="memory")
+
+
 @pytest.fixture
 def make_machine(cache):
     """Makes a machine of another configuration."""

@@ -81,14 +81,44 @@ def test_other_rows_than_golden_has_are_noticed(machine, monkeypatch, policy):
 
 def test_a_wrong_row_by_token_identity_is_noticed(machine, monkeypatch):
     from stmoe_sim import job
-    pack = job.pack_rows
+    pack = job.pack_memory
 
-    def changed(rows, layout):
-        memory = bytearray(pack(rows, layout))
+    def changed(geometry, predictor):
+        memory, layout = bytearray(pack(geometry, predictor)), geometry.lexical_layout
         memory[layout.token_stride * 3 + layout.row_stride] ^= 1
         return bytes(memory)
-    monkeypatch.setattr(job, "pack_rows", changed)
+    monkeypatch.setattr(job, "pack_memory", changed)
     assert any("by token identity" in text for text in machine.run("linear").verdict.mismatches)
+
+
+@pytest.mark.parametrize("stall", [0, 100])
+@pytest.mark.parametrize("policy", ["linear", "st-moe", "table"])
+def test_weights_in_memory_equal_golden(streaming, policy, stall):
+    outcome = streaming.run(policy, stall=stall)
+    streaming.check(outcome)
+    if policy != "table":
+        g = streaming.replay.geometry
+        assert outcome.counters["row_beats_read"] > g.weight_layout.block_beats * 3 * 12
+        rows = g.config.model.layers * (g.weight_layout.rows + g.lexical_layout.rows)
+        assert outcome.verdict.compared["rows"] == rows
+
+
+def test_deep_rounds_of_a_window_equal_golden(streaming, monkeypatch):
+    deep = dataclasses.replace(POLICIES["linear"], name="deep", depth=3, token_depth=3)
+    monkeypatch.setitem(POLICIES, "deep", deep)
+    streaming.check(streaming.run("deep", stall=30, attention_cycles=6000))
+
+
+def test_a_wrong_row_of_a_layer_is_noticed(streaming, monkeypatch):
+    from stmoe_sim import job
+    pack = job.pack_memory
+
+    def changed(geometry, predictor):
+        memory, layout = bytearray(pack(geometry, predictor)), geometry.weight_layout
+        memory[layout.address(0, 2, 0)] ^= 1  # the bias of the last layer
+        return bytes(memory)
+    monkeypatch.setattr(job, "pack_memory", changed)
+    assert any("by layer" in text for text in streaming.run("linear").verdict.mismatches)
 
 
 @pytest.mark.parametrize("stall", [0, 100])

@@ -17,15 +17,19 @@ class AxiMemory:
     response is: who does not wait for it, reads what was before. ``stall`` is the chance of not
     being ready, or of withholding, per channel and cycle. A fault is an address that a burst begins
     at, with the number of times that it fails; a write that fails changes nothing.
+
+    ``posted``: written data are there only so many cycles after their response. That breaks the
+    protocol: for tests of what must be noticed.
     """
 
     def __init__(self, read, write=None, *, axi_bytes, size=0, seed=1, stall=0.0, latency=(3, 20),
-                 interleave=False, read_faults=None, write_faults=None, ids=None):
+                 interleave=False, read_faults=None, write_faults=None, ids=None, posted=0):
         self.read, self.write, self.axi_bytes = read, write, axi_bytes
         self.data = bytearray(size)
         self.rng, self.stall, self.latency = random.Random(seed), stall, latency
         self.interleave, self.ids = interleave, ids
         self.read_faults, self.write_faults = dict(read_faults or {}), dict(write_faults or {})
+        self.posted, self.later = posted, []
         self.cycle = 0
         self.reads, self.writes = [], []  # addresses, in order of acceptance
         self.read_beats = self.write_beats = 0
@@ -108,8 +112,11 @@ class AxiMemory:
                     waiting.remove(offered)
                     _, name, address, content, resp = offered
                     if not resp:
-                        self.data[address:address + len(content)] = content
+                        self.later.append((self.cycle + self.posted, address, content))
                     ctx.set(b.payload, {"id": name, "resp": resp})
+            while self.later and self.later[0][0] <= self.cycle:
+                _, address, content = self.later.pop(0)
+                self.data[address:address + len(content)] = content
             ctx.set(b.valid, offered is not None)
             _, _, aw_valid, request, w_valid, beat, taken = await ctx.tick().sample(
                 aw.valid, aw.payload, w.valid, w.payload, b.ready)

@@ -35,13 +35,14 @@ class Expected:
     """What golden answers to operations, and what the hardware counts meanwhile.
 
     Of an ``observe`` with logits, a third item, ``Combined`` hears them if ``use_ahead`` is set.
+    ``change`` is called with the predictor and the number of each operation before it is played.
     ``rounds``: (layer, expert, score) in order; the first ``least`` of each are never cut off.
     """
 
-    def __init__(self, g, options, operations, prior=None):
+    def __init__(self, g, options, operations, prior=None, change=lambda golden, at: None):
         model = g.config.model
         self.shared = model.shared_units
-        only = {"lexical_store", "lookahead"}
+        only = {"lexical_store", "weight_store", "window", "lookahead"}
         kind = golden_combined.Combined if options.lookahead else golden_linear.Linear
         if not options.lookahead:
             only |= {"gain", "gain_shift"}
@@ -53,7 +54,8 @@ class Expected:
         self.counts = dict.fromkeys(COUNTERS, 0)
         settings = {"enable": 1, "depth": 0, "token_depth": 0, "guess": 0, "use_ahead": 1, **ALL}
         self.rounds, self.least, off = [], [], True
-        for kind, *rest in operations:
+        for at, (kind, *rest) in enumerate(operations):
+            change(self.golden, at)
             if kind == "set":
                 settings.update(rest[0])
             if kind in ("set", "wait"):
@@ -75,13 +77,13 @@ class Expected:
                 found = self.ordered(layer, scores, settings["threshold"], settings["limit"])
             self.least.append(len(found))
             depth = settings["depth" if kind == "observe" else "token_depth"]
-            for deep in range(layer + 1, min(layer + depth, model.layers)
+            for deep in range(layer + 1, min(layer + options.reach(depth), model.layers)
                               if scores is not None else 0):
                 self.count(self.golden.staged_rows(deep, layer - 1), "row_reads", "rows_added")
                 found += self.ordered(deep, self.golden.ahead_scores(deep),
                                       settings["threshold_deep"], settings["limit"])
             guessed = settings["guess"] * (layer == model.layers and not off)
-            for later in range(min(guessed, model.layers)):
+            for later in range(min(options.reach(guessed), model.layers)):
                 self.count(self.golden.guess_rows(later), "row_reads", "rows_added")
                 found += self.ordered(later, self.golden.guess_scores(later),
                                       settings["threshold_deep"], settings["limit"])
@@ -188,7 +190,8 @@ class Bench:
                 self.apply(ctx, rest[0])
                 continue
         await self.quiet(ctx)
-        self.weights = self.contents(ctx, unit.weights.data)
+        if unit.weights.data is not None:
+            self.weights = self.contents(ctx, unit.weights.data)
         if unit.options.lookahead:
             assert not self.logits, f"{len(self.logits)} logits were not taken"
             self.gains = [ctx.get(unit.margin.gains[layer]) for layer in range(unit.shape.layers)]

@@ -95,6 +95,7 @@ class LearnedUnit(PredictionUnit):
     threshold: least score; limit: most candidates of a layer, shared units not counted.
     depth, token_depth: layers that a round predicts, at a routed layer and at a token.
     guess: layers of the next token that the round of the last layer predicts.
+        With weights in expert memory, none of the three is more than their window less one.
         The hardware may cut what goes beyond the next layer short, guesses included, which
         :meth:`counts` does not know.
     """
@@ -103,12 +104,14 @@ class LearnedUnit(PredictionUnit):
                  lookahead: bool = False, depth: int = 1, token_depth: int = 1,
                  guess: int = 0):
         self.config, self.threshold, self.limit = config, threshold, limit
-        self.depth, self.token_depth, self.guess = depth, token_depth, guess
+        self.depth, self.token_depth, self.guess = (
+            config.linear.reach(each) for each in (depth, token_depth, guess))
         self.predictor = learned(config, lookahead=lookahead)
         self._counts = dict.fromkeys(("predicted", "weight_reads", "weight_writes", "rows_added",
                                       "row_beats_read", "row_beats_written"), 0)
         self._held: dict[str, int] = {}  # the row of each table
         self._changed: dict[str, set[int]] = {}  # its layers that learned
+        self._window = 0  # layers on chip whose weights are in expert memory
 
     def profile(self, stretch: Stretch) -> None:
         predictor = self.predictor
@@ -121,8 +124,12 @@ class LearnedUnit(PredictionUnit):
 
     def token(self, identity: int, first: bool) -> list[Candidate]:
         scores = self.predictor.begin_token(identity, first)
-        if Geometry(self.config).streams_rows:
+        geometry = Geometry(self.config)
+        if geometry.streams_identities:
             self._stream()
+        if geometry.streams_weights and not self._window:
+            self._window = min(self.config.linear.window, self.config.model.layers)
+            self._add(row_beats_read=self._window * geometry.weight_layout.block_beats)
         return self._round(0, scores, self.token_depth)
 
     def _chosen(self) -> dict[str, int]:
@@ -142,10 +149,19 @@ class LearnedUnit(PredictionUnit):
                           row_beats_written=len(self._changed.get(name, ())) * beats)
                 self._held[name], self._changed[name] = row, set()
 
+    def _advance(self, rows: int) -> None:
+        """``rows`` of a layer were learned: they are written, and another layer takes its place."""
+        layout = Geometry(self.config).weight_layout
+        self._add(row_beats_written=rows * layout.row_beats)
+        if self.config.model.layers > 1:
+            self._add(row_beats_read=layout.block_beats)
+
     def observe(self, layer: int, experts: Sequence[int], first: bool,
                 ahead: np.ndarray | None = None) -> list[Candidate]:
         rows = len(self.predictor.rows(layer))
         self._add(weight_reads=rows, weight_writes=rows)
+        if Geometry(self.config).streams_weights:
+            self._advance(rows - len(self._chosen()))
         for name in self._chosen():
             self._changed.setdefault(name, set()).add(layer)
         scores = self.predictor.observe(layer, np.asarray(experts), ahead)

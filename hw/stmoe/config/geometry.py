@@ -7,10 +7,12 @@ from typing import Self
 from .accelerator import AcceleratorConfig
 from .error import ConfigError
 from .lexical_layout import LexicalLayout
+from .weight_layout import WeightLayout
 
-__all__ = ["ROW_READS", "Geometry"]
+__all__ = ["BLOCK_READS", "ROW_READS", "Geometry"]
 
 ROW_READS = 4  # lexical rows that are read from expert memory at a time
+BLOCK_READS = 4  # bursts of a layer's weights, likewise
 
 LATENCY = 64  # cycles until a burst's first beat, usually
 MAX_BEATS = (1 << 24) - 1  # of an expert: register shape_blob_beats and word numbers have 24 bits
@@ -194,8 +196,10 @@ class Geometry:
 
     @property
     def id_bits(self) -> int:
-        """Bits of an AXI id: one id per outstanding burst, lexical rows' above experts'."""
-        return _bits(self.config.outstanding + (ROW_READS if self.streams_rows else 0))
+        """Bits of an AXI id: one id per outstanding burst; above experts' come those of weights by
+        layer, then of lexical rows."""
+        rows = self.streams_weights * BLOCK_READS + self.streams_identities * ROW_READS
+        return _bits(self.config.outstanding + rows)
 
     @property
     def score_bits(self) -> int:
@@ -205,7 +209,17 @@ class Geometry:
 
     @property
     def streams_rows(self) -> bool:
-        """Whether lexical rows of the learned predictor are in expert memory."""
+        """Whether rows of the learned predictor, of whatever kind, are in expert memory."""
+        return self.streams_identities or self.streams_weights
+
+    @property
+    def streams_weights(self) -> bool:
+        """Whether the weights of each layer are in expert memory."""
+        return "linear" in self.config.predictor and self.config.linear.weight_store == "memory"
+
+    @property
+    def streams_identities(self) -> bool:
+        """Whether rows by token identity are in expert memory."""
         linear = self.config.linear
         return ("linear" in self.config.predictor and bool(linear.tables)
                 and linear.lexical_store == "memory")
@@ -217,20 +231,33 @@ class Geometry:
 
     @property
     def lexical_layout(self) -> LexicalLayout:
-        """Where they are."""
+        """Where rows by token identity are."""
         return LexicalLayout(self, self.config.linear)
+
+    @property
+    def weight_layout(self) -> WeightLayout:
+        """Where the weights of each layer are."""
+        return WeightLayout(self, self.config.linear)
 
     @cached_property
     def lexical_base(self) -> int:
-        """Byte address of lexical rows unless a register says otherwise: behind all experts."""
-        return self.lexical_layout.base_behind(self._at(self.max_d_ff).memory_bytes)
+        """Byte address of the predictor's rows unless a register says otherwise: behind all
+        experts; rows by token identity first."""
+        unit = max(self.lexical_layout.token_stride if self.streams_identities else 1,
+                   self.weight_layout.burst_stride if self.streams_weights else 1)
+        return _up(self._at(self.max_d_ff).memory_bytes, unit) * unit
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of the predictor's rows in expert memory, from their base address."""
+        if self.streams_weights:
+            return self.weight_layout.offset + self.weight_layout.memory_bytes
+        return self.lexical_layout.memory_bytes if self.streams_identities else 0
 
     @property
     def total_bytes(self) -> int:
-        """Bytes of expert memory with the lexical rows, if they are there."""
-        if not self.streams_rows:
-            return self.memory_bytes
-        return self.lexical_base + self.lexical_layout.memory_bytes
+        """Bytes of expert memory with the predictor's rows, if they are there."""
+        return self.lexical_base + self.row_bytes if self.streams_rows else self.memory_bytes
 
     @property
     def memory_bytes(self) -> int:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from .error import ConfigError, check_choice, check_range
+from .error import ConfigError, check_choice, check_power_of_two, check_range
 from .model import ModelShape
 
 __all__ = ["LINEAR_THRESHOLD", "LinearOptions"]
@@ -27,6 +27,10 @@ class LinearOptions:
         the one before; 0 or a power of two up to 65536.
     lexical_store: where they are, "chip", or "memory": the expert memory, of which a token streams
         in, and learnt, back, only its own.
+    weight_store: where the other rows are, "chip", or "memory": the expert memory, of which a
+        window of layers is on chip.
+    window: layers of it, a power of two from 2 to 64; a round then reaches ``window - 1`` layers
+        at most. 2 lose nothing of the next layer's prediction; more even out a slow memory.
     stages: 1, or 3: rows learn from the score as it is without those that are known later, so that
         scores of deep layers are as good as if they had been learned alone.
     bits: of a weight, 4 to 16. fraction: of them behind the point, 4 to 10.
@@ -41,6 +45,8 @@ class LinearOptions:
     pair: int = 8192
     previous: int = 1024
     lexical_store: str = "memory"
+    weight_store: str = "chip"
+    window: int = 2
     stages: int = 3
     bits: int = 10
     fraction: int = 7
@@ -59,6 +65,8 @@ class LinearOptions:
             if rows & (rows - 1):
                 raise ConfigError(f"linear.{name}", rows, "0 or a power of two")
         check_choice("linear.lexical_store", self.lexical_store, ("chip", "memory"))
+        check_choice("linear.weight_store", self.weight_store, ("chip", "memory"))
+        check_power_of_two("linear.window", self.window, 2, 64)
         check_range("linear.stages", self.stages, 1, 3)
         if self.stages == 2:
             raise ConfigError("linear.stages", self.stages, "1 or 3")
@@ -118,10 +126,15 @@ class LinearOptions:
         return 1 + (len(self.features) + len(self.leaders)) * model.experts
 
     def chip_rows(self, model: ModelShape) -> int:
-        """Rows on chip: layer by layer, then, if they are there, those by identity, table by table.
-        """
+        """Rows on chip for good, which are loaded: layer by layer, then those by identity, table by
+        table, either if they are there."""
         tables = sum(self.tables.values()) if self.lexical_store == "chip" else 0
-        return model.layers * (self.stride(model) + tables)
+        weights = self.stride(model) if self.weight_store == "chip" else 0
+        return model.layers * (weights + tables)
+
+    def reach(self, depth: int) -> int:
+        """Layers of a round that is asked to predict ``depth``."""
+        return depth if self.weight_store == "chip" else min(depth, self.window - 1)
 
     def row_words(self, model: ModelShape) -> int:
         """Command words that a row is loaded by."""

@@ -2,6 +2,7 @@
 
 from .accelerator import AcceleratorConfig
 from .error import ConfigError
+from .linear import LinearOptions
 from .model import ModelShape
 
 __all__ = ["PRESETS", "preset"]
@@ -20,7 +21,8 @@ PRESETS = {
         model=ModelShape(name="qwen3-30b-a3b", layers=48, experts=128, top_k=8, d_model=2048,
                          d_ff=768),
         pes=8, rows=64, lanes=64, slots=8, axi_data_bits=512, tile_bytes=4096, burst_beats=64,
-        outstanding=32, clock_mhz=1000, router_layers=1),
+        outstanding=32, clock_mhz=1000, router_layers=1,
+        linear=LinearOptions(weight_store="memory")),
 }
 
 

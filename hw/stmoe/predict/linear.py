@@ -5,6 +5,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import Geometry
+from ..config.geometry import BLOCK_READS
 from ..interfaces import announcement, observation
 from ..router.ahead import ahead_logit
 from .linear_error import ErrorSteps
@@ -15,6 +16,7 @@ from .linear_score import RowSum
 from .linear_shape import LinearOptions, LinearShape
 from .linear_stream import LexicalStream
 from .linear_walk import RowWalk
+from .linear_window import WeightWindow
 
 __all__ = ["LinearPredictor"]
 
@@ -42,6 +44,9 @@ class LinearPredictor(wiring.Component):
     more yet, beside the candidates: 163 of the largest, less than an expert's computation. A deep
     layer of n rows has its first candidate n + experts / 16 + 13 cycles, with three stages 2 more,
     after the last one of the layer before was taken, at the earliest; cutting takes 6 at most.
+    With weights in expert memory all this holds once a layer's are there; scores, and learning
+    behind a slow write-back, wait. A round has ``window - 1`` layers at most, and ends before a
+    deep one that would have to be fetched for it alone.
     Throughput: a beat of ``observe`` per cycle.
     Back-pressure: ``token`` and ``observe`` wait while scores are in work, a layer is learned or
     candidates other than deep ones are to be formed; ``candidates`` holds while stalled.
@@ -82,22 +87,28 @@ class LinearPredictor(wiring.Component):
     row_reads, row_writes, rows_added, predicted: increments of this cycle for the counters:
         rows read and written, lexical ones included, rows added to the scores, candidates taken.
     busy: a token or an observation is in work, a round is open or a candidate waits.
-    port: only with lexical rows in expert memory, see ``LexicalPort``.
+    port: only with rows in expert memory, see ``LexicalPort``. After a flush within a token, the
+        layer that was scored last is not learned if its weights are there.
     ``weights`` has the memories' contents, for simulation.
     """
 
     def __init__(self, geometry: Geometry, options: LinearOptions, *, lanes: int = 4):
         self.geometry, self.options, self.lanes = geometry, options, lanes
         shape = self.shape = LinearShape(geometry, options)
-        store = None
+        store = window = None
+        first_id = geometry.config.outstanding
+        if shape.streams_weights:
+            window = WeightWindow(shape, first_id=first_id)
+            first_id += BLOCK_READS
         if options.tables and options.lexical_store == "memory":
-            store = LexicalStream(shape, first_id=geometry.config.outstanding)
-        self.weights = WeightRows(shape, store)
+            store = LexicalStream(shape, first_id=first_id)
+        self.weights = WeightRows(shape, store, window)
         self.margin = AheadMargin(shape, lanes) if options.lookahead else None
         super().__init__({
             **({"ahead": In(stream.Signature(ahead_logit(geometry))), "ahead_due": In(1),
                 "use_ahead": In(1)} if options.lookahead else {}),
-            **({"port": self.weights.signature.members["port"]} if store else {}),
+            **{name: member for name, member in self.weights.signature.members.items()
+               if name == "port"},
             "token": In(stream.Signature(announcement())),
             "observe": In(stream.Signature(observation(geometry))),
             "candidates": Out(stream.Signature(shape.candidate)),
@@ -117,6 +128,7 @@ class LinearPredictor(wiring.Component):
         m.submodules.sum = total = RowSum(shape, self.lanes)
         m.submodules.order = order = ScoreOrder(shape)
         m.submodules.error = error = ErrorSteps(shape, self.lanes)
+        blocks = rows.blocks
         wiring.connect(m, order.candidates, wiring.flipped(self.candidates))
         if "port" in self.signature.members:
             wiring.connect(m, rows.port, wiring.flipped(self.port))
@@ -133,7 +145,7 @@ class LinearPredictor(wiring.Component):
         guessing, guess = Signal(), Signal()  # the round is about the next token; a score too
         collecting, moving, heard = Signal(), Signal(), Signal()
         looking, looked, tuning = Signal(), Signal(), Signal()  # has logits; had; learns the gain
-        start_terms, terms_active, awaited = Signal(), Signal(), Signal()
+        start_terms, terms_active, awaited, stepped = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
             heard.eq(observe.valid & observe.ready & observe.payload.last),
             collecting.eq(now.count != 0), moving.eq(walk.active | rows.active),
@@ -149,6 +161,8 @@ class LinearPredictor(wiring.Component):
             rows.ready_layer.eq(following), rows.valid.eq(walk.valid),
             rows.address.eq(walk.address), rows.lexical.eq(walk.lexical),
             rows.table.eq(walk.table), rows.stage.eq(walk.stage), rows.mark.eq(walk.mark),
+            blocks.layer.eq(following), blocks.learn_layer.eq(observed),
+            blocks.layers.eq(self.layers),
             rows.layer.eq(walk.walked), rows.steps.eq(error.steps),
             rows.lexical_steps.eq(error.lexical_steps),
             rows.previous_steps.eq(error.previous_steps),
@@ -186,6 +200,15 @@ class LinearPredictor(wiring.Component):
             with m.If(heard):
                 m.d.sync += looking.eq(self.ahead_due & self.use_ahead)
 
+        def want():
+            """What comes before the layer that is scored next is needed no more."""
+            m.d.comb += [blocks.want.eq(1),
+                         blocks.want_layer.eq(Mux(following < self.layers, following, 0))]
+
+        def reach(depth):
+            return Mux(depth < shape.options.window, depth, shape.options.window - 1) if (
+                shape.streams_weights) else depth
+
         def ordered():
             m.d.comb += [order.start.eq(1), error.start.eq(predicting | learning)]
             m.next = "STEPS"
@@ -194,9 +217,10 @@ class LinearPredictor(wiring.Component):
             if margin:
                 m.d.comb += [
                     margin.learn.eq(tuning & (fsm.ongoing("STEPS") | fsm.ongoing("LEARN"))),
-                    margin.error_done.eq(fsm.ongoing("STEPS") & ~error.active)]
+                    margin.error_done.eq(fsm.ongoing("STEPS") & stepped)]
             m.d.comb += [
-                rows.learn.eq(fsm.ongoing("LEARN")),
+                rows.learn.eq(fsm.ongoing("LEARN")), blocks.idle.eq(fsm.ongoing("IDLE")),
+                stepped.eq(~error.active & (~learning | blocks.settled)),
                 self.busy.eq(~fsm.ongoing("IDLE") | collecting | order.active
                              | self.candidates.valid),
                 rows.load.eq(self.load.valid & self.load.ready),
@@ -214,7 +238,7 @@ class LinearPredictor(wiring.Component):
                         known.eq(tables), last.identity.eq(token.payload.identity),
                         last.known.eq(token.payload.known),
                         following.eq(0), predicting.eq(self.enable), learning.eq(0),
-                        off.eq(~self.enable), left.eq(self.token_depth), seen.eq(0),
+                        off.eq(~self.enable), left.eq(reach(self.token_depth)), seen.eq(0),
                         looking.eq(0), tuning.eq(0), guessing.eq(0)]
                     m.next = "BEGIN"
                 with m.Elif(observe.valid):
@@ -232,17 +256,24 @@ class LinearPredictor(wiring.Component):
                                         & (due == observe.payload.layer)),
                             tuning.eq(self.enable & ~off & scored & looked
                                       & (due == observe.payload.layer)),
-                            off.eq(off | ~self.enable), left.eq(self.depth),
+                            off.eq(off | ~self.enable), left.eq(reach(self.depth)),
                             seen.eq(observe.payload.layer + 1), guessing.eq(0)]
                         with m.If((observe.payload.layer + 1 == self.layers) & (self.guess != 0)
                                   & self.enable & ~off):
-                            m.d.sync += [guessing.eq(1), left.eq(self.guess + 1),
+                            m.d.sync += [guessing.eq(1), left.eq(reach(self.guess) + 1),
                                          following.eq(-1)]
                         m.next = "BEGIN"
-            with m.State("BEGIN"), m.If(~predicting | ~known.any() | rows.ready):
-                m.d.sync += [due.eq(following), scored.eq(predicting), looked.eq(looking)]
-                m.d.comb += [walk.start.eq(predicting), total.clear.eq(predicting)]
-                m.next = "SCORE"
+            with m.State("BEGIN"):
+                with m.If(~blocks.held | (predicting & blocks.absent)):
+                    m.d.sync += [learning.eq(0), tuning.eq(0)]  # its weights are gone
+                with m.If(predicting & blocks.absent):
+                    want()
+                with m.Elif(~predicting | ((~known.any() | rows.ready) & blocks.here)):
+                    with m.If(predicting & (~learning | ~blocks.held)):
+                        want()
+                    m.d.sync += [due.eq(following), scored.eq(predicting), looked.eq(looking)]
+                    m.d.comb += [walk.start.eq(predicting), total.clear.eq(predicting)]
+                    m.next = "SCORE"
             with m.State("SCORE"), m.If(~moving & ~awaited):
                 ordered()
                 if margin:
@@ -252,7 +283,7 @@ class LinearPredictor(wiring.Component):
             if margin:
                 with m.State("TERMS"), m.If(~terms_active):
                     ordered()
-            with m.State("STEPS"), m.If(~error.active):
+            with m.State("STEPS"), m.If(stepped):
                 m.d.comb += [walk.start.eq(learning), walk.layer.eq(observed)]
                 m.next = "IDLE"
                 with m.If(learning):
@@ -260,6 +291,7 @@ class LinearPredictor(wiring.Component):
                 with m.Elif(deeper):
                     m.next = "DEEPER"
             with m.State("LEARN"), m.If(~moving):
+                want()
                 m.next = "IDLE"
                 with m.If(deeper):
                     m.next = "DEEPER"
@@ -272,9 +304,11 @@ class LinearPredictor(wiring.Component):
                     m.d.comb += [order.start.eq(1), order.predict.eq(0), order.close.eq(1)]
                     m.next = "IDLE"
             with m.State("DEEP-BEGIN"):
-                with m.If(waiting):
+                with m.If(waiting | blocks.absent):
                     m.next = "DEEPER"
-                with m.Elif(~known.any() | rows.ready | guess):
+                    with m.If(blocks.absent):
+                        m.d.sync += left.eq(0)
+                with m.Elif((~known.any() | rows.ready | guess) & blocks.here):
                     m.d.comb += [walk.start.eq(1), total.clear.eq(1)]
                     m.next = "DEEP-SCORE"
             with m.State("DEEP-SCORE"):

@@ -7,6 +7,9 @@ from amaranth.lib.wiring import In, Out
 
 from .linear_lexical import LexicalRows
 from .linear_shape import LinearShape
+from .linear_share import PortShare
+from .linear_stream import LexicalPort
+from .linear_window import WeightWindow, WindowSignature
 
 __all__ = ["WeightRows"]
 
@@ -22,37 +25,45 @@ class WeightRows(wiring.Component):
     Parameters
     ----------
     shape: LinearShape
-    lexical_store: component with ``LexicalSignature``; None: on chip. Should it have a ``port``, so
-        has this component.
+    lexical_store: component with ``LexicalSignature``; None: on chip.
+    window: what has the rows that are not by identity, of those layers that are needed; None: all
+        on chip. Should either have a ``port``, so has this component.
 
     Members
     -------
     begin, identity, last: pulse by table, a token with rows there, and what chooses them, its
         identity and the one before. Those of ``ready_layer`` are there once ``ready``, looked at
         from the next cycle on.
-    valid, address, lexical, table, layer: row to read, by ``address`` or that of ``layer`` from
-        ``table``, the token's; ``layer`` is stable while ``active``.
+    valid, address, lexical, table, layer: row to read, by ``address``, with a window one of
+        ``layer``, or that of ``layer`` from ``table``, the token's; ``layer`` is stable while
+        ``active`` and from two cycles before.
     stage, mark: of the row; ``mark``, without a row, goes along with the rows.
     learn: whether rows are moved; stable while ``active``, like
     steps, lexical_steps, previous_steps: by how much, by stage, of lexical and pair rows, and of
         previous ones.
-    load, load_address, load_row: pulse, a row from outside: by address, or, from ``depth`` on, of
-        those by identity on chip. Not while ``active``.
+    load, load_address, load_row: pulse, a row from outside: by address, if all are on chip, or,
+        from ``loaded_rows`` on, of those by identity on chip. Not while ``active``.
     row_valid, row: what was read. marked, row_stage: ``mark`` and ``stage`` beside it.
     written: a row is written back in this cycle.
     active: a row is under way.
-    data, lexical_data: the memories' contents, for simulation. ``data`` holds layer by layer the
-        bias, then by feature and expert, then by leader and expert.
+    blocks: see :class:`WindowSignature`; without a window, everything is always there.
+    data, lexical_data: the memories' contents, for simulation; None where rows are streamed.
+        ``data`` holds layer by layer the bias, then by feature and expert, then by leader and
+        expert.
     """
 
-    def __init__(self, shape: LinearShape, lexical_store: wiring.Component | None = None):
-        self.shape = shape
-        self.data = MemoryData(shape=shape.row.size, depth=shape.depth, init=[])
+    def __init__(self, shape: LinearShape, lexical_store: wiring.Component | None = None,
+                 window: WeightWindow | None = None):
+        self.shape, self._window = shape, window
+        self.data = None if window else MemoryData(
+            shape=shape.row.size, depth=shape.depth, init=[])
         self._store = lexical_store or (LexicalRows(shape) if shape.tables else None)
         self.lexical_data = getattr(self._store, "data", None)
-        members = self._store.signature.members if self._store else {}
+        self._streams = [store for store in (window, self._store)
+                         if store and "port" in store.signature.members]
         super().__init__({
-            **({"port": members["port"]} if "port" in members else {}),
+            **({"port": Out(LexicalPort(shape.geometry))} if self._streams else {}),
+            "blocks": Out(WindowSignature(shape)),
             "begin": In(max(1, len(shape.tables))), "identity": In(shape.identity_bits),
             "last": In(shape.identity_bits),
             "ready": Out(1), "ready_layer": In(shape.geometry.layer_bits),
@@ -69,15 +80,12 @@ class WeightRows(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         shape, store = self.shape, self._store
-        m.submodules.memory = memory = Memory(self.data)
-        read, write = memory.read_port(), memory.write_port()
-
+        window = self._window
         valid, lexical = Signal(2), Signal(3)  # by stage, the youngest lowest
         address = [Signal(shape.address_bits, name=f"address{stage}") for stage in range(3)]
         table = [Signal(shape.table_bits, name=f"table{stage}") for stage in range(3)]
         of, mark = [Signal(shape.stage_bits, name=f"of{stage}") for stage in range(2)], Signal(2)
-        m.d.comb += [read.en.eq(self.valid & ~self.lexical), read.addr.eq(self.address),
-                     self.row_valid.eq(valid[1]),
+        m.d.comb += [self.row_valid.eq(valid[1]),
                      self.marked.eq(mark[1]), self.row_stage.eq(of[1]),
                      self.active.eq(self.valid | self.mark | valid.any() | mark.any()
                                     | self.written)]
@@ -85,7 +93,7 @@ class WeightRows(wiring.Component):
             valid.eq(Cat(self.valid, valid)), lexical.eq(Cat(self.lexical, lexical)),
             Cat(*address).eq(Cat(self.address, *address)), mark.eq(Cat(self.mark, mark)),
             Cat(*table).eq(Cat(self.table, *table)), Cat(*of).eq(Cat(self.stage, *of)),
-            self.row.eq(read.data), self.written.eq(valid[1] & self.learn)]
+            self.written.eq(valid[1] & self.learn)]
 
         new = Signal(shape.row)
         previous = shape.tables.index("previous") if "previous" in shape.tables else None
@@ -103,11 +111,30 @@ class WeightRows(wiring.Component):
             m.d.sync += moved.eq(total)
             m.d.comb += new[e].eq(Mux(moved > shape.row_limit, shape.row_limit, Mux(
                 moved < -shape.row_limit, -shape.row_limit, moved)))
-        m.d.comb += [write.en.eq(self.written & ~lexical[2]), write.addr.eq(address[2]),
-                     write.data.eq(new), self.ready.eq(1)]
-        with m.If(self.load):
-            m.d.comb += [write.en.eq(self.load_address < shape.depth),
-                         write.addr.eq(self.load_address), write.data.eq(self.load_row)]
+        m.d.comb += self.ready.eq(1)
+        if window:
+            m.submodules.window = window
+            for name, member in self.blocks.signature.members.items():
+                inner, outer = getattr(window, name), getattr(self.blocks, name)
+                m.d.comb += inner.eq(outer) if member.flow == In else outer.eq(inner)
+            m.d.sync += self.row.eq(window.row)
+            m.d.comb += [
+                window.read_layer.eq(self.layer),
+                window.read.eq(self.valid & ~self.lexical), window.address.eq(self.address),
+                window.write.eq(self.written & ~lexical[2]), window.write_address.eq(address[2]),
+                window.write_row.eq(new)]
+        else:
+            m.submodules.memory = memory = Memory(self.data)
+            read, write = memory.read_port(), memory.write_port()
+            m.d.sync += self.row.eq(read.data)
+            m.d.comb += [
+                read.en.eq(self.valid & ~self.lexical), read.addr.eq(self.address),
+                write.en.eq(self.written & ~lexical[2]), write.addr.eq(address[2]),
+                write.data.eq(new),
+                *(getattr(self.blocks, name).eq(1) for name in ("here", "held", "settled"))]
+            with m.If(self.load):
+                m.d.comb += [write.en.eq(self.load_address < shape.depth),
+                             write.addr.eq(self.load_address), write.data.eq(self.load_row)]
         if store:
             m.submodules.lexical = store
             with m.If(lexical[0]):
@@ -121,9 +148,14 @@ class WeightRows(wiring.Component):
                 store.write.eq(self.written & lexical[2]), store.write_layer.eq(self.layer),
                 store.write_row.eq(new)]
             if isinstance(store, LexicalRows):
-                m.d.comb += [store.load.eq(self.load & (self.load_address >= shape.depth)),
-                             store.load_address.eq(self.load_address - shape.depth),
+                m.d.comb += [store.load.eq(self.load & (self.load_address >= shape.loaded_rows)),
+                             store.load_address.eq(self.load_address - shape.loaded_rows),
                              store.load_row.eq(self.load_row)]
-            if "port" in self.signature.members:
-                wiring.connect(m, store.port, wiring.flipped(self.port))
+        if window and len(self._streams) > 1:
+            m.submodules.share = share = PortShare(shape, window.first_id + window.reads)
+            for stream, port in zip(self._streams, (share.first, share.second), strict=True):
+                wiring.connect(m, stream.port, port)
+            wiring.connect(m, share.port, wiring.flipped(self.port))
+        elif self._streams:
+            wiring.connect(m, self._streams[0].port, wiring.flipped(self.port))
         return m

@@ -65,8 +65,19 @@ class LinearShape:
         return self.options.stride(self.geometry.config.model)
 
     @property
+    def streams_weights(self) -> bool:
+        """Whether rows are in expert memory, and on chip a window of layers."""
+        return self.options.weight_store == "memory"
+
+    @property
     def depth(self) -> int:
-        return self.layers * self.stride
+        """Rows that an address chooses from: of all layers, or, if they are streamed, of one."""
+        return self.stride if self.streams_weights else self.layers * self.stride
+
+    @property
+    def loaded_rows(self) -> int:
+        """Of them, those that are loaded, before the ones by identity."""
+        return 0 if self.streams_weights else self.depth
 
     @property
     def address_bits(self) -> int:

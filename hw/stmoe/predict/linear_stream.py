@@ -20,13 +20,14 @@ READS = ROW_READS
 
 
 class LexicalPort(wiring.Signature):
-    """What a store in expert memory has to do with the rest of the accelerator.
+    """What a store in expert memory, of whatever rows, has to do with the rest of the accelerator.
 
     read, write: AXI4 channels, manager side.
-    base: byte address of the rows, legal as of ``LexicalLayout.check_base``; may change while
-        neither ``busy`` nor a token's rows are held, so after a flush.
-    flush: pulse, not with a token's beginning: writes back what was learnt and lets go of the
-        token's rows, done once no longer ``busy``, that is from the next cycle on.
+    base: byte address of the rows, legal as of ``LexicalLayout.check_base`` and, with weights of
+        layers, a multiple of ``WeightLayout.burst_stride``; may change while neither ``busy`` nor
+        rows are held, so after a flush.
+    flush: pulse, not with a token's beginning: writes back what was learnt and lets go of all rows,
+        done once no longer ``busy``, that is from the next cycle on.
     busy: rows are on their way, either way.
     error: a bus error, reported for one cycle: a row of ``layer`` could not be read or written.
     beats_read, beats_written: increments of this cycle for the counters.

@@ -14,8 +14,8 @@ class LinearUnit(wiring.Component):
     """:class:`LinearPredictor` with the configuration's options; timing and reset are its.
 
     Words of weight rows are put together here, a row is written with its last word. ``clear``: the
-    next token begins a sequence; rows of a token's identity in expert memory are written back, and
-    a token is not taken before they are. ``load`` is taken and forgotten.
+    next token begins a sequence; rows of expert memory that are on chip are written back, and a
+    token is not taken before they are. ``load`` is taken and forgotten.
 
     Parameters
     ----------

@@ -34,7 +34,8 @@ class RowWalk(wiring.Component):
     start, layer, seen, tables, guess: pulse, begins a walk, with a row from each of ``tables``. Not
         while ``active``; ``guess`` stands until it is over.
     stop: pulse, there are no further addresses from the next cycle on.
-    valid, address, lexical, table: a row, by address or that of ``walked`` from ``table``.
+    valid, address, lexical, table: a row, by address, which is within the layer if weights are
+        streamed, or that of ``walked`` from ``table``.
     stage, mark: of the row; with ``mark``, the stage that is over.
     walked: layer of the walk, until the next.
     active: addresses are still to come, including the present one.
@@ -113,7 +114,8 @@ class RowWalk(wiring.Component):
             m.d.comb += self.active.eq(~fsm.ongoing("IDLE") | self.valid | self.mark)
             with m.State("IDLE"), m.If(self.start):
                 m.d.sync += [self.walked.eq(self.layer), tables.eq(self.tables),
-                             base.eq(self.layer * shape.stride), left.eq(due), stage.eq(0)]
+                             base.eq(0 if shape.streams_weights else self.layer * shape.stride),
+                             left.eq(due), stage.eq(0)]
                 m.next = "BIAS"
             with m.State("BIAS"):
                 m.d.comb += fetch.eq(1)

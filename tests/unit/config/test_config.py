@@ -41,6 +41,8 @@ ILLEGAL = [
     ("linear.stages", 0, {}), ("linear.stages", 2, {}), ("linear.stages", 4, {}),
     ("linear.features", 3, {}), ("linear.lexical", 3, {}), ("linear.lexical", 1 << 17, {}),
     ("linear.lexical_store", "disk", {}), ("linear.bits", 3, {}), ("linear.bits", 17, {}),
+    ("linear.weight_store", "disk", {}), ("linear.window", 1, {}), ("linear.window", 3, {}),
+    ("linear.window", 128, {}),
     ("linear.fraction", 3, {}), ("linear.fraction", 11, {}),
     ("linear.rate", -5, {}), ("linear.rate", 9, {}), ("linear.lexical_rate", 9, {}),
     ("linear.lookahead", 1, {}), ("linear.gain", 4096, {}), ("linear.gain_shift", 7, {}),
