@@ -69,7 +69,7 @@ def give(golden, layer, rows):
 class WindowBench(Bench):
     """The predictor before a memory with its rows. ``("set", {"flush": 1})`` is a flush.
 
-    ``beats``: read and written until all was quiet, before the last flush; ``found``: what memory
+    ``moved``: beats read and written until all was quiet, before the last flush; ``found``: what memory
     holds after it, by kind. ``errors``: layers that were reported.
     """
 
@@ -123,7 +123,7 @@ class WindowBench(Bench):
         ctx.set(self.unit.port.base, BASE)
         await super().stimulus(ctx)
         await self.settle(ctx)
-        self.beats = [self.memory.read_beats, self.memory.write_beats]
+        self.moved = [self.memory.read_beats, self.memory.write_beats]
         ctx.set(self.unit.port.flush, 1)
         await self.settle(ctx)
         assert self.counted == [self.memory.read_beats, self.memory.write_beats]
@@ -165,7 +165,7 @@ def test_predictions_weights_and_beats_equal_golden(layers, window, axi):
     operations = tokens(g, 6, seed=layers, sequence=4)
     bench = WindowBench(g, operations, axi=axi)
     same(bench, Expected(g, options, operations))
-    assert bench.beats == expected_beats(g, operations)
+    assert bench.moved == expected_beats(g, operations)
 
 
 BUSES = {
@@ -180,16 +180,16 @@ BUSES = {
 
 
 @pytest.mark.parametrize("name", BUSES)
-@pytest.mark.parametrize("axi", [FAST, SLOW], ids=["fast", "slow"])
-def test_every_bus_and_neighbour(name, axi):
+def test_every_bus_and_neighbour(name):
     bus, more, shape = BUSES[name]
     options = on_chip(**SMALL | more)
     g = geometry(options, **{"layers": 3} | shape, **bus)
     operations = tokens(g, 5, seed=len(name))
     want = Expected(g, options, operations)
-    bench = WindowBench(g, operations, axi=axi, stall=0.2)
+    bench = WindowBench(g, operations, stall=0.2,
+                        axi=dict(latency=(5, 40), stall=0.2, interleave=True))
     same(bench, want)
-    assert bench.beats == expected_beats(g, operations)
+    assert bench.moved == expected_beats(g, operations)
     if bench.unit.weights.lexical_data is not None:
         np.testing.assert_array_equal(
             bench.lexical, identity_rows(want.golden).reshape(-1, g.config.model.experts))
@@ -240,10 +240,10 @@ def on_chip_too(g, operations, **how):
 
 
 @pytest.mark.parametrize("axi", [FAST, SLOW], ids=["fast", "slow"])
-@pytest.mark.parametrize("window", [2, 4])
-@pytest.mark.parametrize("seed", range(2))
-def test_tokens_cut_short_other_shapes_and_flushes_change_nothing(axi, window, seed):
+@pytest.mark.parametrize("seed", range(3))
+def test_tokens_cut_short_other_shapes_and_flushes_change_nothing(axi, seed):
     """Against weights on chip, which know neither window nor flush."""
+    window = 2 << seed % 2
     g = geometry(on_chip(**SMALL, window=window), 6)
     rng, operations = random.Random(seed), []
     for t in range(9):
@@ -257,11 +257,11 @@ def test_tokens_cut_short_other_shapes_and_flushes_change_nothing(axi, window, s
             operations.append(("set", {"flush": 1}))
         operations += whole[:1 + rng.choice([used, used, rng.randrange(used)])]
     bench = WindowBench(g, operations, axi=axi)
-    plain = [op for op in operations if "flush" not in op[1:2] and op != ("set", {"flush": 1})]
+    plain = [op for op in operations if op != ("set", {"flush": 1})]
     rounds, rows = on_chip_too(g, plain)
     assert bench.rounds == rounds
     np.testing.assert_array_equal(bench.found["layer"], rows)
-    assert any(op == ("set", {"flush": 1}) for op in operations) or seed
+    assert len(plain) < len(operations)
 
 
 @pytest.mark.parametrize("axi", [FAST, SLOW], ids=["fast", "slow"])
