@@ -23,6 +23,7 @@ class PrefetchDma(wiring.Component):
     transfer's watermark is set to 0 in the cycle in which it is accepted and grows as tiles land in
     order. After the last tile DONE is reported; FIRST before it, once the first tile has landed. A
     burst that fails ``retries`` + 1 times ends its transfer: watermark at the blob's end, FAILED.
+    With ``integrity`` no watermark covers a beat whose tile has not been checked.
     A transfer's first burst is asked for five cycles after its order; then one burst per two cycles
     is issued, as ``outstanding`` allows, and a beat per cycle is taken. Back-pressure on ``status``
     and on AR is honoured; R is never stalled. Reset: nothing in hand; beats of bursts asked for
@@ -40,8 +41,10 @@ class PrefetchDma(wiring.Component):
         ``cancel_ack`` confirms; ``cancel_beats`` are the beats of it that the link carries,
         ``cancel_landed`` those that were written to the buffer.
     status: reports; withdrawn by ``cancel`` only.
-    fill, progress: to the buffer. axi: read channels. shape: run-time shape.
-    beats, bursts, retried: increments for counters. active: a transfer in hand, or beats to drain.
+    fill, progress: to the buffer, beats without CRCs; ``progress`` ends at ``blob_beats``.
+    axi: read channels. shape: run-time shape.
+    beats, bursts, retried, corrupted: increments for counters.
+    active: a transfer in hand, or beats to drain.
     """
 
     def __init__(self, geometry: Geometry):
@@ -57,7 +60,8 @@ class PrefetchDma(wiring.Component):
             "progress": Out(data.StructLayout(
                 {"valid": 1, "slot": g.slot_bits, "beats": g.beat_bits})),
             "axi": Out(AxiReadSignature(g)), "shape": In(interfaces.shape_layout(g)),
-            "beats": Out(1), "bursts": Out(1), "retried": Out(1), "active": Out(1)})
+            "beats": Out(1), "bursts": Out(1), "retried": Out(1), "corrupted": Out(1),
+            "active": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
@@ -66,12 +70,14 @@ class PrefetchDma(wiring.Component):
         m.submodules.legaliser = legaliser = Legaliser(g)
         m.submodules.reader = reader = BurstReader(g, CHANNELS)
         connect(m, reader.axi, flipped(self.axi))
-        m.d.comb += [self.fill.eq(reader.fill), self.beats.eq(reader.beats),
-                     self.bursts.eq(reader.bursts), self.retried.eq(reader.retried)]
+        m.d.comb += [
+            self.fill.eq(reader.fill), self.beats.eq(reader.beats), self.bursts.eq(reader.bursts),
+            self.retried.eq(reader.retried), self.corrupted.eq(reader.corrupted)]
 
         channel = data.StructLayout({
             "slot": unsigned(g.slot_bits), "base": unsigned(g.config.axi_addr_bits),
-            "issued": unsigned(g.beat_bits)})
+            "issued": unsigned(g.beat_bits),
+            "tile": unsigned(g.tile_bits), "corrupt": unsigned(1)})  # why it failed
         channels = [Signal(channel, name=f"channel_{c}") for c in range(CHANNELS)]
         # Located: the address is known. First, done, failed: to be reported.
         valid, demanded, located, first, done, failed = (
@@ -164,14 +170,21 @@ class PrefetchDma(wiring.Component):
                      & ~cancelled.bit_select(failing, 1)),
             reader.hold.eq(accept), reader.drop.eq(stopping),
             stopping.eq(cancelled | Mux(fails, 1 << failing, 0))]
-        tile_beats = g.config.tile_bytes // g.axi_bytes
+        tile_beats = g.tile_beats
+        landed = Signal(g.beat_bits)  # beats of the content, until all have
+        crcs = reader.landed.beats >> (tile_beats.bit_length() - 1) if g.config.integrity else 0
+        m.d.comb += landed.eq(Mux(reader.landed.beats == shape.blob_beats, shape.blob_beats,
+                                  reader.landed.beats - crcs))
         with m.If(fails):
-            m.d.sync += waiting_fail.bit_select(failing, 1).eq(1)
+            failed_channel = Array(channels)[failing]
+            m.d.sync += [waiting_fail.bit_select(failing, 1).eq(1),
+                         failed_channel.tile.eq(reader.failed.tile),
+                         failed_channel.corrupt.eq(reader.failed.corrupt)]
         with m.If(accept):
             m.d.comb += [self.progress.valid.eq(1), self.progress.slot.eq(order.slot)]
         with m.Elif(reader.landed.valid):
             m.d.comb += [self.progress.valid.eq(1), self.progress.slot.eq(finishing.slot),
-                         self.progress.beats.eq(reader.landed.beats)]
+                         self.progress.beats.eq(landed)]
             for c in range(CHANNELS):
                 with m.If(reader.landed.channel == c):
                     with m.If((reader.landed.beats == tile_beats)
@@ -197,6 +210,8 @@ class PrefetchDma(wiring.Component):
                 with m.If(reports[c] & ~reports[:c].any()):
                     m.d.sync += [
                         self.status.payload.slot.eq(channels[c].slot), first[c].eq(0),
+                        self.status.payload.tile.eq(channels[c].tile),
+                        self.status.payload.corrupt.eq(channels[c].corrupt),
                         self.status.payload.kind.eq(Mux(
                             first[c], Status.FIRST, Mux(done[c], Status.DONE, Status.FAILED)))]
                     with m.If(~first[c]):
