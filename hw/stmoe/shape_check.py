@@ -12,7 +12,8 @@ def illegal_shape(g: Geometry, shape: Value) -> Value:
 
     That is: a size of 0 or beyond the generated one, less than the pipelines' turnaround, fewer
     experts than ``top_k``, more slots than the banks make, or a base that is no multiple of the
-    bus width; with ``integrity``, a base or a stride that is none of ``alignment``. Whether the sizes fit one another is up to the host, which derives them together.
+    bus width; with ``integrity``, a base or a stride that is none of ``alignment``. Whether the
+    sizes fit one another is up to the host, which derives them together.
     """
     widest = Geometry(g.config, g.max_d_ff)
     model = g.config.model
