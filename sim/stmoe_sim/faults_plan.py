@@ -61,7 +61,7 @@ class _Planner:
         number = self.pick(0, g.tiles - 1)
         blob = (layer * self.config.model.expert_ids + expert) * g.stride
         end = min(g.blob_beats, (number + 1) * g.tile_beats)
-        return (blob + number * g.config.tile_bytes, blob + (end - 1) * g.axi_bytes)
+        return (blob + number * g.tile_bytes, blob + (end - 1) * g.axi_bytes)
 
     def episodes(self, ports: list[int], length: int, most: int) -> dict[str, int]:
         return {"freeze_ports": sum(1 << port for port in ports), "freeze_length": length,

@@ -41,8 +41,8 @@ def _seal(content: bytes, g: Geometry) -> bytes:
 def _open(blob: bytes, g: Geometry) -> bytes:
     """The content of sealed tiles; :class:`CorruptTile` of the first that is not as sealed."""
     content = b""
-    for number, at in enumerate(range(0, len(blob), g.config.tile_bytes)):
-        tile = blob[at:at + g.config.tile_bytes]
+    for number, at in enumerate(range(0, len(blob), g.tile_bytes)):
+        tile = blob[at:at + g.tile_bytes]
         part, end = tile[:-g.axi_bytes], int.from_bytes(tile[-g.axi_bytes:], "little")
         if end != zlib.crc32(part):
             raise CorruptTile(number, end, zlib.crc32(part))

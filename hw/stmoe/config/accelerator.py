@@ -35,8 +35,8 @@ class AcceleratorConfig:
     tile_bytes: grain at which arrival is tracked, a power of two, a multiple of the bus width.
     axi_data_bits, axi_addr_bits, burst_beats, outstanding: the expert memory's AXI4 port.
     retries: times a failed burst is read again before it is reported.
-    integrity: a CRC-32 ends every tile, which is a burst of its own; a tile is used once its CRC
-        has been found right. Tiles then have 2 to ``burst_beats`` beats.
+    integrity: a CRC-32 ends every tile, and a tile is used once its CRC has been found right. A
+        tile is then one burst, so at most ``burst_beats`` long; both have at least two beats.
     predictor: prediction units to generate, "none", "table" (as published), "linear" (learned) or
         "table+linear", of which a register then chooses.
     linear: options of the learned one.
@@ -80,11 +80,9 @@ class AcceleratorConfig:
         check_range("retries", self.retries, 0, 7)
         if not isinstance(self.integrity, bool):
             raise ConfigError("integrity", self.integrity, "true or false")
-        beats = self.tile_bytes * 8 // self.axi_data_bits
-        if self.integrity and not 2 <= beats <= self.burst_beats:
-            raise ConfigError("tile_bytes", self.tile_bytes,
-                              f"2 to burst_beats = {self.burst_beats} bus beats of "
-                              f"{self.axi_data_bits // 8} bytes with integrity")
+        if self.integrity:  # a beat of content and one with its CRC
+            check_range("burst_beats", self.burst_beats, 2, 256)
+            check_power_of_two("tile_bytes", self.tile_bytes, self.axi_data_bits // 4, 4096)
         check_choice("predictor", self.predictor, PREDICTORS)
         check_range("prefetch_round", self.prefetch_round, 1, 255)
         check_range("router_layers", self.router_layers, 0, self.model.layers)

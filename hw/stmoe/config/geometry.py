@@ -118,10 +118,19 @@ class Geometry:
         content = self.side_words * self.side_bytes + self.weight_words * self.word_bytes
         return content // self.axi_bytes
 
-    @property
+    @cached_property
     def tile_beats(self) -> int:
-        """Bus beats of a tile of the blob, with its CRC; the last tile may have fewer."""
-        return self.config.tile_bytes // self.axi_bytes
+        """Bus beats of a tile of the blob, with its CRC; the last tile may have fewer.
+
+        A tile with a CRC is one burst.
+        """
+        beats = self.config.tile_bytes // self.axi_bytes
+        longest = 1 << (self.config.burst_beats.bit_length() - 1)
+        return min(beats, longest) if self.config.integrity else beats
+
+    @property
+    def tile_bytes(self) -> int:
+        return self.tile_beats * self.axi_bytes
 
     @property
     def tiles(self) -> int:
@@ -144,7 +153,7 @@ class Geometry:
     @property
     def alignment(self) -> int:
         """Bytes of which base and stride are multiples; no tile with a CRC crosses 4 KiB."""
-        return max(64, self.axi_bytes, self.config.tile_bytes * self.config.integrity)
+        return max(64, self.axi_bytes, self.tile_bytes * self.config.integrity)
 
     @property
     def stride(self) -> int:

@@ -104,7 +104,7 @@ def test_every_tile_ends_with_its_crc(changes):
     plain = Geometry(g.config.replace(integrity=False))
     expert = Expert.random(np.random.default_rng(0), 64, 32)
     blob, content = pack(expert, g), pack(expert, plain)
-    size, step = g.config.tile_bytes, g.axi_bytes
+    size, step = g.tile_bytes, g.axi_bytes
     tiles = [blob[at:at + size] for at in range(0, len(blob), size)]
     assert len(tiles) == g.tiles and b"".join(tile[:-step] for tile in tiles) == content
     for tile in tiles:

@@ -29,7 +29,7 @@ ILLEGAL = [
     ("axi_data_bits", 16, {}), ("axi_data_bits", 96, {}), ("axi_data_bits", 1024, {}),
     ("axi_addr_bits", 15, {}), ("axi_addr_bits", 65, {}),
     ("burst_beats", 0, {}), ("burst_beats", 257, {}), ("integrity", 1, {}),
-    ("tile_bytes", 8, {}), ("tile_bytes", 512, {"burst_beats": 63}),
+    ("tile_bytes", 8, {}), ("burst_beats", 1, {}),
     ("outstanding", 0, {}), ("outstanding", 65, {}), ("retries", -1, {}), ("retries", 8, {}),
     ("predictor", "oracle", {}), ("prefetch_round", 0, {}), ("prefetch_round", 256, {}),
     ("router_layers", 9, {}), ("router_layers", -1, {}),
@@ -120,7 +120,7 @@ def test_hash_ignores_names_and_sees_every_other_field():
     assert TINY.replace(name="other", model_name="other").hash == TINY.hash
     changes = {
         "pes": 1, "rows": 8, "lanes": 8, "slots": 8, "banks_per_slot": 2, "max_d_ff": 32,
-        "tile_bytes": 256, "axi_data_bits": 128, "axi_addr_bits": 32, "burst_beats": 128,
+        "tile_bytes": 256, "axi_data_bits": 128, "axi_addr_bits": 32, "burst_beats": 16,
         "integrity": False, "outstanding": 4, "retries": 1, "predictor": "none",
         "prefetch_round": 8,
         "router_layers": 0, "clock_mhz": 100, "model_layers": 9, "model_experts": 16,
@@ -154,10 +154,17 @@ def test_geometry_is_consistent(name):
     plain = Geometry(PRESETS[name].replace(integrity=False))
     assert plain.blob_beats == plain.content_beats == g.content_beats
     assert g.tiles == -(-g.blob_beats // g.tile_beats) == g.blob_beats - g.content_beats
-    assert g.stride % g.config.tile_bytes == g.alignment % g.config.tile_bytes == 0
+    assert g.tile_bytes == g.config.tile_bytes
+    assert g.stride % g.tile_bytes == g.alignment % g.tile_bytes == 0
 
 
 def test_the_last_tile_may_be_short_but_is_never_a_crc_alone():
     for beats in (2, 4, 8, 16, 32, 64):
         g = Geometry(TINY.replace(tile_bytes=8 * beats))
         assert g.blob_beats % g.tile_beats != 1
+
+
+@pytest.mark.parametrize(("burst", "beats"), [(2, 2), (48, 32), (63, 32), (64, 64), (256, 64)])
+def test_a_tile_with_a_crc_is_at_most_a_burst(burst, beats):
+    assert Geometry(TINY.replace(burst_beats=burst)).tile_beats == beats
+    assert Geometry(TINY.replace(burst_beats=burst, integrity=False)).tile_beats == 64

@@ -28,7 +28,7 @@ def beat(g, expert, tile, at):
     return base(g) + expert * g.stride + number * g.axi_bytes
 
 
-SHAPES = [{}, {"outstanding": 1}, {"axi_data_bits": 32, "tile_bytes": 64},
+SHAPES = [{}, {"outstanding": 1}, {"axi_data_bits": 32, "tile_bytes": 64}, {"burst_beats": 5},
           {"axi_data_bits": 512, "rows": 8, "tile_bytes": 128, "outstanding": 8},
           {"axi_data_bits": 256, "rows": 8, "tile_bytes": 4096, "burst_beats": 128}]
 
