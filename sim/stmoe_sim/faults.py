@@ -28,27 +28,12 @@ from .replay import Replay, SimulationError, fit
 from .verify import read_log
 from .verilator import Simulator
 
-__all__ = ["OUTCOMES", "Campaign", "CampaignReport", "run_campaign"]
+__all__ = ["OUTCOMES", "CampaignReport", "campaign_replay", "run_campaign"]
 
 OUTCOMES = ("right", "reported", "silent", "hung")
 RUN_POLICIES = ("table", "linear", "on-demand", "st-moe", "lru", "ewma")
 SLOTS = (2, 3, 6, 12, 24, 76)  # at run time; few slots keep the link busy
 POLL_SECONDS = 0.2
-
-
-@dataclass(frozen=True, kw_only=True)
-class Campaign:
-    """What is played: ``runs`` runs of ``tokens`` tokens, everything drawn from ``seed``.
-
-    A run has a policy, a memory and a number of slots; a step is a layer command with faults of one
-    kind, see :data:`~stmoe_sim.faults_plan.KINDS`.
-    """
-
-    config: AcceleratorConfig
-    runs: int
-    tokens: int
-    seed: int
-    cache: Path = Path("build")
 
 
 @dataclass
@@ -78,31 +63,38 @@ class CampaignReport:
         row[outcome] += injected
 
 
-def run_campaign(campaign: Campaign,
+def campaign_replay(config: AcceleratorConfig, tokens: int, seed: int, cache: Path) -> Replay:
+    """What runs of ``tokens`` tokens play: the project's own trace, random experts."""
+    trace = default_trace()
+    return Replay(config=fit(config, trace), window=decode_slice(trace, tokens, 0),
+                  memory=memories()["ideal"], attention_cycles=0, seed=seed, cache=cache)
+
+
+def run_campaign(replay: Replay, runs: int,
                  progress: Callable[[str, int, int], None] = lambda stage, done, of: None,
                  ) -> CampaignReport:
-    """Play all runs and judge every step; ``progress(stage, done, of)`` is called as it goes on.
+    """Play ``runs`` runs and judge every step; ``progress(stage, done, of)`` is called meanwhile.
 
+    A run has a policy, a memory and a number of slots of its own; a step is a layer command with
+    faults of one of :data:`~stmoe_sim.faults_plan.KINDS`. All is drawn from the seed of ``replay``,
+    whose window, experts and netlist are played, with other activations in each run.
     :class:`SimulationError` if a simulator dies.
     """
-    trace = default_trace()
-    config = fit(campaign.config, trace)
-    replay = Replay(config=config, window=decode_slice(trace, campaign.tokens, 0),
-                    memory=memories()["ideal"], attention_cycles=0, seed=campaign.seed,
-                    cache=campaign.cache)
     progress("netlist and simulator", 0, 1)
     simulator = replay.simulator()
     progress("netlist and simulator", 1, 1)
     experts = replay.experts()
     image = write_image(experts, replay.cache)
     report = CampaignReport()
-    steps = campaign.tokens * config.model.layers
-    for number in range(campaign.runs):
+    tokens, layers, _ = replay.stimulus()["experts"].shape
+    steps = tokens * layers
+    for number in range(runs):
+        def count(done: int, before: int = number * steps) -> None:
+            progress("layer commands", before + done, runs * steps)
         home = Path(tempfile.mkdtemp(prefix="stmoe-faults-"))
         try:
             play = _Play(replay, number, home)
-            play.start(simulator, image, lambda done, at=number * steps: progress(
-                "layer commands", at + done, campaign.runs * steps))
+            play.start(simulator, image, count)
             play.judge(experts, report)
         finally:
             shutil.rmtree(home)

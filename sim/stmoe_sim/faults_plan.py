@@ -21,7 +21,8 @@ KINDS = ("nothing", *PORTS, "error response", "error response, lasting",
 """Rows of the table. A "nothing" step is held to be right; a "lasting" fault outlives retries."""
 
 EVERYWHERE = (0, (1 << 63) - 1)
-BUS_CODES = [ErrorCode.BUS, ErrorCode.ROW_BUS]
+BUS_CODES = [int(ErrorCode.BUS), int(ErrorCode.ROW_BUS)]
+CORRUPT_CODES = [int(ErrorCode.CORRUPT)]
 BURST_WORDS = 40  # of commands in front of a layer command, which follows in the same burst
 ALWAYS = 65536  # as the chance of an episode
 
@@ -154,12 +155,12 @@ class _Planner:
             step.codes, step.counted = BUS_CODES, "write_faults"
         elif kind == "corrupted beat":
             step.settings = self.corruption(EVERYWHERE, self.pick(1, 6), self.pick(beats, 499))
-            step.codes, step.counted = [ErrorCode.CORRUPT], "corrupted"
+            step.codes, step.counted = CORRUPT_CODES, "corrupted"
         elif kind == "corrupted beat, lasting":
             low, high = self.tile(layer, experts[self.pick(0, len(experts) - 1)])
             at = low + self.pick(0, (high - low) // self.g.axi_bytes) * self.g.axi_bytes
             step.settings = self.corruption((at, at), retries + self.pick(1, 3), 1)
-            step.codes, step.counted = [ErrorCode.CORRUPT], "corrupted"
+            step.codes, step.counted = CORRUPT_CODES, "corrupted"
         elif kind == "reset":
             step.settings, step.counted = {"reset_wait": self.pick(0, 4000)}, "resets"
         elif kind == "late prefetch":
@@ -181,8 +182,7 @@ class _Planner:
                 self.episodes(list(range(8)), self.pick(2, 60), 4)
                 | self.errors(EVERYWHERE, 1) | self.errors(EVERYWHERE, 1, "write_")
                 | self.corruption(EVERYWHERE, 3, self.pick(beats, 499)))
-            step.codes, step.counted = [*BUS_CODES, ErrorCode.CORRUPT], "all"
-        step.codes = [int(code) for code in step.codes]
+            step.codes, step.counted = BUS_CODES + CORRUPT_CODES, "all"
         step.words = [int(word) for word in step.words]
         return step
 
@@ -191,10 +191,8 @@ def make_plan(geometry: Geometry, routing: np.ndarray, rng: np.random.Generator)
     """Steps of a run, token by token and layer by layer; ``routing`` is [token, layer, rank]."""
     planner = _Planner(geometry, rng)
     tokens, layers, _ = routing.shape
-    kinds = list(KINDS)
-    if not geometry.streams_rows:  # then nothing is written to memory
-        for kind in ("stall of AW and W", "stall of B", "error response to a write"):
-            kinds.remove(kind)
+    writing = ("stall of AW and W", "stall of B", "error response to a write")
+    kinds = [kind for kind in KINDS if geometry.streams_rows or kind not in writing]
     return [planner.step(kinds[planner.pick(0, len(kinds) - 1)], layer,
                          [int(e) for e in routing[t, layer]])
             for t in range(tokens) for layer in range(layers)]

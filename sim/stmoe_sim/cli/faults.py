@@ -46,7 +46,7 @@ def faults(
     result is held against the golden model. A fault must leave the result right or be reported:
     exit 1 if one is silent, or hangs the hardware.
     """
-    from ..faults import Campaign, run_campaign
+    from ..faults import campaign_replay, run_campaign
     from ..report.files import check_folder, check_writable, write_json
 
     chosen = load_config(preset, config, overrides)
@@ -66,8 +66,7 @@ def faults(
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=of)
             bars.update(tasks[stage], completed=done)
-        report = run_campaign(Campaign(config=chosen, runs=runs, tokens=tokens, seed=seed,
-                                       cache=build), progress)
+        report = run_campaign(campaign_replay(chosen, tokens, seed, build), runs, progress)
     seconds = time.monotonic() - started
     _print(report, seconds)
     if json_file is not None:
