@@ -132,7 +132,8 @@ def play(binary: Path, g: Geometry, part: str, expert: Expert, **more: int) -> d
     words = [f"+{name}={value}" for name, value in settings.items()]
     words += [f"+crc_{name}={crc:x}" for name, crc in zip(("full", "last"), expert.crcs,
                                                            strict=True)]
-    run = subprocess.run([str(binary.resolve()), *words], env=toolchain_env(), capture_output=True, text=True)
+    run = subprocess.run([str(binary.resolve()), *words], env=toolchain_env(), capture_output=True,
+                         text=True)
     lines = [line for line in run.stdout.splitlines() if line.startswith("{")]
     if not lines:
         raise SystemExit(f"no result: {run.stdout}{run.stderr}")

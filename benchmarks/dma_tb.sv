@@ -129,11 +129,13 @@ module dma_tb #(
                     demand_expert <= EXPERT_BITS'($urandom_range(EXPERTS - 1));
                 end
                 // The order is seen in the cycle after `asked`; a beat is filled in one cycle after it came.
-                if (waiting && fill_valid && fill_slot == demand_slot && ordered > timed) begin
+                if (waiting && ordered > timed && fill_valid && fill_slot == demand_slot) begin
                     total = total + 64'(cycle - asked - 2);
                     if (cycle - asked - 2 > worst) worst = cycle - asked - 2;
                     if (cycle - asked - 2 < best) best = cycle - asked - 2;
                     timed = timed + 1;
+                end
+                if (status_valid && status_kind == 1 && status_slot == demand_slot && ordered == timed && waiting) begin
                     waiting = 0;
                     wait_left = gap + int'($urandom_range(200));
                 end

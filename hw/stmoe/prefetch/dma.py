@@ -13,13 +13,17 @@ from .reader import BurstReader
 __all__ = ["CHANNELS", "PREFETCHES", "PrefetchDma"]
 
 CHANNELS = 4  # transfers in hand
+ISSUE = 2  # cycles from the choice of a burst to AR
 PREFETCHES = 2  # of which prefetches; a prediction outdated early is better not ordered at all
 
 
 class PrefetchDma(wiring.Component):
     """Front end (transfers in hand), legaliser and AXI4 read back end.
 
-    Bursts are issued for the oldest demand transfer, in its absence for the oldest prefetch. A
+    Bursts are issued for the oldest demand transfer, in its absence for the oldest prefetch. Of
+    prefetches no more is asked for ahead than what the memory needs to go on without a pause: a
+    burst, while no more beats are due than its latency has cycles. So a demand's first beat comes
+    after at most a burst more than the memory's latency, whatever is prefetched. A
     transfer's watermark is set to 0 in the cycle in which it is accepted and grows as tiles land in
     order. After the last tile DONE is reported; FIRST before it, once the first tile has landed. A
     burst that fails ``retries`` + 1 times ends its transfer: watermark at the blob's end, FAILED.
@@ -141,13 +145,17 @@ class PrefetchDma(wiring.Component):
             m.d.comb += wanting[c].eq(
                 valid[c] & located[c] & ~done[c] & ~failed[c] & ~waiting_fail[c] & ~stopping[c]
                 & (channels[c].issued != shape.blob_beats))
-        pool = Signal(CHANNELS)
-        m.d.comb += pool.eq(Mux((wanting & demanded).any(), wanting & demanded, wanting))
+        pool, ahead = Signal(CHANNELS), Signal()
+        m.d.comb += [
+            ahead.eq(reader.due <= reader.latency + ISSUE),
+            pool.eq(Mux((wanting & demanded).any(), wanting & demanded,
+                        Mux(ahead, wanting, 0)))]
         sending = Array(channels)[chosen]
         m.d.comb += [
             legaliser.base.eq(sending.base), legaliser.beat.eq(sending.issued),
             legaliser.blob_beats.eq(shape.blob_beats),
-            reader.order.valid.eq(chosen_valid & wanting.bit_select(chosen, 1)),
+            reader.order.valid.eq(chosen_valid & wanting.bit_select(chosen, 1)
+                                  & (ahead | demanded.bit_select(chosen, 1))),
             reader.order.payload.channel.eq(chosen), reader.order.payload.slot.eq(sending.slot),
             reader.order.payload.address.eq(legaliser.address),
             reader.order.payload.beat.eq(sending.issued),

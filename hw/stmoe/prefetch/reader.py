@@ -12,6 +12,7 @@ from .crc import TileCheck
 __all__ = ["BurstReader", "burst"]
 
 INCR = 1
+LATENCY_BITS = 10
 CHECKING = 1 + TileCheck.LATENCY  # cycles from a tile's last beat to the verdict
 
 
@@ -46,7 +47,8 @@ class BurstReader(wiring.Component):
     landed: beats of a channel's blob from its start that have landed,
         valid as they grow; held back while ``hold``.
     failed: channel that failed, at which tile, and whether it was ``corrupt`` in the end.
-    axi: read channels. busy: bursts in flight.
+    axi: read channels. busy: bursts in flight. due: beats asked for that have not come.
+    latency: cycles from the last burst taken while nothing was due to its first beat, to 1023.
     beats, bursts, retried, corrupted: increments for counters.
     """
 
@@ -65,7 +67,8 @@ class BurstReader(wiring.Component):
                 "valid": 1, "channel": channel_bits, "tile": g.tile_bits, "corrupt": 1})),
             "axi": Out(AxiReadSignature(g)),
             "beats": Out(1), "bursts": Out(1), "retried": Out(1), "corrupted": Out(1),
-            "busy": Out(1)})
+            "busy": Out(1), "due": Out(range(256 * g.config.outstanding + 1)),
+            "latency": Out(LATENCY_BITS)})
 
     def elaborate(self, platform):
         m = Module()
@@ -97,16 +100,20 @@ class BurstReader(wiring.Component):
             room.eq(~ar.valid | ar.ready), self.order.ready.eq(room & ~used.all() & ~again.any()),
             ar.payload.size.eq(g.axi_bytes.bit_length() - 1), ar.payload.burst.eq(INCR),
             self.bursts.eq(ar.valid & ar.ready), self.retried.eq(self.bursts & is_repeat)]
+        asked = Signal(9)  # beats of the burst that is given to AR in this cycle
+        m.d.sync += self.due.eq(self.due + asked - r.valid)
         with m.If(room):
             m.d.sync += ar.valid.eq(0)
             repeated = Array(entries)[repeat]
             with m.If(again.any()):
                 with m.If(~dropping.bit_select(repeat, 1)):
+                    m.d.comb += asked.eq(repeated.beats)
                     m.d.sync += [
                         ar.valid.eq(1), ar.payload.addr.eq(repeated.address),
                         ar.payload.len.eq(repeated.beats - 1), ar.payload.id.eq(repeat),
                         is_repeat.eq(1), again.bit_select(repeat, 1).eq(0)]
             with m.Elif(self.order.valid & self.order.ready):
+                m.d.comb += asked.eq(self.order.payload.beats)
                 m.d.sync += [
                     ar.valid.eq(1), ar.payload.addr.eq(self.order.payload.address),
                     ar.payload.len.eq(self.order.payload.beats - 1), ar.payload.id.eq(free),
@@ -118,6 +125,15 @@ class BurstReader(wiring.Component):
                               for name, _ in burst(g, self.channels)),
                             entries[i].tries.eq(g.config.retries), entries[i].received.eq(0),
                             entries[i].error.eq(0), used[i].eq(1), dropped[i].eq(0)]
+
+        # How long the memory takes when it has nothing else to do.
+        timing, elapsed = Signal(), Signal(LATENCY_BITS)
+        with m.If(asked.any() & (self.due == 0)):
+            m.d.sync += [timing.eq(1), elapsed.eq(1)]
+        with m.Elif(timing & r.valid):
+            m.d.sync += [timing.eq(0), self.latency.eq(elapsed)]
+        with m.Elif(~elapsed.all()):
+            m.d.sync += elapsed.eq(elapsed + 1)
 
         # R: a register stage towards the buffer.
         answered = Array(entries)[r.payload.id]
