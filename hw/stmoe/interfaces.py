@@ -37,6 +37,7 @@ class Event(IntEnum):
     FIRST = 16
     LANDED = 17
     TOKEN = 18
+    SKIP = 19
 
 
 class Status(IntEnum):

@@ -132,7 +132,11 @@ class Accelerator(wiring.Component):
             manager.cancel_landed.eq(dma.cancel_landed),
             storage.fill.eq(dma.fill), storage.progress.eq(dma.progress),
             manager.retain.eq(csr.ctrl_retain), manager.retention.eq(csr.ctrl_retention),
-            manager.link_idle.eq(~dma.active), predict.select.eq(csr.ctrl_predictor),
+            manager.link_idle.eq(~dma.active), manager.link_beat.eq(dma.beats),
+            manager.link_demanded.eq(dma.demanding), manager.worth.eq(csr.ctrl_worth),
+            manager.worth_floor.eq(csr.worth_floor), manager.counted.eq(
+                (csr.ctrl_predictor == 0) if "linear" in g.config.predictor else 1),
+            predict.select.eq(csr.ctrl_predictor),
             *(predict.settings[name].eq(value) for name, value in {
                 "enable": csr.ctrl_predict, "use_cct": csr.ctrl_use_cct,
                 "use_ht": csr.ctrl_use_ht, "threshold": csr.threshold,
@@ -287,9 +291,9 @@ class Accelerator(wiring.Component):
             taken = taken | holds
         m.d.comb += csr.inc_cycles_total.eq(1)
         for name in ("routed", "hit_resident", "hit_prefetched", "hit_late", "missed", "shared_hit",
-                     "shared_late", "shared_missed", "prefetches", "cancelled", "dropped",
-                     "evictions", "beats_demand", "beats_useful", "beats_wasted", "failed",
-                     "map_reads"):
+                     "shared_late", "shared_missed", "prefetches", "skipped", "cancelled",
+                     "dropped", "evictions", "beats_demand", "beats_useful", "beats_wasted",
+                     "failed", "map_reads"):
             m.d.comb += getattr(csr, f"inc_{name}").eq(getattr(manager, f"inc_{name}"))
         m.d.comb += [
             csr.inc_beats_link.eq(dma.beats), csr.inc_bursts.eq(dma.bursts),

@@ -43,7 +43,8 @@ def setup_registers(registers: dict[str, Any], policy: Policy,
         "enable": 1, "retain": policy.retain, "prefetch": policy.prefetch,
         "predict": policy.predict, "use_cct": policy.use_cct, "use_ht": policy.use_ht,
         "irq_enable": 1, "predictor": PREDICTORS.index(policy.predictor or "table"),
-        "lookahead": policy.lookahead, "retention": RETENTIONS.index(policy.retention)}
+        "lookahead": policy.lookahead, "worth": policy.worth,
+        "retention": RETENTIONS.index(policy.retention)}
     control = sum(int(value) << fields[name]["lsb"] for name, value in values.items())
     limits = {"limit": geometry.config.model.experts, "depth": policy.depth,
               "token_depth": policy.token_depth, "guess": policy.guess}

@@ -14,6 +14,7 @@ class Policy:
     ``predictor``: the unit that predicts, "table" or "linear", None = none. ``depth``,
     ``token_depth``: layers that a round of the latter predicts, at a layer and at a token;
     ``guess``: of the next token, after the last layer.
+    ``worth``: candidates are fetched only if they are worth it.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Policy:
     depth: int = 1
     token_depth: int = 1
     guess: int = 0
+    worth: bool = False
 
     @property
     def predict(self) -> bool:
@@ -50,10 +52,10 @@ def _table(name: str, summary: str, *, cct: bool = True, ht: bool = True) -> Pol
                   use_ht=ht)
 
 
-def _learned(name: str, summary: str, *, retention: str = "lru",
-             lookahead: bool = False) -> Policy:
+def _learned(name: str, summary: str, *, retention: str = "lru", lookahead: bool = False,
+             worth: bool = False) -> Policy:
     return Policy(name=name, summary=summary, retention=retention, prefetch=True,
-                  predictor="linear", lookahead=lookahead)
+                  predictor="linear", lookahead=lookahead, worth=worth)
 
 
 POLICIES = {policy.name: policy for policy in (
@@ -68,32 +70,40 @@ POLICIES = {policy.name: policy for policy in (
     _learned("linear", "lru, and prefetch by the learned predictor"),
     _learned("combined", "lru, and prefetch by the learned predictor with look-ahead",
              lookahead=True),
-    _learned("st-moe", "ewma, and prefetch by the learned predictor", retention="ewma"),
-    _learned("st-moe-ahead", "ewma, and prefetch by the learned predictor with look-ahead",
-             retention="ewma", lookahead=True),
+    _learned("st-moe", "ewma, and prefetch by the learned predictor of what is worth it",
+             retention="ewma", worth=True),
+    _learned("st-moe-ahead", "ewma, and prefetch by the learned predictor with look-ahead of what "
+                             "is worth it", retention="ewma", lookahead=True, worth=True),
 )}
 
 
 RETENTIONS = ("lru", "ewma", "none")
-POLICY_HELP = f"{', '.join(POLICIES)}; NAME:{{{','.join(RETENTIONS)}}} for another retention"
+CHOICES = {"worth": True, "static": False}  # of the candidates that are fetched
+POLICY_HELP = (f"{', '.join(POLICIES)}; NAME:{{{','.join(RETENTIONS)}}} for another retention, "
+               f"NAME:{{{','.join(CHOICES)}}} for what of the predicted is fetched")
 
 
 def _policy(text: str) -> Policy:
-    name, colon, kept = text.partition(":")
+    name, *suffixes = text.split(":")
     if name not in POLICIES:
         raise ConfigError("policy", name, f"one of {', '.join(POLICIES)}")
-    if not colon:
-        return POLICIES[name]
-    if kept not in RETENTIONS:
-        raise ConfigError("policy", text, f"{name} with retention {', '.join(RETENTIONS)}")
-    return replace(POLICIES[name], name=text, retain=kept != "none",
-                   retention="lru" if kept == "none" else kept)
+    policy = replace(POLICIES[name], name=text)
+    for suffix in suffixes:
+        if suffix in CHOICES:
+            policy = replace(policy, worth=CHOICES[suffix])
+        elif suffix in RETENTIONS:
+            policy = replace(policy, retain=suffix != "none",
+                             retention="lru" if suffix == "none" else suffix)
+        else:
+            raise ConfigError("policy", text, f"{name} with {', '.join((*RETENTIONS, *CHOICES))}")
+    return policy
 
 
 def parse_policies(text: str) -> list[Policy]:
     """Policies of a comma-separated list, in order; :class:`ConfigError` names the known ones.
 
-    ``NAME:lru``, ``NAME:ewma``, ``NAME:none`` is policy NAME with another retention.
+    ``NAME:lru``, ``NAME:ewma``, ``NAME:none`` is policy NAME with another retention; then, or
+    instead, ``:worth`` fetches only what is worth it, ``:static`` all that is predicted.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     policies = [_policy(name) for name in names]

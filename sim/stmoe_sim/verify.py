@@ -10,6 +10,7 @@ import numpy as np
 
 from stmoe.config import Geometry
 from stmoe_golden.buffer.manager import ExpertManager, ManagerEvent, Mismatch
+from stmoe_golden.buffer.worth import Worth
 from stmoe_golden.compute.expert import moe_layer
 from stmoe_golden.predict.unit import Candidate, LearnedUnit, PredictionUnit
 
@@ -78,6 +79,15 @@ def read_log(path: Path) -> Iterator[tuple[str, list[int]]]:
             yield kind, [int(value) for value in fields]
 
 
+def worth_of(geometry: Geometry, policy: Policy) -> Worth | None:
+    """Golden's judge of candidates."""
+    if not policy.worth:
+        return None
+    config = geometry.config
+    return Worth(config.model.experts,
+                 config.linear.fraction if policy.predictor == "linear" else None)
+
+
 def golden_rounds(unit: PredictionUnit | None, routing: np.ndarray, token: np.ndarray,
                   first: np.ndarray, ahead: np.ndarray | None = None) -> list[list[Candidate]]:
     """Candidates of every round: per token, that of its announcement, then of each layer."""
@@ -113,7 +123,7 @@ def check_predictions_and_events(
     shared = list(range(model.experts, model.expert_ids))
     manager = ExpertManager(geometry, retain=policy.retain, prefetch=policy.prefetch,
                             prefetch_round=geometry.config.prefetch_round,
-                            retention=policy.retention)
+                            retention=policy.retention, worth=worth_of(geometry, policy))
     tokens, layers, _ = routing.shape
     rounds = golden_rounds(unit, routing, token, first, ahead)
     seen: list[list[Candidate]] = [[]]

@@ -8,7 +8,7 @@ from stmoe.config import preset
 from stmoe_golden.trace import decode_slice
 from stmoe_sim.image import Experts, write_image
 from stmoe_sim.memory import memory
-from stmoe_sim.policies import POLICIES
+from stmoe_sim.policies import parse_policies
 from stmoe_sim.replay import Replay, fit, run
 from support.synthetic import synthetic
 
@@ -55,7 +55,8 @@ class Machine:
         if memory_settings:
             changes["memory"] = dataclasses.replace(self.replay.memory, **memory_settings)
         replay = dataclasses.replace(self.replay, **changes)
-        return run(replay, POLICIES[policy], **(parts or self.parts(replay)))
+        (chosen,) = parse_policies(policy)
+        return run(replay, chosen, **(parts or self.parts(replay)))
 
 
 @pytest.fixture(scope="session")

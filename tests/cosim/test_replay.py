@@ -15,6 +15,28 @@ def test_every_policy_equals_golden(machine, policy, stall):
     machine.check(machine.run(policy, stall=stall))
 
 
+@pytest.mark.parametrize("policy", ["table", "table:ewma", "table:none", "linear", "st-moe"])
+@pytest.mark.parametrize("stall, memory_settings", [
+    (0, None), (0, {"bandwidth_gbps": 0.2}), (100, {"bandwidth_gbps": 0.5})])
+def test_candidates_that_are_not_worth_it_equal_golden(machine, policy, stall, memory_settings):
+    outcome = machine.run(f"{policy}:worth", stall=stall, memory_settings=memory_settings,
+                          attention_cycles=100)
+    machine.check(outcome)
+    assert memory_settings is None or outcome.counters["skipped"]
+
+
+@pytest.mark.parametrize("broken", ["pays", "decided", "least"])
+def test_another_judge_of_candidates_is_noticed(machine, monkeypatch, broken):
+    from stmoe_golden.buffer.worth import Worth
+    monkeypatch.setattr(Worth, broken, {
+        "pays": lambda self, expert, score: True, "least": lambda self: 0,
+        "decided": lambda self, expert, score: self.rate.__setitem__(self.bucket(score), 0),
+    }[broken])
+    outcome = machine.run("st-moe:worth", memory_settings={"bandwidth_gbps": 0.2},
+                          attention_cycles=100)
+    assert any("golden" in text for text in outcome.verdict.mismatches)
+
+
 @pytest.mark.parametrize("settings", [
     {"reorder": True}, {"stall": 120}, {"outstanding": 1}, {"reorder": True, "stall": 60}])
 def test_the_memory_changes_cycles_only(machine, settings):
@@ -72,7 +94,8 @@ def test_a_wrong_row_by_token_identity_is_noticed(machine, monkeypatch):
 @pytest.mark.parametrize("stall", [0, 100])
 @pytest.mark.parametrize("attention", [300, 6000])
 def test_layers_beyond_the_next_equal_golden(machine, monkeypatch, stall, attention):
-    deep = dataclasses.replace(POLICIES["linear"], name="deep", depth=2, token_depth=3)
+    deep = dataclasses.replace(POLICIES["linear"], name="deep", depth=2, token_depth=3,
+                               guess=2)
     monkeypatch.setitem(POLICIES, "deep", deep)
     usual = machine.run("linear", attention_cycles=attention)
     outcome = machine.run("deep", stall=stall, attention_cycles=attention)

@@ -33,8 +33,10 @@ class Bench:
     beat -> times that it comes with the bits ``flip`` wrong.
     """
 
+    LATENCY = 20
+
     def __init__(self, g, script, *, seed=1, stall=0.0, reorder=True, faults=None, corrupt=None,
-                 flip=1, latency=20, experts=None):
+                 flip=1, latency=LATENCY, experts=None):
         self.g, self.dut = g, PrefetchDma(g)
         self.corrupt, self.flip = dict(corrupt or {}), flip
         self.experts = experts or g.config.model.experts  # at run time

@@ -10,6 +10,7 @@ from stmoe.config import AcceleratorConfig, Geometry, ModelShape
 from stmoe.interfaces import Status
 from stmoe_golden.buffer.manager import ExpertManager as Golden
 from stmoe_golden.buffer.manager import Kind, ManagerEvent
+from stmoe_golden.buffer.worth import Worth
 
 __all__ = ["Bench", "geometry"]
 
@@ -26,14 +27,17 @@ class Bench:
     """A manager among models of sequencer, predictor, DMA and PEs, each with its own whims."""
 
     def __init__(self, g, *, seed, tokens=15, retain=True, prefetch=True, fail=0.0, golden=None,
-                 depth=1, skip=0.0, retention="lru"):
+                 depth=1, skip=0.0, retention="lru", worth=None, counted=False):
         self.g, self.fail = g, fail
         self.dut = ExpertManager(g)
-        self.golden = golden or Golden(g, retain=retain, prefetch=prefetch,
-                                       prefetch_round=g.config.prefetch_round, retention=retention)
+        model, self.floor, self.counted = g.config.model, worth, counted
+        judge = worth is not None and Worth(
+            model.experts, None if counted else g.config.linear.fraction, worth)
+        self.golden = golden or Golden(
+            g, retain=retain, prefetch=prefetch, prefetch_round=g.config.prefetch_round,
+            retention=retention, worth=judge or None)
         self.retain, self.prefetch, self.retention = retain, prefetch, retention
         self.rng = random.Random(seed)
-        model = g.config.model
         self.shared = list(range(model.experts, model.expert_ids))
         self.plan = []  # (layer or None for a token, its experts, [(layer, candidates), ..])
         for _ in range(tokens):
@@ -41,7 +45,7 @@ class Bench:
                 if layer and self.rng.random() < skip:
                     continue
                 experts = self.rng.sample(range(model.experts), model.top_k)
-                first = 0 if layer is None else layer + 1
+                first = 0 if layer is None else (layer + 1) % model.layers
                 following = [(deeper, self.guess(deeper == first))
                              for deeper in range(first, min(first + depth, model.layers))]
                 self.plan.append((layer, experts, following))
@@ -59,7 +63,10 @@ class Bench:
     def guess(self, near):
         most = 8 if near else 4
         count = self.rng.randrange(most + 1)
-        return [(e, 9) for e in self.shared + self.rng.sample(range(8), count)]
+        one = 1 << self.g.config.linear.fraction
+        scores = range(25) if self.counted else range(-3 * one, 5 * one)
+        return [(e, self.rng.choice(scores))
+                for e in self.shared + self.rng.sample(range(8), count)]
 
     async def run(self, ctx):
         dut, rng = self.dut, self.rng
@@ -69,6 +76,9 @@ class Bench:
         ctx.set(dut.retention, self.retention == "ewma")
         ctx.set(dut.retain, self.retain)
         ctx.set(dut.prefetch_enable, self.prefetch)
+        ctx.set(dut.worth, self.floor is not None)
+        ctx.set(dut.worth_floor, self.floor or 0)
+        ctx.set(dut.counted, self.counted)
         while ctx.get(dut.flushing):
             await ctx.tick()
         beats, candidates, offered = [], [], None
@@ -121,6 +131,9 @@ class Bench:
                 ctx.set(dut.release.payload.slot, release)
             busy = len(self.transfers)
             ctx.set(dut.link_idle, not busy)
+            ctx.set(dut.link_beat, bool(busy))
+            ctx.set(dut.link_demanded, any(self.golden.slots[slot].pinned
+                                           for slot in self.transfers))
             ctx.set(dut.demand.ready, busy < 4 and rng.random() < 0.7)
             ctx.set(dut.prefetch.ready, busy < 3 and rng.random() < 0.7)
             ctx.set(dut.work.ready, rng.random() < 0.5)
@@ -168,7 +181,8 @@ class Bench:
                     order = payload[name]
                     assert order.slot not in self.transfers
                     self.transfers[order.slot] = [rng.randrange(40), (order.layer, order.expert)]
-                    if name == "prefetch" and order.layer != self.golden.about:
+                    if name == "prefetch" and (self.golden.guessing
+                                               or order.layer != self.golden.about):
                         assert not busy, "a deep candidate did not wait for the link"
                         self.deep += 1
             if promoted is not None:

@@ -29,11 +29,12 @@ class Kind(IntEnum):
     FIRST = 16
     LANDED = 17
     TOKEN = 18
+    SKIP = 19
 
 
 class ManagerEvent(NamedTuple):
-    """One decision or arrival. ``arg``: experts of a ROUTE, beats of CANCEL and LANDED, whether
-    the layer fails of a FAIL, else 0; None in an expectation = any."""
+    """One decision or arrival. ``arg``: of a ROUTE experts + 256 * slack of the layer, beats of
+    CANCEL and LANDED, whether the layer fails of a FAIL, else 0; None in an expectation = any."""
 
     kind: int
     layer: int
@@ -56,7 +57,7 @@ class Mismatch(Exception):
 
 COUNTERS = (
     "routed", "hit_resident", "hit_prefetched", "hit_late", "missed", "shared_hit", "shared_late",
-    "shared_missed", "prefetches", "cancelled", "dropped", "evictions", "beats_demand",
+    "shared_missed", "prefetches", "skipped", "cancelled", "dropped", "evictions", "beats_demand",
     "beats_useful", "beats_wasted", "beats_link", "failed", "map_reads", "mac_words", "side_reads",
     "bank_reads", "bank_writes", "layers_done")
 SHARED = {Kind.HIT_RESIDENT: "shared_hit", Kind.HIT_PREFETCHED: "shared_hit",
@@ -92,6 +93,8 @@ def increments(event: ManagerEvent, g: Geometry, shared: bool) -> dict[str, int]
         add = {"evictions": 1}
     elif kind in (Kind.TOUCH, Kind.STOP):
         add = {"map_reads": 1}
+    elif kind == Kind.SKIP:
+        add = {"skipped": 1, "map_reads": 1}
     elif kind == Kind.FAIL:
         add = {"failed": 1, "beats_wasted": 0 if arg else beats}
     elif kind == Kind.RELEASE:

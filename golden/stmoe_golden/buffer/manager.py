@@ -8,6 +8,7 @@ from stmoe.config import Geometry
 
 from .events import COUNTERS, Kind, ManagerEvent, Mismatch, increments
 from .retention import CLOCK_BITS, VISIT, UseFrequencies, ahead
+from .worth import Worth
 
 __all__ = ["ExpertManager", "Kind", "ManagerEvent", "Mismatch"]
 
@@ -42,6 +43,7 @@ class ExpertManager:
     retain: keep experts after use. retention: which of them goes first, the least recently used
         (``lru``) or the one that is expected to be used last (``ewma``, see ``retention``).
     prefetch: candidates are ordered. prefetch_round: most promises at a time.
+    worth: only those that pay (see ``worth``), None = all.
 
     Attributes
     ----------
@@ -49,10 +51,10 @@ class ExpertManager:
     """
 
     def __init__(self, geometry: Geometry, *, retain: bool, prefetch: bool, prefetch_round: int,
-                 retention: str = "lru"):
+                 retention: str = "lru", worth: Worth | None = None):
         if retention not in ("lru", "ewma"):
             raise ValueError(f"retention is {retention}, not lru or ewma")
-        self.geometry, slots = geometry, geometry.slots
+        self.geometry, slots, self.worth = geometry, geometry.slots, worth
         self.layers = geometry.config.model.layers
         model = geometry.config.model
         self.ewma, self.clock, self.visited = retention == "ewma", 0, True
@@ -63,10 +65,10 @@ class ExpertManager:
         self.order: OrderedDict[int, None] = OrderedDict.fromkeys(range(slots))  # first out first
         self.promises: list[int] = []
         self.wanted: set[int] = set()
-        self.candidates: deque[tuple[int, int]] = deque()
+        self.candidates: deque[tuple[int, int, int]] = deque()
         self.demands: deque[tuple[int, int]] = deque()
         self.expected: deque[ManagerEvent] = deque()
-        self.layer, self.routing, self.about = 0, list[int](), 0
+        self.layer, self.routing, self.about, self.guessing = 0, list[int](), 0, False
         self.shared: frozenset[int] = frozenset()
         self.counters = dict.fromkeys(COUNTERS, 0)
 
@@ -84,14 +86,14 @@ class ExpertManager:
             raise Mismatch(f"layer {layer} was routed before the last layer's experts were read")
         self.layer, self.routing = layer, [*experts, *shared]
         self.shared = frozenset(shared)
-        self.expected.append(ManagerEvent(Kind.ROUTE, layer, 0, 0, len(self.routing)))
+        self.expected.append(ManagerEvent(Kind.ROUTE, layer, 0, 0, None))
 
     def predict(self, layer: int, candidates: Sequence[tuple[int, int]]) -> None:
         """Candidates (expert, score) in order, of the round that follows the last TOKEN or ROUTE.
 
         Called once for the layer that the round is about, then for each deeper one.
         """
-        self.candidates.extend((layer, expert) for expert, _ in candidates if self.prefetch)
+        self.candidates.extend((layer, *found) for found in candidates if self.prefetch)
 
     def check(self, event: ManagerEvent) -> None:
         """Take the next event; :class:`Mismatch` if it cannot be."""
@@ -100,14 +102,26 @@ class ExpertManager:
         due = self.expected.popleft()
         if due._replace(arg=event.arg if due.arg is None else due.arg) != event:
             raise Mismatch(f"hardware says {event}; golden, {due}")
+        if event.kind == Kind.ROUTE:
+            self._measure(event)
         for name, value in increments(event, self.geometry, event.expert in self.shared).items():
             self.counters[name] += value
         if event.kind == Kind.TOKEN:
             interrupted = self.about != 0
             self._begin_round(0)
             self._settle(lambda slot: interrupted)
+            if self.worth is not None:
+                self.worth.forget()
         elif event.kind == Kind.ROUTE:
             self._verify()
+
+    def _measure(self, event: ManagerEvent) -> None:
+        """What a ROUTE tells: as many experts as were routed, and the slack of the layer."""
+        slack, experts = divmod(event.arg or 0, 256)
+        if experts != len(self.routing):
+            raise Mismatch(f"hardware says {event}; golden, {len(self.routing)} experts")
+        if self.worth is not None:
+            self.worth.routed(self.routing, slack, expected=self.layer == self.about)
 
     def _due(self) -> str:
         if self.expected:
@@ -148,7 +162,7 @@ class ExpertManager:
         The round of the last layer is about the first of the next token.
         """
         skipped = self.layer != self.about
-        self._begin_round((self.layer + 1) % self.layers)
+        self._begin_round((self.layer + 1) % self.layers, self.layer + 1 == self.layers)
         for expert in self.routing:
             number = self.where.get((self.layer, expert))
             if number is None:
@@ -186,8 +200,8 @@ class ExpertManager:
         """When the layer, the one of the round or a deeper one, is visited next."""
         return (self.clock + VISIT * (layer - self.about + 1)) % (1 << CLOCK_BITS)
 
-    def _begin_round(self, about: int) -> None:
-        self.about = about
+    def _begin_round(self, about: int, guessing: bool = False) -> None:
+        self.about, self.guessing = about, guessing
         self.candidates.clear()
         self.wanted.clear()
 
@@ -271,7 +285,8 @@ class ExpertManager:
         """Whether a slot can be given to a candidate of ``layer``."""
         if not self.order or len(self.promises) == self.round_size:
             return False
-        if layer != self.about and len(self.order) <= self.geometry.config.model.active:
+        deep = self.guessing or layer != self.about
+        if deep and len(self.order) <= self.geometry.config.model.active:
             return False
         number = self._victim()
         if not self.ewma:
@@ -280,7 +295,7 @@ class ExpertManager:
         return slot.state == FREE or (
             ahead(slot.due, self.clock) > ahead(self._due_next(layer), self.clock))
 
-    def _candidate(self, layer: int, expert: int) -> None:
+    def _candidate(self, layer: int, expert: int, score: int) -> None:
         number = self.where.get((layer, expert))
         if number is not None:
             self._say(Kind.TOUCH, number)
@@ -288,10 +303,15 @@ class ExpertManager:
                 self.order.move_to_end(number)
                 self.wanted.add(number)
                 self.slots[number].due = self._due_next(layer)
+        elif self.worth is not None and not self.worth.pays(expert, score):
+            self.expected.append(ManagerEvent(Kind.SKIP, layer, expert, 0))
         elif not self._spares(layer):
             self.expected.append(ManagerEvent(Kind.STOP, layer, expert, 0))
             self.candidates.clear()
+            return
         else:
             number = self._take(Kind.PREFETCH, layer, expert)
             self.slots[number].due = self._due_next(layer)
             self.promises.append(number)
+        if self.worth is not None and layer == self.about and not self.guessing:
+            self.worth.decided(expert, score)

@@ -12,9 +12,9 @@ __all__ = ["COUNTERS", "ManagerCounters"]
 
 COUNTERS = {
     "routed": 1, "hit_resident": 1, "hit_prefetched": 1, "hit_late": 1, "missed": 1,
-    "shared_hit": 1, "shared_late": 1, "shared_missed": 1, "prefetches": 1, "cancelled": 1,
-    "dropped": 1, "evictions": 1, "beats_demand": 24, "beats_useful": 24, "beats_wasted": 24,
-    "failed": 1, "map_reads": 1}
+    "shared_hit": 1, "shared_late": 1, "shared_missed": 1, "prefetches": 1, "skipped": 1,
+    "cancelled": 1, "dropped": 1, "evictions": 1, "beats_demand": 24, "beats_useful": 24,
+    "beats_wasted": 24, "failed": 1, "map_reads": 1}
 """Bits of the increment ``inc_NAME`` per counter."""
 
 
@@ -55,13 +55,15 @@ class ManagerCounters(wiring.Component):
                 "shared_hit": any_of(Event.HIT_RESIDENT, Event.HIT_PREFETCHED) & shared,
                 "shared_late": any_of(Event.HIT_LATE) & shared,
                 "shared_missed": any_of(Event.MISS) & shared,
-                "prefetches": any_of(Event.PREFETCH), "cancelled": any_of(Event.CANCEL),
+                "prefetches": any_of(Event.PREFETCH), "skipped": any_of(Event.SKIP),
+                "cancelled": any_of(Event.CANCEL),
                 "dropped": any_of(Event.DROP), "evictions": any_of(Event.EVICT),
                 "beats_demand": Mux(any_of(Event.DEMAND), beats, 0),
                 "beats_useful": Mux(any_of(Event.HIT_PREFETCHED, Event.HIT_LATE), beats, 0),
                 "beats_wasted": Mux(any_of(Event.CANCEL), arg, Mux(
                     any_of(Event.DROP) | (any_of(Event.FAIL) & ~arg[0]), beats, 0)),
                 "failed": any_of(Event.FAIL),
-                "map_reads": any_of(*verified, Event.TOUCH, Event.PREFETCH, Event.STOP)}.items():
+                "map_reads": any_of(*verified, Event.TOUCH, Event.PREFETCH, Event.SKIP,
+                                    Event.STOP)}.items():
             m.d.comb += getattr(self, f"inc_{name}").eq(value)
         return m

@@ -9,7 +9,9 @@ from .. import interfaces
 from ..config import Geometry
 from .residency import ResidencyMap
 from .retention import Retention
+from .slack import LinkSlack
 from .slot_list import ListOp, SlotList
+from .worth import CandidateWorth
 
 __all__ = ["Decision", "SlotState"]
 
@@ -34,10 +36,12 @@ class Decision:
     Attributes
     ----------
     resident, order, retention, queue: residency map, list of evictable slots, due times, work.
+    worth, slack: judge of candidates, and what it measures of the link.
     record, found: read port of the slots' records, and the record read.
     layer, gates, experts, rank: the layer in work, its experts in rank order, the next rank.
     missed, next_missed: ranks to be ordered, and the lowest. demanding, late: experts awaited.
-    about: layer that comes next. rounds, stopped: rounds that are open, the last one given up.
+    about: layer that comes next; guessing: of the token to come. rounds, stopped: rounds that are
+        open, the last one given up.
     promises, index, kept, settle_all: promises in all, settled, that stay; none stays.
     wanted, wanted_valid: first slot touched in this round.
     slot, chosen: that is given out next, and whether it is known. tag: expert that gets it.
@@ -54,6 +58,9 @@ class Decision:
         m.submodules.map = self.resident = ResidencyMap(g)
         m.submodules.list = self.order = SlotList(g.banks)
         m.submodules.retention = self.retention = Retention(g)
+        m.submodules.worth = self.worth = CandidateWorth(g)
+        m.submodules.slack = self.slack = LinkSlack(
+            g.prefetch_bursts * g.config.burst_beats)
         m.submodules.work = self.queue = fifo.SyncFIFOBuffered(
             width=interfaces.work(g).size, depth=max(4, active))
         m.submodules.records = records = memory.Memory(shape=self.layout, depth=g.banks, init=[])
@@ -82,9 +89,9 @@ class Decision:
         self.settle_all = Signal()
         self.wanted, self.wanted_valid = Signal(g.slot_bits), Signal()
         self.candidate, self.routed = ports.candidates.payload, ports.routed.payload
-        self.deep, self.tag_deep = Signal(), Signal()
+        self.deep, self.tag_deep, self.guessing = Signal(), Signal(), Signal()
         self.stale = (self.rounds != 1) | self.stopped | ~ports.prefetch_enable
-        m.d.comb += self.deep.eq(self.candidate.layer != self.about)
+        m.d.comb += self.deep.eq(self.guessing | (self.candidate.layer != self.about))
 
         # Event and work of this decision.
         self.made = Signal(interfaces.event(g))
@@ -110,6 +117,14 @@ class Decision:
             retention.about.eq(self.about),
             resident.also_ask.eq(retention.ask), resident.also_at.eq(retention.at),
             retention.found.eq(resident.also_found), retention.slot.eq(resident.also_slot)]
+        worth, slack = self.worth, self.slack
+        m.d.comb += [
+            slack.beat.eq(ports.link_beat), slack.active.eq(~ports.link_idle),
+            slack.quiet.eq(~ports.link_demanded & ~self.missed.any()),
+            worth.slack.eq(slack.slack), worth.score.eq(self.candidate.score),
+            worth.expert.eq(self.candidate.expert), worth.near.eq(~self.tag_deep),
+            worth.counted.eq(ports.counted), worth.floor.eq(ports.worth_floor),
+            worth.of.eq(self.routed.expert)]
 
     def log(self, kind, tag=None, slot=0, arg=0):
         """The event of this cycle."""
@@ -164,11 +179,11 @@ class Decision:
         self.m.d.comb += [self.queue.w_en.eq(1), self.push.slot.eq(slot),
                           self.push.gate.eq(self.gates[rank])]
 
-    def begin_round(self, layer):
+    def begin_round(self, layer, guessing=0):
         """A round of candidates about ``layer``; settling begins from the first promise."""
-        self.m.d.sync += [self.about.eq(layer), self.rounds.eq(self.rounds + 1),
-                          self.stopped.eq(0), self.wanted_valid.eq(0), self.index.eq(0),
-                          self.kept.eq(0)]
+        self.m.d.sync += [self.about.eq(layer), self.guessing.eq(guessing), self.index.eq(0),
+                          self.rounds.eq(self.rounds + 1), self.stopped.eq(0),
+                          self.wanted_valid.eq(0), self.kept.eq(0)]
 
     def keep_promise(self, number, slot):
         """Promise ``number`` is of ``slot``."""

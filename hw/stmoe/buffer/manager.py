@@ -13,6 +13,7 @@ from .ordering import add_ordering
 from .reporting import add_reporting
 from .routing import add_routing
 from .slot_list import ListOp
+from .worth import BUCKETS
 
 __all__ = ["ExpertManager"]
 
@@ -36,17 +37,18 @@ class ExpertManager(wiring.Component):
     -------
     token: a token begins; its round is about layer 0. Before its ``routed`` and ``candidates``.
     routed: experts of a layer; its round is about the next, after the last about layer 0 of the
-        token to come. candidates: predicted experts, one
-        closed round per token and per layer routed. Those of a layer beyond the one that the round
-        is about are deep: they follow the others and wait for ``link_idle``.
+        token to come. candidates: predicted experts, one closed round per token and per layer
+        routed. Those of a layer beyond the one that the round is about, and all of the token to
+        come, are deep: they follow the others and wait for ``link_idle``.
     demand, prefetch: orders to the DMA. promote, cancel: on a slot in flight; ``cancel`` is
         confirmed at once by ``cancel_ack`` with ``cancel_beats`` read and ``cancel_landed`` of them
         written. status: reports of the DMA.
     work: experts that are READY, or whose first tile has landed. release: slots read to the end.
     flush, flushing: pulse while ``idle``, frees every slot; it is over when ``flushing`` falls.
-    link_idle: the DMA has nothing in hand.
+    link_idle, link_demanded: the DMA has nothing in hand, or a demand. link_beat: a beat has come.
     retain, retention, prefetch_enable, shape: settings; ``prefetch_enable`` may change at any time,
         ``retention`` (0 least recently used, 1 expected to be used last) with a flush.
+    worth, worth_floor, counted: only candidates that pay are ordered, see :class:`CandidateWorth`.
     event: valid and payload, one decision. inc_NAME: increments, see :data:`COUNTERS`.
     waiting_demand, waiting_late: an expert of this layer loaded on demand, or prefetched too late,
         has not landed whole.
@@ -71,7 +73,8 @@ class ExpertManager(wiring.Component):
             "work": Out(stream.Signature(interfaces.work(g))),
             "release": In(stream.Signature(data.StructLayout({"slot": unsigned(g.slot_bits)}))),
             "flush": In(1), "flushing": Out(1), "retain": In(1), "prefetch_enable": In(1),
-            "link_idle": In(1), "retention": In(1),
+            "link_idle": In(1), "link_beat": In(1), "link_demanded": In(1), "retention": In(1),
+            "worth": In(1), "worth_floor": In(8), "counted": In(1),
             "shape": In(interfaces.shape_layout(g)),
             "event": Out(data.StructLayout({"valid": 1, "payload": interfaces.event(g)})),
             "waiting_demand": Out(1), "waiting_late": Out(1),
@@ -127,7 +130,7 @@ class ExpertManager(wiring.Component):
         with m.Elif(d.retention.busy):
             pass
         with m.Elif(self.token.valid):
-            m.d.comb += self.token.ready.eq(1)
+            m.d.comb += [self.token.ready.eq(1), d.worth.forget.eq(1)]
             d.log(Event.TOKEN)
             d.begin_round(0)
             with m.If(d.about != 0):  # promises for layer 0 and behind it stay
@@ -135,9 +138,10 @@ class ExpertManager(wiring.Component):
                 m.next = "PROMISE"
         with m.Elif(self.routed.valid):
             m.d.comb += d.made.layer.eq(d.routed.layer)
-            d.log(Event.ROUTE, arg=d.routed.count)
-            d.begin_round(Mux(d.routed.layer + 1 == self.shape.layers, 0, d.routed.layer + 1))
-            m.d.comb += d.retention.route.eq(1)
+            d.log(Event.ROUTE, arg=Cat(d.routed.count, d.slack.slack))
+            after_last = d.routed.layer + 1 == self.shape.layers
+            d.begin_round(Mux(after_last, 0, d.routed.layer + 1), after_last)
+            m.d.comb += [d.retention.route.eq(1), d.slack.take.eq(1), d.worth.measured.eq(1)]
             m.d.sync += [d.layer.eq(d.routed.layer), d.rank.eq(0), d.visit_due.eq(1),
                          d.settle_all.eq(d.routed.layer != d.about),
                          self.layer_failed.eq(0)]
@@ -164,12 +168,13 @@ class ExpertManager(wiring.Component):
     def _flush(self, m, d):
         """Slots and residency map, one after the other."""
         resident, banks = d.resident, self.geometry.banks
-        steps = max(resident.depth, banks)
+        steps = max(resident.depth, banks, BUCKETS)
         position = Signal(range(steps))
         m.d.comb += [
             self.flushing.eq(1), resident.to.as_value().eq(0), resident.write.eq(1),
             Cat(resident.to.expert, resident.to.layer).eq(position)]
-        m.d.comb += [d.retention.clear.eq(1), d.retention.position.eq(position)]
+        m.d.comb += [d.retention.clear.eq(1), d.retention.position.eq(position),
+                     d.worth.clear.eq(1), d.worth.position.eq(position), d.worth.forget.eq(1)]
         with m.If(position < banks):
             d.write_record(position)
             d.set_state(position)

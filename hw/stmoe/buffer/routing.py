@@ -25,7 +25,7 @@ def add_routing(d: Decision, ports: wiring.Component) -> None:
         m.d.comb += d.record.addr.eq(d.resident.slot)
         with m.If(d.list_ready):
             m.d.comb += [ports.routed.ready.eq(1), d.shared.eq(d.routed.shared),
-                         d.retention.used.valid.eq(1),
+                         d.worth.used.eq(~d.settle_all), d.retention.used.valid.eq(1),
                          d.retention.used.expert.eq(d.routed.expert)]
             m.d.sync += [d.rank.eq(d.rank + 1), d.gates[d.rank].eq(d.routed.gate),
                          d.experts[d.rank].eq(d.routed.expert)]
@@ -54,7 +54,7 @@ def add_routing(d: Decision, ports: wiring.Component) -> None:
 
     # What had been promised for layers up to this one and was not used.
     with m.State("PROMISE"):
-        m.d.comb += d.promise.addr.eq(d.index)
+        m.d.comb += [d.promise.addr.eq(d.index), d.worth.forget.eq(1)]
         m.next = "PROMISE-LOOKUP"
         with m.If(d.index == d.promises):
             m.d.sync += d.promises.eq(d.kept)

@@ -12,6 +12,7 @@ __all__ = ["ROW_READS", "Geometry"]
 
 ROW_READS = 4  # lexical rows that are read from expert memory at a time
 
+LATENCY = 64  # cycles until a burst's first beat, usually
 MAX_BEATS = (1 << 24) - 1  # of an expert: register shape_blob_beats and word numbers have 24 bits
 
 
@@ -173,6 +174,12 @@ class Geometry:
     def slots(self) -> int:
         """Slots that the banks make at this hidden width."""
         return self.banks >> self.group
+
+    @property
+    def prefetch_bursts(self) -> int:
+        """Bursts in flight that a prefetch may bring about: one, and what keeps a link of a beat a
+        cycle busy over a latency of ``LATENCY`` cycles. A demand has to wait for them."""
+        return min(self.config.outstanding, 1 + _up(LATENCY, self.config.burst_beats))
 
     # Sizes of the netlist, from the configured shape
     @property

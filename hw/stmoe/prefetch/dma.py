@@ -22,7 +22,8 @@ class PrefetchDma(wiring.Component):
 
     Bursts are issued for the oldest demand transfer, in its absence for the oldest prefetch. Of
     prefetches no more is asked for ahead than what the memory needs to go on without a pause: a
-    burst, while no more beats are due than its latency has cycles. So a demand's first beat comes
+    burst, while no more beats are due than its latency has cycles, and at most ``prefetch_bursts``
+    in all. So a demand's first beat comes
     after at most a burst more than the memory's latency, whatever is prefetched. A
     transfer's watermark is set to 0 in the cycle in which it is accepted and grows as tiles land in
     order. After the last tile DONE is reported; FIRST before it, once the first tile has landed. A
@@ -48,7 +49,7 @@ class PrefetchDma(wiring.Component):
     fill, progress: to the buffer, beats without CRCs; ``progress`` ends at ``blob_beats``.
     axi: read channels. shape: run-time shape.
     beats, bursts, retried, corrupted: increments for counters.
-    active: a transfer in hand, or beats to drain.
+    active: a transfer in hand, or beats to drain. demanding: a demand in hand.
     """
 
     def __init__(self, geometry: Geometry):
@@ -65,7 +66,7 @@ class PrefetchDma(wiring.Component):
                 {"valid": 1, "slot": g.slot_bits, "beats": g.beat_bits})),
             "axi": Out(AxiReadSignature(g)), "shape": In(interfaces.shape_layout(g)),
             "beats": Out(1), "bursts": Out(1), "retried": Out(1), "corrupted": Out(1),
-            "active": Out(1)})
+            "active": Out(1), "demanding": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
@@ -147,7 +148,8 @@ class PrefetchDma(wiring.Component):
                 & (channels[c].issued != shape.blob_beats))
         pool, ahead = Signal(CHANNELS), Signal()
         m.d.comb += [
-            ahead.eq(reader.due <= reader.latency + ISSUE),
+            ahead.eq((reader.due <= reader.latency + ISSUE)
+                     & (reader.in_flight < g.prefetch_bursts)),
             pool.eq(Mux((wanting & demanded).any(), wanting & demanded,
                         Mux(ahead, wanting, 0)))]
         sending = Array(channels)[chosen]
@@ -233,5 +235,6 @@ class PrefetchDma(wiring.Component):
                 m.d.comb += [self.cancel_beats.eq(channels[c].issued),
                              self.cancel_landed.eq(reader.written[c])]
                 m.d.sync += [valid[c].eq(0), waiting_fail[c].eq(0)]
-        m.d.comb += self.active.eq(Cat(valid, reader.busy).any())
+        m.d.comb += [self.active.eq(Cat(valid, reader.busy).any()),
+                     self.demanding.eq((valid & demanded).any())]
         return m

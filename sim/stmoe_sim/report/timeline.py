@@ -48,8 +48,8 @@ def _policy(process: int, name: str, events: Sequence[Sequence[int]],
         kind, what = Kind(number), f"L{layer} E{expert}"
         here = track(LAYERS if kind in (Kind.TOKEN, Kind.ROUTE, Kind.MISS, Kind.STOP) else slot + 1)
         if kind == Kind.ROUTE:
-            here.begin(cycle, f"layer {layer}", experts=arg)
-            used = arg
+            used = arg & 0xff
+            here.begin(cycle, f"layer {layer}", experts=used, slack=arg >> 8)
         elif kind in STARTS:
             here.begin(cycle, f"{what} {STARTS[kind]}", layer=layer, expert=expert)
             if kind == Kind.DEMAND:

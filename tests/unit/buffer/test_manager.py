@@ -55,7 +55,7 @@ def test_every_kind_of_event_occurs():
     seen = set()
     for seed in range(4):
         bench = Bench(geometry(slots=8), seed=seed, tokens=30, depth=2, fail=0.1,
-                      retention=("lru", "ewma")[seed % 2])
+                      retention=("lru", "ewma")[seed % 2], worth=(None, 90)[seed // 2])
         bench.settle()
         seen |= set(bench.kinds)
     assert seen == set(Kind) == {Kind(event) for event in Event if event}
@@ -88,9 +88,9 @@ class Forgetful(Golden):
 class Eager(Golden):
     """Takes every slot for deep promises."""
 
-    def _candidate(self, layer, expert):
+    def _candidate(self, layer, expert, score):
         self.about = layer
-        super()._candidate(layer, expert)
+        super()._candidate(layer, expert, score)
 
 
 class Continuous(Golden):

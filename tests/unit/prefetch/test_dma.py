@@ -4,7 +4,9 @@ import random
 
 import pytest
 
+from stmoe.config import Geometry
 from stmoe.interfaces import Status
+from stmoe.prefetch import dma
 from stmoe.prefetch.dma import PREFETCHES
 from stmoe_golden.prefetch.legalise import legalise
 from support.dma_bench import Bench, base, geometry
@@ -84,6 +86,48 @@ def test_demand_overtakes_prefetch_and_promotion_is_no_second_read():
     assert order[1] < order[0] and order[2] < order[0]
     assert all(bench.holds(slot, 0, slot) for slot in range(3))
     assert bench.counts["beats"] == 3 * g.blob_beats
+
+
+@pytest.mark.parametrize("burst_beats, outstanding", [(32, 8), (16, 8), (64, 8), (64, 1)])
+def test_a_demand_waits_for_a_burst_of_prefetches_at_most(burst_beats, outstanding):
+    g = geometry(burst_beats=burst_beats, outstanding=outstanding)
+    assert g.prefetch_bursts == min(outstanding, 1 + 64 // burst_beats)
+    latency = Bench.LATENCY + 3  # of the bench, and on the way
+    most = most_in_flight(g)
+    assert burst_beats // 2 < most <= burst_beats + latency + dma.ISSUE
+    assert most <= g.prefetch_bursts * burst_beats
+
+
+def test_more_bursts_of_prefetches_in_flight_are_noticed(monkeypatch):
+    g = geometry(burst_beats=32, outstanding=8)
+    usual = most_in_flight(g)
+    monkeypatch.setattr(dma, "ISSUE", 1000)
+    assert usual < most_in_flight(g) <= g.prefetch_bursts * 32
+    allowed = g.prefetch_bursts * 32
+    monkeypatch.setattr(Geometry, "prefetch_bursts", 8)
+    assert most_in_flight(g) > allowed
+
+
+def most_in_flight(g):
+    """Most beats asked for and not yet received while there are only prefetches; a demand follows.
+    """
+    most = []
+
+    async def script(bench, ctx):
+        await bench.put(ctx, "prefetch", 0, 0, 0)
+        await bench.put(ctx, "prefetch", 0, 1, 1)
+        for _ in range(200):
+            await ctx.tick()
+            asked = sum(length for _, length in bench.bursts)
+            most.append(asked - bench.counts["beats"])
+        first = len(bench.bursts)
+        await bench.put(ctx, "demand", 0, 2, 2)
+        while bench.blob_address(0, 2) not in [address for address, _ in bench.bursts[first:]]:
+            await ctx.tick()
+        await bench.settle(ctx)
+    bench = Bench(g, script, reorder=False)
+    assert all(bench.holds(slot, 0, slot) for slot in range(3))
+    return max(most)
 
 
 @pytest.mark.parametrize("after", [0, 1, 2, 3, 4, 5, 6, 10, 40, 100, 300, 850, 2000])
