@@ -72,6 +72,7 @@ class ErrorCode(IntEnum):
     BAD_SHAPE = 7
     BAD_ROW = 8
     ROW_BUS = 9
+    CORRUPT = 10
 
 
 def expert_tag(g: Geometry) -> dict:
@@ -105,12 +106,16 @@ def transfer(g: Geometry) -> data.StructLayout:
 
 
 def status(g: Geometry) -> data.StructLayout:
-    """Report of the DMA on a slot's transfer, ``kind`` a :class:`Status`."""
-    return data.StructLayout({"slot": unsigned(g.slot_bits), "kind": unsigned(2)})
+    """Report of the DMA on a slot's transfer, ``kind`` a :class:`Status`.
+
+    Of a transfer that FAILED also ``tile``, and whether it was ``corrupt`` when it was last read.
+    """
+    return data.StructLayout({"slot": unsigned(g.slot_bits), "kind": unsigned(2),
+                              "tile": unsigned(g.tile_bits), "corrupt": unsigned(1)})
 
 
 def fill(g: Geometry) -> data.StructLayout:
-    """One landed bus beat for the buffer: ``beat`` counts from the start of the blob."""
+    """One landed bus beat for the buffer: ``beat`` counts from the blob's start, without CRCs."""
     return data.StructLayout({"slot": unsigned(g.slot_bits), "beat": unsigned(g.beat_bits),
                               "data": unsigned(g.config.axi_data_bits)})
 

@@ -12,7 +12,8 @@ def illegal_shape(g: Geometry, shape: Value) -> Value:
 
     That is: a size of 0 or beyond the generated one, less than the pipelines' turnaround, fewer
     experts than ``top_k``, more slots than the banks make, or a base that is no multiple of the
-    bus width. Whether the sizes fit one another is up to the host, which derives them together.
+    bus width; with ``integrity``, a base or a stride that is none of ``alignment``. Whether the
+    sizes fit one another is up to the host, which derives them together.
     """
     widest = Geometry(g.config, g.max_d_ff)
     model = g.config.model
@@ -30,5 +31,8 @@ def illegal_shape(g: Geometry, shape: Value) -> Value:
         if high < (1 << len(value)) - 1:
             illegal.append(value > high)
     illegal.append((shape.slots << shape.group) > g.banks)
-    illegal.append(shape.base[:g.axi_bytes.bit_length() - 1].any())
+    aligned = g.alignment if g.config.integrity else g.axi_bytes
+    illegal.append(shape.base[:aligned.bit_length() - 1].any())
+    if g.config.integrity:
+        illegal.append(shape.stride[:aligned.bit_length() - 1].any())
     return Cat(*illegal).any()

@@ -181,17 +181,21 @@ class Accelerator(wiring.Component):
             csr.status_flushing.eq(flushing | manager.flushing),
             failing.eq(manager.layer_failed & ~failed_before),
             csr.error_valid.eq(sequencer.error_valid | failing),
-            csr.error_code.eq(Mux(sequencer.error_valid, sequencer.error_code, ErrorCode.BUS)),
+            csr.error_code.eq(Mux(
+                sequencer.error_valid, sequencer.error_code,
+                Mux(manager.failed_corrupt, ErrorCode.CORRUPT, ErrorCode.BUS))),
             csr.error_layer.eq(
                 Mux(sequencer.error_valid, sequencer.error_layer, manager.failed_layer)),
             csr.error_expert.eq(
                 Mux(sequencer.error_valid, sequencer.error_expert, manager.failed_expert)),
-            csr.error_detail.eq(sequencer.error_detail)]
+            csr.error_detail.eq(
+                Mux(sequencer.error_valid, sequencer.error_detail, manager.failed_tile))]
         if g.streams_rows:
             with m.If(predict.port.error.valid & ~sequencer.error_valid & ~failing):
                 m.d.comb += [
                     csr.error_valid.eq(1), csr.error_code.eq(ErrorCode.ROW_BUS),
-                    csr.error_layer.eq(predict.port.error.layer), csr.error_expert.eq(0)]
+                    csr.error_layer.eq(predict.port.error.layer), csr.error_expert.eq(0),
+                    csr.error_detail.eq(0)]
         m.d.sync += failed_before.eq(manager.layer_failed)
         m.d.sync += self.irq.eq(csr.ctrl_irq_enable & (csr.error != 0))
         self._counters(m, csr, sequencer, predict, manager, storage, dma, array)
@@ -293,7 +297,8 @@ class Accelerator(wiring.Component):
             m.d.comb += getattr(csr, f"inc_{name}").eq(getattr(manager, f"inc_{name}"))
         m.d.comb += [
             csr.inc_beats_link.eq(dma.beats), csr.inc_bursts.eq(dma.bursts),
-            csr.inc_retries.eq(dma.retried), csr.inc_dma_active.eq(dma.active),
+            csr.inc_retries.eq(dma.retried), csr.inc_corrupted.eq(dma.corrupted),
+            csr.inc_dma_active.eq(dma.active),
             *(getattr(csr, f"inc_{name}").eq(getattr(predict, name)) for name in COUNTERS),
             csr.inc_mac_words.eq(array.mac_words), csr.inc_side_reads.eq(array.side_reads),
             csr.inc_bank_reads.eq(storage.bank_reads), csr.inc_bank_writes.eq(storage.bank_writes),

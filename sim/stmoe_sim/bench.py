@@ -17,6 +17,14 @@ from cocotb.triggers import Timer, ValueChange
 
 TOKEN, _, LOAD_ROUTER, _, FLUSH = range(1, 6)
 IDLE_READS = 10_000
+PORTS = ("s_axis_cmd", "s_axis_act", "m_axis_res", "m_axi AR", "m_axi R", "m_axi AW or W",
+         "m_axi B")  # bits of hung_on
+
+
+def stalled_ports(dut: Any) -> list[str]:
+    """The ports that waited for their other side when the watchdog barked."""
+    waiting = int(dut.hung_on.value)
+    return [name for bit, name in enumerate(PORTS) if waiting >> bit & 1]
 
 
 class Driver:
@@ -52,7 +60,10 @@ class Driver:
         """
         await self.command(words, act, result=True, delay=delay)
         if bool(self.dut.hung.value):
-            raise RuntimeError("watchdog: a stream stalled; see the last lines of the log")
+            waiting = stalled_ports(self.dut)
+            raise RuntimeError(
+                f"watchdog: {' and '.join(waiting)} stalled; see the last lines of the log"
+                if waiting else "watchdog: no result comes, and no port waits")
         data = self.dut.res_data.value.to_bytes(byteorder="little")
         return np.frombuffer(data, np.int16)[:width], bool(self.dut.res_error.value)
 
@@ -109,15 +120,17 @@ async def frozen_counters(driver: Driver, registers: dict[str, Any]) -> dict[str
     return values
 
 
-async def prepare(dut: Any, job: dict[str, Any],
-                  stimulus: Any) -> tuple[Driver, dict[str, Any]]:
+async def prepare(dut: Any, job: dict[str, Any], stimulus: Any,
+                  driver: Driver | None = None) -> tuple[Driver, dict[str, Any]]:
     """Bring the machine to where tokens can be sent: settings, FLUSH, tables, router weights.
+
+    ``driver``: the one that was used before a reset.
 
     Returns the driver and the beginning of the outcome, whose ``error`` is not None if the netlist
     is not the job's or refuses a register.
     """
     layout, registers = job["layout"], job["registers"]
-    driver = Driver(dut, layout)
+    driver = driver or Driver(dut, layout)
     for name, value in job["memory"].items():
         getattr(dut, name).value = value
     dut.stall.value = job["stall"]

@@ -30,6 +30,8 @@ class Memory:
     stall: chance of a beat's being withheld for a cycle, of 256.
     fault_*: answer the first ``fault_count`` bursts that touch [low, high] with ``resp``;
         ``write_fault_*``: likewise of writes, which then store nothing.
+    corrupt_*: of the beats read from [low, high] one in ``corrupt_every`` comes with wrong data,
+        until ``corrupt_count`` have; wrong is, by ``corrupt_mode``, 0 one bit, 1 any, 2 all.
     """
 
     name: str
@@ -56,6 +58,11 @@ class Memory:
     write_fault_low: int = 0
     write_fault_high: int = 0
     write_fault_count: int = 0
+    corrupt_low: int = 0
+    corrupt_high: int = 0
+    corrupt_count: int = 0
+    corrupt_every: int = 1
+    corrupt_mode: int = 0
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -101,7 +108,9 @@ class Memory:
             "fault_low": self.fault_low, "fault_high": self.fault_high,
             "fault_count": self.fault_count, "fault_resp": self.fault_resp,
             "write_fault_low": self.write_fault_low, "write_fault_high": self.write_fault_high,
-            "write_fault_count": self.write_fault_count}
+            "write_fault_count": self.write_fault_count,
+            **{name: getattr(self, name) for name in (
+                "corrupt_low", "corrupt_high", "corrupt_count", "corrupt_every", "corrupt_mode")}}
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Bus errors, wrong commands, and registers: reported, and the machine goes on."""
+"""Bus errors, corrupt tiles, wrong commands: reported, and the machine goes on."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from stmoe_golden.buffer.manager import Kind
 from stmoe_sim import job
 
-BUS = 5
+BUS, CORRUPT = 5, 10
 
 
 def fault(machine, layer, token, *, count, resp):
@@ -16,6 +16,15 @@ def fault(machine, layer, token, *, count, resp):
     address = (layer * g.config.model.expert_ids + expert) * g.stride + g.blob_bytes // 2
     return expert, {"fault_low": address, "fault_high": address, "fault_count": count,
                     "fault_resp": resp}
+
+
+def corruption(machine, layer, token, *, count, tile=1):
+    """Settings of a memory that spoils a beat of a tile, likewise."""
+    g = machine.replay.geometry
+    expert = int(machine.replay.stimulus()["experts"][token, layer, 0])
+    address = ((layer * g.config.model.expert_ids + expert) * g.stride + tile * g.tile_bytes
+               + 3 * g.axi_bytes)
+    return expert, {"corrupt_low": address, "corrupt_high": address, "corrupt_count": count}
 
 
 @pytest.mark.parametrize("resp", [2, 3], ids=["SLVERR", "DECERR"])
@@ -42,6 +51,40 @@ def test_a_lasting_bus_error_fails_its_layer_and_is_reported(machine, resp):
     assert (outcome.errors["error"], outcome.errors["error_layer"],
             outcome.errors["error_expert"]) == (BUS, 2, expert)
     assert outcome.all_counters["failed"] == 1
+    g = machine.replay.geometry
+    assert outcome.errors["error_detail"] == g.blob_bytes // 2 // g.tile_bytes
+
+
+@pytest.mark.parametrize("mode", [0, 1, 2], ids=["a bit", "bits", "all bits"])
+@pytest.mark.parametrize("policy", ["on-demand", "table"])
+def test_a_passing_corruption_is_read_again_and_nothing_is_lost(machine, policy, mode):
+    retries = machine.replay.config.retries
+    _, settings = corruption(machine, 1, 5, count=retries)
+    outcome = machine.run(policy, memory_settings=settings | {"corrupt_mode": mode})
+    assert outcome.verdict.mismatches == []
+    assert outcome.all_counters["corrupted"] == outcome.all_counters["retries"] == retries
+    assert not outcome.errors["error"]
+
+
+@pytest.mark.parametrize("tile", [0, 2, -1])
+def test_a_lasting_corruption_fails_its_layer_and_names_the_tile(machine, tile):
+    tile %= machine.replay.geometry.tiles
+    expert, settings = corruption(machine, 2, 6, count=machine.replay.config.retries + 1, tile=tile)
+    outcome = machine.run("on-demand", memory_settings=settings)
+    token = next(t for t, row in enumerate(machine.replay.stimulus()["experts"][:, 2])
+                 if expert in row)
+    assert outcome.verdict.mismatches == [
+        f"token {token}, layer 2: the hardware reported an error"]
+    assert outcome.irq and list(outcome.errors.values()) == [CORRUPT, 2, expert, tile]
+
+
+def test_without_crcs_a_corruption_reaches_the_result(make_machine):
+    """Shown by golden, which is what would happen if the check were left out."""
+    machine = make_machine(integrity=False)
+    _, settings = corruption(machine, 2, 6, count=1)
+    outcome = machine.run("on-demand", memory_settings=settings | {"corrupt_mode": 2})
+    assert any("result" in text for text in outcome.verdict.mismatches)
+    assert not outcome.errors["error"]
 
 
 def test_a_prefetch_that_fails_is_read_again_on_demand(machine):

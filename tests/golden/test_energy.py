@@ -21,9 +21,10 @@ def load(name="45nm"):
 
 
 def test_energy_by_hand_45nm():
-    # tiny: 64-byte words, 64 x 32 experts of 6672 bytes = 834 beats of 8, 16-byte parameter rows.
+    # tiny: 64-byte words, 64 x 32 experts of 6672 bytes = 834 beats of 8, 16-byte parameter rows;
+    # in memory with 14 beats of CRCs.
     g = TINY
-    assert (g.blob_bytes, g.blob_beats, g.side_bytes, g.slot_bits) == (6672, 834, 16, 7)
+    assert (g.content_beats, g.blob_beats, g.side_bytes, g.slot_bits) == (834, 848, 16, 7)
     found = energy(COUNTERS, TINY, load(), "lpddr4-3200")
     used = 10 + 1 + 2 + 3
     assert found["compute"] == pytest.approx(

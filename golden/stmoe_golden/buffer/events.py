@@ -68,7 +68,7 @@ ROUTED = {Kind.HIT_RESIDENT: "hit_resident", Kind.HIT_PREFETCHED: "hit_prefetche
 
 def increments(event: ManagerEvent, g: Geometry, shared: bool) -> dict[str, int]:
     """What an event, of a ``shared`` expert or not, adds to the counters."""
-    kind, beats = Kind(event.kind), g.blob_beats
+    kind, beats, content = Kind(event.kind), g.blob_beats, g.content_beats
     arg = event.arg or 0
     add: dict[str, int] = {}
     if kind in ROUTED:
@@ -79,13 +79,14 @@ def increments(event: ManagerEvent, g: Geometry, shared: bool) -> dict[str, int]
     elif kind == Kind.ROUTE:
         add = {"layers_done": 1}
     elif kind == Kind.DEMAND:
-        add = {"beats_demand": beats, "beats_link": beats, "bank_writes": beats}
+        add = {"beats_demand": beats, "beats_link": beats, "bank_writes": content}
     elif kind == Kind.PREFETCH:
-        add = {"prefetches": 1, "beats_link": beats, "bank_writes": beats, "map_reads": 1}
+        add = {"prefetches": 1, "beats_link": beats, "bank_writes": content,
+               "map_reads": 1}
     elif kind == Kind.CANCEL:
         add = {"cancelled": 1, "beats_wasted": arg, "beats_link": arg - beats}
     elif kind == Kind.LANDED:
-        add = {"bank_writes": arg - beats}
+        add = {"bank_writes": arg - content}
     elif kind == Kind.DROP:
         add = {"dropped": 1, "beats_wasted": beats}
     elif kind == Kind.EVICT:

@@ -1,5 +1,7 @@
 """An expert as the bytes that lie in expert memory."""
 
+import zlib
+
 import numpy as np
 
 from stmoe.config import Geometry
@@ -7,7 +9,15 @@ from stmoe.config import Geometry
 from .arithmetic import Requantiser, Requantisers
 from .expert import Expert
 
-__all__ = ["pack", "unpack"]
+__all__ = ["CorruptTile", "pack", "unpack"]
+
+
+class CorruptTile(ValueError):
+    """A tile whose CRC-32 is not that of its content, or followed by other than zeros."""
+
+    def __init__(self, tile: int, found: int, want: int):
+        super().__init__(f"tile {tile} ends with 0x{found:x}, its CRC-32 is 0x{want:08x}")
+        self.tile = tile
 
 
 def _check(expert: Expert, g: Geometry) -> None:
@@ -19,6 +29,25 @@ def _check(expert: Expert, g: Geometry) -> None:
 
 def _entries(mult: np.ndarray, shift: np.ndarray) -> np.ndarray:
     return np.asarray(mult, np.uint32) | np.asarray(shift, np.uint32) << 16
+
+
+def _seal(content: bytes, g: Geometry) -> bytes:
+    """``content`` cut into tiles, each closed by a bus beat: its CRC-32, then zeros."""
+    room = (g.tile_beats - 1) * g.axi_bytes
+    tiles = [content[at:at + room] for at in range(0, len(content), room)]
+    return b"".join(tile + zlib.crc32(tile).to_bytes(g.axi_bytes, "little") for tile in tiles)
+
+
+def _open(blob: bytes, g: Geometry) -> bytes:
+    """The content of sealed tiles; :class:`CorruptTile` of the first that is not as sealed."""
+    content = b""
+    for number, at in enumerate(range(0, len(blob), g.tile_bytes)):
+        tile = blob[at:at + g.tile_bytes]
+        part, end = tile[:-g.axi_bytes], int.from_bytes(tile[-g.axi_bytes:], "little")
+        if end != zlib.crc32(part):
+            raise CorruptTile(number, end, zlib.crc32(part))
+        content += part
+    return content
 
 
 def pack(expert: Expert, g: Geometry) -> bytes:
@@ -35,14 +64,18 @@ def pack(expert: Expert, g: Geometry) -> bytes:
     first = both.reshape(g.gu_groups, rows, g.in_words, lanes).transpose(0, 2, 1, 3)
     second = expert.down.reshape(g.out_groups, rows, g.dn_tiles, lanes).transpose(2, 0, 1, 3)
     blob = table.astype("<u4").tobytes() + first.tobytes() + second.tobytes()
+    if g.config.integrity:
+        blob = _seal(blob, g)
     assert len(blob) == g.blob_bytes
     return blob
 
 
 def unpack(blob: bytes, g: Geometry) -> Expert:
-    """The inverse of :func:`pack`; :class:`ValueError` on another length."""
+    """The inverse of :func:`pack`; :class:`ValueError` on another length or a wrong CRC."""
     if len(blob) != g.blob_bytes:
         raise ValueError(f"a blob must have {g.blob_bytes} bytes, not {len(blob)}")
+    if g.config.integrity:
+        blob = _open(blob, g)
     rows, lanes, width = g.config.rows, g.config.lanes, g.config.model.d_model
     table = np.frombuffer(blob, "<u4", g.side_words * g.side_bytes // 4)
 

@@ -18,7 +18,7 @@ def legalise(g: Geometry, address: int, beats: int) -> list[tuple[int, int]]:
     while done < beats:
         at = address + done * g.axi_bytes
         page = (PAGE - at % PAGE) // g.axi_bytes
-        tile = (g.config.tile_bytes - done * g.axi_bytes % g.config.tile_bytes) // g.axi_bytes
+        tile = (g.tile_bytes - done * g.axi_bytes % g.tile_bytes) // g.axi_bytes
         length = min(g.config.burst_beats, page, tile, beats - done)
         bursts.append((at, length))
         done += length

@@ -55,7 +55,7 @@ class ExpertManager(wiring.Component):
     waiting_victim: the link is idle because a demand waits for the search of a slot.
     idle: nothing in work or waiting.
     layer_failed: an expert of this layer could not be read; stands until the next layer.
-    failed_layer, failed_expert: the first such.
+    failed_layer, failed_expert: the first such; failed_tile, failed_corrupt: what the DMA says.
     """
 
     def __init__(self, geometry: Geometry):
@@ -81,6 +81,7 @@ class ExpertManager(wiring.Component):
             "waiting_victim": Out(1), "idle": Out(1),
             "layer_failed": Out(1), "failed_layer": Out(g.layer_bits),
             "failed_expert": Out(g.expert_bits),
+            "failed_tile": Out(g.tile_bits), "failed_corrupt": Out(1),
             **{f"inc_{name}": Out(bits) for name, bits in COUNTERS.items()}})
 
     def elaborate(self, platform):

@@ -30,7 +30,9 @@ def add_reporting(d: Decision, ports: wiring.Component) -> None:
                     with m.If(~ports.layer_failed):
                         m.d.sync += [ports.layer_failed.eq(1),
                                      ports.failed_layer.eq(d.found.layer),
-                                     ports.failed_expert.eq(d.found.expert)]
+                                     ports.failed_expert.eq(d.found.expert),
+                                     ports.failed_tile.eq(d.report.tile),
+                                     ports.failed_corrupt.eq(d.report.corrupt)]
                 with m.Else():
                     d.free(d.report.slot)
             with m.If(d.found.pinned):

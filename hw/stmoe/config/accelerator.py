@@ -35,6 +35,8 @@ class AcceleratorConfig:
     tile_bytes: grain at which arrival is tracked, a power of two, a multiple of the bus width.
     axi_data_bits, axi_addr_bits, burst_beats, outstanding: the expert memory's AXI4 port.
     retries: times a failed burst is read again before it is reported.
+    integrity: a CRC-32 ends every tile, and a tile is used once its CRC has been found right. A
+        tile is then one burst, so at most ``burst_beats`` long; both have at least two beats.
     predictor: prediction units to generate, "none", "table" (as published), "linear" (learned) or
         "table+linear", of which a register then chooses.
     linear: options of the learned one.
@@ -56,6 +58,7 @@ class AcceleratorConfig:
     burst_beats: int = 64
     outstanding: int = 8
     retries: int = 2
+    integrity: bool = True
     predictor: str = "table+linear"
     linear: LinearOptions = dataclasses.field(default_factory=LinearOptions)
     prefetch_round: int = 32
@@ -75,6 +78,11 @@ class AcceleratorConfig:
         check_range("burst_beats", self.burst_beats, 1, 256)
         check_range("outstanding", self.outstanding, 1, 64)
         check_range("retries", self.retries, 0, 7)
+        if not isinstance(self.integrity, bool):
+            raise ConfigError("integrity", self.integrity, "true or false")
+        if self.integrity:  # a beat of content and one with its CRC
+            check_range("burst_beats", self.burst_beats, 2, 256)
+            check_power_of_two("tile_bytes", self.tile_bytes, self.axi_data_bits // 4, 4096)
         check_choice("predictor", self.predictor, PREDICTORS)
         check_range("prefetch_round", self.prefetch_round, 1, 255)
         check_range("router_layers", self.router_layers, 0, self.model.layers)

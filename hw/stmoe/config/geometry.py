@@ -116,21 +116,52 @@ class Geometry:
         return self.gu_groups * self.in_words + self.dn_tiles * self.out_groups
 
     @property
-    def blob_bytes(self) -> int:
-        return self.side_words * self.side_bytes + self.weight_words * self.word_bytes
+    def content_beats(self) -> int:
+        """Bus beats of an expert's parameters and weights."""
+        content = self.side_words * self.side_bytes + self.weight_words * self.word_bytes
+        return content // self.axi_bytes
+
+    @cached_property
+    def tile_beats(self) -> int:
+        """Bus beats of a tile of the blob, with its CRC; the last tile may have fewer.
+
+        A tile with a CRC is one burst.
+        """
+        beats = self.config.tile_bytes // self.axi_bytes
+        longest = 1 << (self.config.burst_beats.bit_length() - 1)
+        return min(beats, longest) if self.config.integrity else beats
+
+    @property
+    def tile_bytes(self) -> int:
+        return self.tile_beats * self.axi_bytes
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of an expert's blob."""
+        return _up(self.content_beats, self.tile_beats - self.config.integrity)
 
     @property
     def blob_beats(self) -> int:
-        return self.blob_bytes // self.axi_bytes
+        """Bus beats of an expert as it lies in memory: content, and a CRC per tile if any."""
+        return self.content_beats + self.tiles * self.config.integrity
+
+    @property
+    def blob_bytes(self) -> int:
+        return self.blob_beats * self.axi_bytes
 
     @property
     def side_beats(self) -> int:
         return self.side_words * self.side_bytes // self.axi_bytes
 
     @property
+    def alignment(self) -> int:
+        """Bytes of which base and stride are multiples; no tile with a CRC crosses 4 KiB."""
+        return max(64, self.axi_bytes, self.tile_bytes * self.config.integrity)
+
+    @property
     def stride(self) -> int:
         """Bytes from one expert's blob to the next."""
-        return _up(self.blob_bytes, max(64, self.axi_bytes)) * max(64, self.axi_bytes)
+        return _up(self.blob_bytes, self.alignment) * self.alignment
 
     @cached_property
     def group(self) -> int:
@@ -193,6 +224,11 @@ class Geometry:
     def beat_bits(self) -> int:
         """Bits that hold 0 .. max_blob_beats inclusive."""
         return _bits(self.max_blob_beats + 1)
+
+    @property
+    def tile_bits(self) -> int:
+        """Bits of a tile's number."""
+        return _bits(self._at(self.max_d_ff).tiles)
 
     @property
     def id_bits(self) -> int:

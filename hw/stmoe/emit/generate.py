@@ -23,9 +23,10 @@ FILES = {
     "sdc": "stmoe.sdc", "waivers": "waivers.vlt", "config": "config.toml"}
 GEOMETRY = (
     "in_words", "gu_groups", "dn_tiles", "out_groups", "param_rows", "side_bytes", "side_words",
-    "word_bytes", "weight_words", "blob_bytes", "blob_beats", "stride", "group", "slots", "banks",
-    "bank_words", "bank_side_words", "slot_bits", "layer_bits", "expert_bits", "beat_bits",
-    "id_bits", "memory_bytes")
+    "word_bytes", "weight_words", "content_beats", "tile_beats", "tiles", "blob_bytes",
+    "blob_beats", "alignment", "stride", "group", "slots", "banks", "bank_words",
+    "bank_side_words", "slot_bits", "layer_bits", "expert_bits", "beat_bits", "id_bits",
+    "memory_bytes")
 
 Top = Callable[[Geometry], Component]
 

@@ -13,17 +13,22 @@ from .reader import BurstReader
 __all__ = ["CHANNELS", "PREFETCHES", "PrefetchDma"]
 
 CHANNELS = 4  # transfers in hand
+ISSUE = 2  # cycles from the choice of a burst to AR
 PREFETCHES = 2  # of which prefetches; a prediction outdated early is better not ordered at all
 
 
 class PrefetchDma(wiring.Component):
     """Front end (transfers in hand), legaliser and AXI4 read back end.
 
-    Bursts are issued for the oldest demand transfer, in its absence for the oldest prefetch, of
-    which no more are issued than keep the link busy: what is in flight, a demand has to wait for. A
+    Bursts are issued for the oldest demand transfer, in its absence for the oldest prefetch. Of
+    prefetches no more is asked for ahead than what the memory needs to go on without a pause: a
+    burst, while no more beats are due than its latency has cycles, and at most ``prefetch_bursts``
+    in all. So a demand's first beat comes
+    after at most a burst more than the memory's latency, whatever is prefetched. A
     transfer's watermark is set to 0 in the cycle in which it is accepted and grows as tiles land in
     order. After the last tile DONE is reported; FIRST before it, once the first tile has landed. A
     burst that fails ``retries`` + 1 times ends its transfer: watermark at the blob's end, FAILED.
+    With ``integrity`` no watermark covers a beat whose tile has not been checked.
     A transfer's first burst is asked for five cycles after its order; then one burst per two cycles
     is issued, as ``outstanding`` allows, and a beat per cycle is taken. Back-pressure on ``status``
     and on AR is honoured; R is never stalled. Reset: nothing in hand; beats of bursts asked for
@@ -41,9 +46,10 @@ class PrefetchDma(wiring.Component):
         ``cancel_ack`` confirms; ``cancel_beats`` are the beats of it that the link carries,
         ``cancel_landed`` those that were written to the buffer.
     status: reports; withdrawn by ``cancel`` only.
-    fill, progress: to the buffer. axi: read channels. shape: run-time shape.
-    beats, bursts, retried: increments for counters. active: a transfer in hand, or beats to drain.
-    demanding: a demand in hand.
+    fill, progress: to the buffer, beats without CRCs; ``progress`` ends at ``blob_beats``.
+    axi: read channels. shape: run-time shape.
+    beats, bursts, retried, corrupted: increments for counters.
+    active: a transfer in hand, or beats to drain. demanding: a demand in hand.
     """
 
     def __init__(self, geometry: Geometry):
@@ -59,8 +65,8 @@ class PrefetchDma(wiring.Component):
             "progress": Out(data.StructLayout(
                 {"valid": 1, "slot": g.slot_bits, "beats": g.beat_bits})),
             "axi": Out(AxiReadSignature(g)), "shape": In(interfaces.shape_layout(g)),
-            "beats": Out(1), "bursts": Out(1), "retried": Out(1), "active": Out(1),
-            "demanding": Out(1)})
+            "beats": Out(1), "bursts": Out(1), "retried": Out(1), "corrupted": Out(1),
+            "active": Out(1), "demanding": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
@@ -69,12 +75,14 @@ class PrefetchDma(wiring.Component):
         m.submodules.legaliser = legaliser = Legaliser(g)
         m.submodules.reader = reader = BurstReader(g, CHANNELS)
         connect(m, reader.axi, flipped(self.axi))
-        m.d.comb += [self.fill.eq(reader.fill), self.beats.eq(reader.beats),
-                     self.bursts.eq(reader.bursts), self.retried.eq(reader.retried)]
+        m.d.comb += [
+            self.fill.eq(reader.fill), self.beats.eq(reader.beats), self.bursts.eq(reader.bursts),
+            self.retried.eq(reader.retried), self.corrupted.eq(reader.corrupted)]
 
         channel = data.StructLayout({
             "slot": unsigned(g.slot_bits), "base": unsigned(g.config.axi_addr_bits),
-            "issued": unsigned(g.beat_bits)})
+            "issued": unsigned(g.beat_bits),
+            "tile": unsigned(g.tile_bits), "corrupt": unsigned(1)})  # why it failed
         channels = [Signal(channel, name=f"channel_{c}") for c in range(CHANNELS)]
         # Located: the address is known. First, done, failed: to be reported.
         valid, demanded, located, first, done, failed = (
@@ -138,15 +146,18 @@ class PrefetchDma(wiring.Component):
             m.d.comb += wanting[c].eq(
                 valid[c] & located[c] & ~done[c] & ~failed[c] & ~waiting_fail[c] & ~stopping[c]
                 & (channels[c].issued != shape.blob_beats))
-        pool = Signal(CHANNELS)
-        m.d.comb += pool.eq(Mux(
-            (wanting & demanded).any(), wanting & demanded,
-            Mux(reader.in_flight < g.prefetch_bursts, wanting, 0)))
+        pool, ahead = Signal(CHANNELS), Signal()
+        m.d.comb += [
+            ahead.eq((reader.due <= reader.latency + ISSUE)
+                     & (reader.in_flight < g.prefetch_bursts)),
+            pool.eq(Mux((wanting & demanded).any(), wanting & demanded,
+                        Mux(ahead, wanting, 0)))]
         sending = Array(channels)[chosen]
         m.d.comb += [
             legaliser.base.eq(sending.base), legaliser.beat.eq(sending.issued),
             legaliser.blob_beats.eq(shape.blob_beats),
-            reader.order.valid.eq(chosen_valid & wanting.bit_select(chosen, 1)),
+            reader.order.valid.eq(chosen_valid & wanting.bit_select(chosen, 1)
+                                  & (ahead | demanded.bit_select(chosen, 1))),
             reader.order.payload.channel.eq(chosen), reader.order.payload.slot.eq(sending.slot),
             reader.order.payload.address.eq(legaliser.address),
             reader.order.payload.beat.eq(sending.issued),
@@ -169,14 +180,21 @@ class PrefetchDma(wiring.Component):
                      & ~cancelled.bit_select(failing, 1)),
             reader.hold.eq(accept), reader.drop.eq(stopping),
             stopping.eq(cancelled | Mux(fails, 1 << failing, 0))]
-        tile_beats = g.config.tile_bytes // g.axi_bytes
+        tile_beats = g.tile_beats
+        landed = Signal(g.beat_bits)  # beats of the content, until all have
+        crcs = reader.landed.beats >> (tile_beats.bit_length() - 1) if g.config.integrity else 0
+        m.d.comb += landed.eq(Mux(reader.landed.beats == shape.blob_beats, shape.blob_beats,
+                                  reader.landed.beats - crcs))
         with m.If(fails):
-            m.d.sync += waiting_fail.bit_select(failing, 1).eq(1)
+            failed_channel = Array(channels)[failing]
+            m.d.sync += [waiting_fail.bit_select(failing, 1).eq(1),
+                         failed_channel.tile.eq(reader.failed.tile),
+                         failed_channel.corrupt.eq(reader.failed.corrupt)]
         with m.If(accept):
             m.d.comb += [self.progress.valid.eq(1), self.progress.slot.eq(order.slot)]
         with m.Elif(reader.landed.valid):
             m.d.comb += [self.progress.valid.eq(1), self.progress.slot.eq(finishing.slot),
-                         self.progress.beats.eq(reader.landed.beats)]
+                         self.progress.beats.eq(landed)]
             for c in range(CHANNELS):
                 with m.If(reader.landed.channel == c):
                     with m.If((reader.landed.beats == tile_beats)
@@ -202,6 +220,8 @@ class PrefetchDma(wiring.Component):
                 with m.If(reports[c] & ~reports[:c].any()):
                     m.d.sync += [
                         self.status.payload.slot.eq(channels[c].slot), first[c].eq(0),
+                        self.status.payload.tile.eq(channels[c].tile),
+                        self.status.payload.corrupt.eq(channels[c].corrupt),
                         self.status.payload.kind.eq(Mux(
                             first[c], Status.FIRST, Mux(done[c], Status.DONE, Status.FAILED)))]
                     with m.If(~first[c]):

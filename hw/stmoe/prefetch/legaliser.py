@@ -38,7 +38,7 @@ class Legaliser(wiring.Component):
         m = Module()
         g = self.geometry
         page_beats = PAGE_BYTES // g.axi_bytes
-        tile_beats = g.config.tile_bytes // g.axi_bytes
+        tile_beats = g.tile_beats
         byte_bits = g.axi_bytes.bit_length() - 1
         m.d.comb += self.address.eq(self.base + (self.beat << byte_bits))
 

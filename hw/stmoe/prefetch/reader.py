@@ -7,10 +7,13 @@ from amaranth.lib.wiring import In, Out
 from .. import interfaces
 from ..config import Geometry
 from ..interfaces import AxiReadSignature
+from .crc import TileCheck
 
 __all__ = ["BurstReader", "burst"]
 
 INCR = 1
+LATENCY_BITS = 10
+CHECKING = 1 + TileCheck.LATENCY  # cycles from a tile's last beat to the verdict
 
 
 def burst(g: Geometry, channels: int) -> data.StructLayout:
@@ -26,7 +29,9 @@ class BurstReader(wiring.Component):
 
     Beats are passed on as they come. A channel's bursts are retired in the order given, whatever
     the order of their last beats; a burst with an error response is read again ``retries`` times
-    before its channel is reported as failed. R is never stalled. Reset: nothing in flight.
+    before its channel is reported as failed. With ``integrity`` a burst is a tile, and so is one
+    whose CRC, in its last beat, is wrong; the verdict comes :data:`CHECKING` cycles after that
+    beat, which goes no further. R is never stalled. Reset: nothing in flight.
 
     Parameters
     ----------
@@ -40,9 +45,12 @@ class BurstReader(wiring.Component):
         reported of them, and their beats are drained.
     fill: a beat has landed. written: beats filled of each channel's transfer, this cycle's too.
     landed: beats of a channel's blob from its start that have landed,
-        valid as they grow; held back while ``hold``. failed: channel that failed.
-    axi: read channels. beats, bursts, retried: increments for counters. busy, in_flight: bursts
-        in flight, and how many.
+        valid as they grow; held back while ``hold``.
+    failed: channel that failed, at which tile, and whether it was ``corrupt`` in the end.
+    axi: read channels. busy, in_flight: bursts in flight, and how many.
+    due: beats asked for that have not come.
+    latency: cycles from the last burst taken while nothing was due to its first beat, to 1023.
+    beats, bursts, retried, corrupted: increments for counters.
     """
 
     def __init__(self, geometry: Geometry, channels: int):
@@ -56,14 +64,17 @@ class BurstReader(wiring.Component):
             "written": Out(data.ArrayLayout(unsigned(24), channels)),
             "landed": Out(data.StructLayout(
                 {"valid": 1, "channel": channel_bits, "beats": g.beat_bits})),
-            "failed": Out(data.StructLayout({"valid": 1, "channel": channel_bits})),
+            "failed": Out(data.StructLayout({
+                "valid": 1, "channel": channel_bits, "tile": g.tile_bits, "corrupt": 1})),
             "axi": Out(AxiReadSignature(g)),
-            "beats": Out(1), "bursts": Out(1), "retried": Out(1), "busy": Out(1),
-            "in_flight": Out(range(g.config.outstanding + 1))})
+            "beats": Out(1), "bursts": Out(1), "retried": Out(1), "corrupted": Out(1),
+            "busy": Out(1), "due": Out(range(256 * g.config.outstanding + 1)),
+            "in_flight": Out(range(g.config.outstanding + 1)), "latency": Out(LATENCY_BITS)})
 
     def elaborate(self, platform):
         m = Module()
         g, count = self.geometry, self.geometry.config.outstanding
+        tile_shift = g.tile_beats.bit_length() - 1
         ar, r = self.axi.ar, self.axi.r
 
         # One entry per AXI id.
@@ -90,16 +101,20 @@ class BurstReader(wiring.Component):
             room.eq(~ar.valid | ar.ready), self.order.ready.eq(room & ~used.all() & ~again.any()),
             ar.payload.size.eq(g.axi_bytes.bit_length() - 1), ar.payload.burst.eq(INCR),
             self.bursts.eq(ar.valid & ar.ready), self.retried.eq(self.bursts & is_repeat)]
+        asked = Signal(9)  # beats of the burst that is given to AR in this cycle
+        m.d.sync += self.due.eq(self.due + asked - r.valid)
         with m.If(room):
             m.d.sync += ar.valid.eq(0)
             repeated = Array(entries)[repeat]
             with m.If(again.any()):
                 with m.If(~dropping.bit_select(repeat, 1)):
+                    m.d.comb += asked.eq(repeated.beats)
                     m.d.sync += [
                         ar.valid.eq(1), ar.payload.addr.eq(repeated.address),
                         ar.payload.len.eq(repeated.beats - 1), ar.payload.id.eq(repeat),
                         is_repeat.eq(1), again.bit_select(repeat, 1).eq(0)]
             with m.Elif(self.order.valid & self.order.ready):
+                m.d.comb += asked.eq(self.order.payload.beats)
                 m.d.sync += [
                     ar.valid.eq(1), ar.payload.addr.eq(self.order.payload.address),
                     ar.payload.len.eq(self.order.payload.beats - 1), ar.payload.id.eq(free),
@@ -112,36 +127,65 @@ class BurstReader(wiring.Component):
                             entries[i].tries.eq(g.config.retries), entries[i].received.eq(0),
                             entries[i].error.eq(0), used[i].eq(1), dropped[i].eq(0)]
 
+        # How long the memory takes when it has nothing else to do.
+        timing, elapsed = Signal(), Signal(LATENCY_BITS)
+        with m.If(asked.any() & (self.due == 0)):
+            m.d.sync += [timing.eq(1), elapsed.eq(1)]
+        with m.Elif(timing & r.valid):
+            m.d.sync += [timing.eq(0), self.latency.eq(elapsed)]
+        with m.Elif(~elapsed.all()):
+            m.d.sync += elapsed.eq(elapsed + 1)
+
         # R: a register stage towards the buffer.
         answered = Array(entries)[r.payload.id]
         takes = Signal()
         m.d.comb += [
             r.ready.eq(1), self.beats.eq(r.valid),
-            takes.eq(r.valid & (used & ~dropped & ~dropping).bit_select(r.payload.id, 1))]
+            takes.eq(r.valid & (used & ~dropped & ~dropping).bit_select(r.payload.id, 1)
+                     & ~(r.payload.last & g.config.integrity))]
         with m.If(takes):
             m.d.sync += self.written[answered.channel].eq(self.written[answered.channel] + 1)
+        crcs = (answered.beat >> tile_shift) if g.config.integrity else 0  # before the burst
         m.d.sync += [
             self.fill.valid.eq(takes),
             self.fill.payload.slot.eq(answered.slot), self.fill.payload.data.eq(r.payload.data),
-            self.fill.payload.beat.eq(answered.beat + answered.received),
-            self.failed.valid.eq(0), self.failed.channel.eq(answered.channel)]
+            self.fill.payload.beat.eq(answered.beat - crcs + answered.received)]
+
+        # A burst is over with its last beat, or with the verdict on it.
+        over, bad, corrupt = Signal(), Signal(), Signal()
+        name = Signal(range(max(2, count)))
+        ended = Array(entries)[name]
+        if g.config.integrity:
+            m.submodules.check = check = TileCheck(g.config.axi_data_bits, count)
+            m.d.sync += [check.beat.valid.eq(r.valid), check.beat.burst.eq(r.payload.id),
+                         check.beat.first.eq(answered.received == 0),
+                         check.beat.last.eq(r.payload.last)]
+            m.d.comb += [
+                check.beat.data.eq(self.fill.payload.data), name.eq(check.verdict.burst),
+                over.eq(check.verdict.valid), corrupt.eq(~ended.error & ~check.verdict.good),
+                bad.eq(ended.error | corrupt)]
+        else:
+            m.d.comb += [name.eq(r.payload.id), over.eq(r.valid & r.payload.last),
+                         bad.eq(ended.error | r.payload.resp[1])]
+        m.d.comb += self.corrupted.eq(over & corrupt)
+        m.d.sync += [self.failed.valid.eq(0), self.failed.channel.eq(ended.channel),
+                     self.failed.tile.eq(ended.beat >> tile_shift),
+                     self.failed.corrupt.eq(corrupt)]
         for i in range(count):
             mine = entries[i]
-            bad = mine.error | r.payload.resp[1]
             with m.If(r.valid & (r.payload.id == i)):
-                m.d.sync += [mine.received.eq(mine.received + 1), mine.error.eq(bad)]
-                with m.If(r.payload.last):
-                    with m.If(dropped[i] | dropping[i]):
-                        m.d.sync += used[i].eq(0)
-                    with m.Elif(~bad):
-                        m.d.sync += done[i].eq(1)
-                    with m.Elif(mine.tries == 0):
-                        m.d.sync += [used[i].eq(0), self.failed.valid.eq(1)]
-                    with m.Else():
-                        m.d.sync += [again[i].eq(1), mine.tries.eq(mine.tries - 1),
-                                     mine.received.eq(0), mine.error.eq(0)]
-                with m.Elif(dropping[i]):
-                    m.d.sync += dropped[i].eq(1)
+                m.d.sync += [mine.received.eq(mine.received + 1),
+                             mine.error.eq(mine.error | r.payload.resp[1])]
+            with m.If(over & (name == i)):
+                m.d.sync += [mine.received.eq(0), mine.error.eq(0)]
+                with m.If(dropped[i] | dropping[i]):
+                    m.d.sync += used[i].eq(0)
+                with m.Elif(~bad):
+                    m.d.sync += done[i].eq(1)
+                with m.Elif(mine.tries == 0):
+                    m.d.sync += [used[i].eq(0), self.failed.valid.eq(1)]
+                with m.Else():
+                    m.d.sync += [again[i].eq(1), mine.tries.eq(mine.tries - 1)]
             with m.Elif(used[i] & dropping[i]):
                 m.d.sync += dropped[i].eq(1)
                 with m.If(done[i] | again[i]):  # nothing of it is on the bus

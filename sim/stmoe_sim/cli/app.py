@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from . import chat, config, generate, predict, simulate, trace
+from . import chat, config, faults, generate, predict, simulate, trace
 
 __all__ = ["app"]
 
@@ -17,6 +17,7 @@ app.add_typer(config.app, name="config")
 app.add_typer(trace.app, name="trace")
 app.command("generate", epilog=generate.EPILOG)(generate.generate)
 app.command("chat", epilog=chat.EPILOG)(chat.chat)
+app.command("faults", epilog=faults.EPILOG)(faults.faults)
 app.command("predict", epilog=predict.EPILOG)(predict.predict)
 app.command("simulate", epilog=simulate.EPILOG)(simulate.simulate)
 

@@ -34,6 +34,7 @@
             if (beats_due[ar_id] != 0) violations[12] <= 1;
             beats_due[ar_id] = int'(ar_len) + 1;
         end
+        if (rst) for (int i = 0; i < IDS; i++) beats_due[i] = 0;
     end
 
     logic aw_stalled = 0, w_stalled = 0, b_stalled = 0;
@@ -84,5 +85,12 @@
             if (aw_beats[write_number % WRITES] != w_beats[write_number % WRITES]) violations[22] <= 1;
             answers_due[aw_ids[write_number % WRITES]] = answers_due[aw_ids[write_number % WRITES]] + 1;
             write_number = write_number + 1;
+        end
+        if (rst) begin
+            for (int i = 0; i < IDS; i++) answers_due[i] = 0;
+            aw_number = 0;
+            w_number = 0;
+            write_number = 0;
+            w_now_beats = 0;
         end
     end

@@ -7,7 +7,10 @@
 // `reorder` the next burst is picked at random among those of other ids that are queued; reads of one id stay in order, as
 // do its writes. `ideal` drops all DRAM timing: one beat a cycle, read or written, after the fixed latency. Faults: the first
 // `fault_count` reads that touch [fault_low, fault_high] answer with `fault_resp` on their last beat, and likewise the first
-// `write_fault_count` writes, which then store nothing. Settings are inputs, so that one build serves every memory.
+// `write_fault_count` writes, which then store nothing. Corruption: of the beats read from [corrupt_low, corrupt_high] one in
+// `corrupt_every` comes with other data and no word of it, until `corrupt_count` have: one bit flipped, or by `corrupt_mode`
+// 1 a random pattern, 2 all bits. `hold` keeps from the bus: 0 AR, 1 R, 2 AW and W, 3 B; what is offered already stays.
+// Settings are inputs, so that one build serves every memory.
 //
 // Back door: +image=FILE fills the memory from its start with binary words, of +image_words=N, by default all; the rest is 0.
 // +rows=FILE +rows_at=W puts +rows_words=N words from word W on behind that. When `dump` toggles, +dump=FILE is written:
@@ -32,6 +35,9 @@ module axi_dram #(
     input bit [1:0] fault_resp,
     input longint unsigned write_fault_low, write_fault_high,
     input int write_fault_count,
+    input longint unsigned corrupt_low, corrupt_high,
+    input int corrupt_count, corrupt_every, corrupt_mode,
+    input bit [3:0] hold,
     input bit dump,
     // AXI4 read channels.
     input logic ar_valid,
@@ -61,7 +67,8 @@ module axi_dram #(
     output logic [ID_BITS-1:0] b_id,
     output logic [1:0] b_resp,
     // What happened.
-    output longint unsigned beats, row_hits, row_misses, row_conflicts, refreshes, faults, write_beats, write_faults
+    output longint unsigned beats, row_hits, row_misses, row_conflicts, refreshes, faults, write_beats, write_faults, corrupted,
+    output bit [3:0] held  // something waits for `hold`
 );
     localparam int BYTES = DATA_BITS / 8;
     localparam int LOG_BYTES = $clog2(BYTES);
@@ -155,9 +162,28 @@ module axi_dram #(
     endfunction
 
     int in_flight = 0;  // bursts accepted and not yet finished on R
-    assign ar_ready = !rst && q_count < QUEUE && in_flight < outstanding && int'(noise[23:16]) >= stall;
-    assign aw_ready = !rst && !addressed[aw_slot] && int'(noise[19:12]) >= stall;
-    assign w_ready = !rst && !filled[w_slot] && int'(noise[27:20]) >= stall;
+    assign ar_ready = !rst && q_count < QUEUE && in_flight < outstanding && int'(noise[23:16]) >= stall && !hold[0];
+    assign aw_ready = !rst && !addressed[aw_slot] && int'(noise[19:12]) >= stall && !hold[2];
+    assign w_ready = !rst && !filled[w_slot] && int'(noise[27:20]) >= stall && !hold[2];
+    always_comb begin
+        held[0] = hold[0] && ar_valid;
+        held[1] = hold[1] && !r_valid && t_count > 0 && t_due[t_head] <= now && !t_write[t_head];
+        held[2] = hold[2] && (aw_valid || w_valid);
+        held[3] = hold[3] && !b_valid && p_count > 0;
+    end
+
+    // Corruption of the beat that is offered next.
+    int in_range = 0;
+    function automatic bit [DATA_BITS-1:0] wrong_bits();
+        bit [DATA_BITS-1:0] pattern;
+        pattern = '0;
+        if (corrupt_mode == 2) pattern = '1;
+        else if (corrupt_mode == 1) begin
+            for (int i = 0; i < DATA_BITS / 32; i++) pattern[32*i +: 32] = noise * (32'(2 * i) + 32'h9e3779b1);
+            pattern[0] = 1;
+        end else pattern[int'(noise[16:8]) % DATA_BITS] = 1;
+        return pattern;
+    endfunction
 
     task automatic column_access(input logic [ADDR_BITS-1:0] at, output longint unsigned ready);
         longint unsigned line, this_row, t, column_at;
@@ -233,9 +259,17 @@ module axi_dram #(
             end
             t_head = (t_head + 1) % DEPTH;
             t_count = t_count - 1;
-        end else if ((!r_valid || r_ready) && t_count > 0 && t_due[t_head] <= now && int'(noise[7:0]) >= stall) begin
+        end else if ((!r_valid || r_ready) && t_count > 0 && t_due[t_head] <= now && int'(noise[7:0]) >= stall && !hold[1]) begin
             r_valid <= 1;
             r_data <= word < MEM_WORDS ? mem[word] : '0;
+            if (corrupted < 64'(corrupt_count) && 64'(t_addr[t_head]) + 64'(BYTES) > corrupt_low
+                    && 64'(t_addr[t_head]) <= corrupt_high && word < MEM_WORDS) begin
+                if (in_range == 0) begin
+                    r_data <= mem[word] ^ wrong_bits();
+                    corrupted <= corrupted + 1;
+                end
+                in_range = in_range + 1 < corrupt_every ? in_range + 1 : 0;
+            end
             r_id <= t_id[t_head];
             r_resp <= word < MEM_WORDS ? t_resp[t_head] : 2'b11;
             r_last <= t_last[t_head];
@@ -253,7 +287,7 @@ module axi_dram #(
         end
         // B.
         if (b_valid && b_ready) b_valid <= 0;
-        if ((!b_valid || b_ready) && p_count > 0 && int'(noise[31:24]) >= stall) begin
+        if ((!b_valid || b_ready) && p_count > 0 && int'(noise[31:24]) >= stall && !hold[3]) begin
             b_valid <= 1;
             b_id <= s_id[p_slot[p_head]];
             b_resp <= p_resp[p_head];
@@ -346,7 +380,6 @@ module axi_dram #(
             q_count = 0; t_count = 0; busy = 0; in_flight = 0;
             for (int i = 0; i < SLOTS; i++) begin addressed[i] = 0; filled[i] = 0; launched[i] = 0; end
             aw_slot = 0; w_slot = 0; w_beat = 0; launch_slot = 0; p_count = 0;
-            beats <= 0; write_beats <= 0; write_faults <= 0; row_hits <= 0; row_misses <= 0; row_conflicts <= 0; refreshes <= 0; faults <= 0;
         end
     end
 endmodule

@@ -3,6 +3,7 @@
         .refresh_interval_ps, .refresh_ps, .banks, .row_bytes, .outstanding(mem_outstanding), .stall(mem_stall),
         .seed(seed), .ideal, .reorder, .fault_low, .fault_high, .fault_count, .fault_resp,
         .write_fault_low, .write_fault_high, .write_fault_count, .dump(flush_log),
+        .corrupt_low, .corrupt_high, .corrupt_count, .corrupt_every, .corrupt_mode, .hold(mem_hold), .held(mem_held), .corrupted,
         .ar_valid, .ar_ready, .ar_addr, .ar_id, .ar_len, .r_valid, .r_ready, .r_data, .r_id, .r_resp, .r_last,
         .aw_valid(mem_aw_valid), .aw_ready(mem_aw_ready), .aw_addr, .aw_id, .aw_len,
         .w_valid(mem_w_valid), .w_ready(mem_w_ready), .w_data, .w_strb, .w_last,

@@ -31,3 +31,10 @@
     longint unsigned faults /* verilator public_flat_rd */;
     longint unsigned mem_write_beats /* verilator public_flat_rd */;
     longint unsigned write_faults /* verilator public_flat_rd */;
+    longint unsigned corrupt_low /* verilator public_flat_rw */ = 0;
+    longint unsigned corrupt_high /* verilator public_flat_rw */ = 0;
+    int corrupt_count /* verilator public_flat_rw */ = 0;
+    int corrupt_every /* verilator public_flat_rw */ = 1;
+    int corrupt_mode /* verilator public_flat_rw */ = 0;
+    longint unsigned corrupted /* verilator public_flat_rd */;
+    bit [3:0] mem_hold, mem_held;

@@ -7,6 +7,9 @@
 // named by +log; every record is one line. Random stalls are seeded by +seed. With STMOE_WRITES the accelerator has the write
 // channels of AXI4; toggling `flush_log` also dumps the memory, see axi_dram.sv.
 
+// What goes wrong on purpose: memory_settings.svh has the errors of the memory; an *episode* keeps a port still, see below;
+// toggling `reset_go` asserts rst for 8 cycles, `reset_wait` cycles later, and ends the command.
+
 `timescale 1ns/1ps
 
 module stmoe_tb #(
@@ -29,9 +32,28 @@ module stmoe_tb #(
     always #0.5 clk = ~clk;
 
     longint unsigned cycle /* verilator public_flat_rw */ = 0;
+    int rst_left = 8;
+    bit reset_go /* verilator public_flat_rw */ = 0;
+    bit reset_armed /* verilator public_flat_rw */ = 0;  // until it has come, or Python forgoes it
+    int reset_wait /* verilator public_flat_rw */ = 0;
+    int resets /* verilator public_flat_rw */ = 0;
+    bit reset_seen = 0;
     always @(posedge clk) begin
         cycle <= cycle + 1;
-        if (cycle == 8) rst <= 0;
+        if (rst_left > 0) rst_left <= rst_left - 1;
+        rst <= rst_left > 0;
+        if (reset_go != reset_seen) begin
+            reset_seen <= reset_go;
+            reset_armed <= 1;
+        end else if (reset_armed && sending) begin
+            reset_wait <= reset_wait - 1;
+            if (reset_wait <= 0) begin
+                reset_armed <= 0;
+                rst_left <= 8;
+                rst <= 1;
+                resets <= resets + 1;
+            end
+        end
     end
 
     // Driver registers.
@@ -152,17 +174,49 @@ module stmoe_tb #(
         stall_res <= int'(x[23:16]) < stall;
     end
 
+    // Episodes: a port of `freeze_ports` (0 cmd, 1 act, 2 res, 3 AR, 4 R, 5 AW and W, 6 B, 7 registers) is kept still for 1 to
+    // `freeze_length` cycles. One begins with `freeze_chance` of 65536 a cycle, until `freeze_most` have kept something waiting.
+    bit [7:0] freeze_ports /* verilator public_flat_rw */ = 0;
+    int freeze_chance /* verilator public_flat_rw */ = 0;
+    int freeze_length /* verilator public_flat_rw */ = 1;
+    int freeze_most /* verilator public_flat_rw */ = 0;
+    int freezes /* verilator public_flat_rw */ = 0;
+    int freeze_left = 0;
+    bit [7:0] frozen = 0, felt = 0;
+    wire [7:0] waits = {(reg_busy && (b_valid || rl_valid)), mem_held[3:0],
+                        res_valid, act_index < act_count, cmd_index < cmd_count};
+    bit [31:0] chaos = 32'h2545f491;
+    assign mem_hold = frozen[6:3];
+    always @(posedge clk) begin
+        automatic bit [31:0] x = chaos;
+        x ^= x << 13; x ^= x >> 17; x ^= x << 5;
+        chaos <= x;
+        if (freeze_left > 0) freeze_left <= freeze_left - 1;
+        else begin
+            frozen <= 0;
+            felt <= 0;
+            if (freezes < freeze_most && int'(x[15:0]) < freeze_chance) begin
+                frozen <= freeze_ports;
+                freeze_left <= 1 + int'(x[31:16]) % freeze_length;
+            end
+        end
+        if (frozen != 0 && (frozen & waits) != 0 && felt == 0 && (sending || reg_busy)) begin
+            felt <= 1;
+            freezes <= freezes + 1;
+        end
+    end
+
     // Command driver.
     int wait_left = 0, cmd_index = 0, act_index = 0, res_index = 0;
     bit busy = 0, sending = 0;
     int since_done = 0;
     bit cmd_offered = 0, act_offered = 0;
     // An offered word stays offered until it is taken.
-    assign cmd_valid = sending && cmd_index < cmd_count && (cmd_offered || !stall_cmd);
-    assign act_valid = sending && act_index < act_count && (act_offered || !stall_act);
+    assign cmd_valid = sending && cmd_index < cmd_count && (cmd_offered || !(stall_cmd || frozen[0]));
+    assign act_valid = sending && act_index < act_count && (act_offered || !(stall_act || frozen[1]));
     assign cmd_word = cmd_data[64*cmd_index +: 64];
     assign act_word = act_data[ACT_BITS*act_index +: ACT_BITS];
-    assign res_ready = !stall_res;
+    assign res_ready = !stall_res && !frozen[2];
     always @(posedge clk) begin
         since_done <= since_done + 1;
         cmd_offered <= cmd_valid && !cmd_ready;
@@ -191,6 +245,16 @@ module stmoe_tb #(
             since_done <= 0;
             done <= go;
         end
+        if (rst) begin
+            cmd_offered <= 0;
+            act_offered <= 0;
+            if (busy) begin  // the command is lost
+                busy <= 0;
+                sending <= 0;
+                since_done <= 0;
+                done <= go;
+            end
+        end
     end
 
     // Register driver.
@@ -198,8 +262,8 @@ module stmoe_tb #(
     assign aw_valid = reg_busy && reg_write && !aw_sent;
     assign w_valid = reg_busy && reg_write && !w_sent;
     assign arl_valid = reg_busy && !reg_write && !ar_sent;
-    assign b_ready = 1;
-    assign rl_ready = 1;
+    assign b_ready = !frozen[7];
+    assign rl_ready = !frozen[7];
     always @(posedge clk) begin
         if (reg_go != reg_done && !reg_busy && !rst) begin
             reg_busy <= 1;
@@ -210,7 +274,7 @@ module stmoe_tb #(
         if (aw_valid && aw_ready) aw_sent <= 1;
         if (w_valid && w_ready) w_sent <= 1;
         if (arl_valid && arl_ready) ar_sent <= 1;
-        if (reg_busy && (b_valid || rl_valid)) begin
+        if (reg_busy && !frozen[7] && (b_valid || rl_valid)) begin
             reg_rdata <= rl_data;
             reg_resp <= b_valid ? b_resp : rl_resp;
             reg_busy <= 0;
@@ -219,16 +283,24 @@ module stmoe_tb #(
         if (irq) irq_seen <= 1;
     end
 
-    // Watchdog: no command may take longer than `limit` cycles without any handshake on any port.
+    // Watchdog: no command may take longer than `limit` cycles without any handshake on any port, nor than `patience` in all
+    // (0: any time). `hung_on` names the ports that wait: bits as of freeze_ports; none if the accelerator asks for nothing.
     int quiet /* verilator public_flat_rw */ = 0;
     int limit /* verilator public_flat_rw */ = 200000;
+    int elapsed = 0;
+    int patience /* verilator public_flat_rw */ = 0;
     bit hung /* verilator public_flat_rw */ = 0;
+    bit [7:0] hung_on /* verilator public_flat_rw */ = 0;
     always @(posedge clk) begin
         quiet <= (!busy || !sending || (cmd_valid && cmd_ready) || (act_valid && act_ready) || (res_valid && res_ready)
                   || (ar_valid && ar_ready) || (r_valid && r_ready) || (mem_w_valid && mem_w_ready)
                   || (mem_b_valid && mem_b_ready) || ev_valid) ? 0 : quiet + 1;
-        if (quiet > limit && !hung) begin
+        elapsed <= sending ? elapsed + 1 : 0;
+        if ((quiet > limit || (patience > 0 && elapsed > patience)) && !hung) begin
             hung <= 1;
+            hung_on <= {1'b0, mem_held[3] || (mem_b_valid && !mem_b_ready), mem_held[2] || (mem_aw_valid && !mem_aw_ready)
+                        || (mem_w_valid && !mem_w_ready), mem_held[1] || (r_valid && !r_ready), ar_valid && !ar_ready,
+                        res_valid && !res_ready, sending && act_index < act_count, sending && cmd_index < cmd_count};
             $display("HUNG at cycle %0d: cmd %b/%b %0d of %0d, act %b/%b %0d of %0d, res %b/%b, ar %b/%b, r %b/%b",
                      cycle, cmd_valid, cmd_ready, cmd_index, cmd_count, act_valid, act_ready, act_index, act_count,
                      res_valid, res_ready, ar_valid, ar_ready, r_valid, r_ready);
@@ -246,7 +318,7 @@ module stmoe_tb #(
         res_user_before <= res_user;
         if (res_stalled && (!res_valid || res_word != res_word_before || res_last != res_last_before
                             || res_user != res_user_before)) violations[0] <= 1;
-        if (res_valid && res_ready && !rst && (!busy || !want_result)) violations[1] <= 1;
+        if (res_valid && res_ready && !rst && rst_left == 0 && (!busy || !want_result)) violations[1] <= 1;
     end
 `include "axi_checker.svh"
 

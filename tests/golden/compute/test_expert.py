@@ -1,5 +1,6 @@
 """The golden datapath against exact rational arithmetic, and its ranges."""
 
+import zlib
 from fractions import Fraction
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from stmoe.config import Geometry, preset
 from stmoe_golden.compute.arithmetic import SILU, requant, round_shift
-from stmoe_golden.compute.blob import pack, unpack
+from stmoe_golden.compute.blob import CorruptTile, pack, unpack
 from stmoe_golden.compute.expert import Expert, moe_layer
 
 
@@ -93,3 +94,28 @@ def test_blob_round_trip(name):
         unpack(blob[:-1], g)
     with pytest.raises(ValueError, match="configuration has"):
         pack(Expert.random(np.random.default_rng(0), 32, 16), g)
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"tile_bytes": 16}, {"axi_data_bits": 32, "tile_bytes": 128},
+    {"axi_data_bits": 512, "tile_bytes": 4096}])
+def test_every_tile_ends_with_its_crc(changes):
+    g = Geometry(preset("tiny").replace(**changes))
+    plain = Geometry(g.config.replace(integrity=False))
+    expert = Expert.random(np.random.default_rng(0), 64, 32)
+    blob, content = pack(expert, g), pack(expert, plain)
+    size, step = g.tile_bytes, g.axi_bytes
+    tiles = [blob[at:at + size] for at in range(0, len(blob), size)]
+    assert len(tiles) == g.tiles and b"".join(tile[:-step] for tile in tiles) == content
+    for tile in tiles:
+        assert tile[-step:] == zlib.crc32(tile[:-step]).to_bytes(4, "little") + bytes(step - 4)
+
+
+@pytest.mark.parametrize("at", [0, 511, 512, -9, -8, -1])
+def test_a_wrong_byte_is_found_in_its_tile(at):
+    g = Geometry(preset("tiny"))
+    blob = bytearray(pack(Expert.random(np.random.default_rng(0), 64, 32), g))
+    blob[at] ^= 0x10
+    with pytest.raises(CorruptTile, match="CRC-32") as caught:
+        unpack(bytes(blob), g)
+    assert caught.value.tile == at % len(blob) // 512

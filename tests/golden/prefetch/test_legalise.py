@@ -17,7 +17,7 @@ def test_bursts_are_legal_and_whole(width, burst, tile, unit, beats):
     size = width // 8
     base = unit * size
     g = Geometry(preset("tiny").replace(axi_data_bits=width, burst_beats=burst, tile_bytes=tile,
-                                        rows=8, lanes=16))
+                                        rows=8, lanes=16, integrity=False))
     bursts = legalise(g, base, beats)
     at = base
     for address, length in bursts:

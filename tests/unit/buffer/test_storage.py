@@ -20,8 +20,8 @@ async def exercise(ctx, dut, g, rng, broken=False):
     for name in ("side_words", "blob_beats", "group", "slots"):
         ctx.set(dut.shape[name], getattr(g, name))
     size = g.axi_bytes
-    blobs = {slot: rng.randbytes(g.blob_bytes) for slot in range(g.slots)}
-    beats = [(slot, beat) for slot in blobs for beat in range(g.blob_beats)]
+    blobs = {slot: rng.randbytes(g.content_beats * g.axi_bytes) for slot in range(g.slots)}
+    beats = [(slot, beat) for slot in blobs for beat in range(g.content_beats)]
     rng.shuffle(beats)
     for slot, beat in beats:
         if rng.random() < 0.2:

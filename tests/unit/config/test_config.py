@@ -28,7 +28,8 @@ ILLEGAL = [
     ("tile_bytes", 4, {}), ("tile_bytes", 500, {}), ("tile_bytes", 8192, {}),
     ("axi_data_bits", 16, {}), ("axi_data_bits", 96, {}), ("axi_data_bits", 1024, {}),
     ("axi_addr_bits", 15, {}), ("axi_addr_bits", 65, {}),
-    ("burst_beats", 0, {}), ("burst_beats", 257, {}),
+    ("burst_beats", 0, {}), ("burst_beats", 257, {}), ("integrity", 1, {}),
+    ("tile_bytes", 8, {}), ("burst_beats", 1, {}),
     ("outstanding", 0, {}), ("outstanding", 65, {}), ("retries", -1, {}), ("retries", 8, {}),
     ("predictor", "oracle", {}), ("prefetch_round", 0, {}), ("prefetch_round", 256, {}),
     ("router_layers", 9, {}), ("router_layers", -1, {}),
@@ -126,7 +127,8 @@ def test_hash_ignores_names_and_sees_every_other_field():
     changes = {
         "pes": 1, "rows": 8, "lanes": 8, "slots": 8, "banks_per_slot": 2, "max_d_ff": 32,
         "tile_bytes": 256, "axi_data_bits": 128, "axi_addr_bits": 32, "burst_beats": 16,
-        "outstanding": 4, "retries": 1, "predictor": "none", "prefetch_round": 8,
+        "integrity": False, "outstanding": 4, "retries": 1, "predictor": "none",
+        "prefetch_round": 8,
         "router_layers": 0, "clock_mhz": 100, "model_layers": 9, "model_experts": 16,
         "model_top_k": 2, "model_d_model": 128, "model_d_ff": 64, "linear_bits": 8}
     hashes = {TINY.hash} | {TINY.replace(**{key: value}).hash for key, value in changes.items()}
@@ -155,3 +157,20 @@ def test_geometry_is_consistent(name):
     assert g.slots == g.config.slots and g.group == g.config.banks_per_slot.bit_length() - 1
     assert g.weight_words * g.word_bytes == 3 * g.config.model.d_model * g.config.model.d_ff
     assert 2 ** g.beat_bits > g.max_blob_beats
+    plain = Geometry(PRESETS[name].replace(integrity=False))
+    assert plain.blob_beats == plain.content_beats == g.content_beats
+    assert g.tiles == -(-g.blob_beats // g.tile_beats) == g.blob_beats - g.content_beats
+    assert g.tile_bytes == g.config.tile_bytes
+    assert g.stride % g.tile_bytes == g.alignment % g.tile_bytes == 0
+
+
+def test_the_last_tile_may_be_short_but_is_never_a_crc_alone():
+    for beats in (2, 4, 8, 16, 32, 64):
+        g = Geometry(TINY.replace(tile_bytes=8 * beats))
+        assert g.blob_beats % g.tile_beats != 1
+
+
+@pytest.mark.parametrize(("burst", "beats"), [(2, 2), (48, 32), (63, 32), (64, 64), (256, 64)])
+def test_a_tile_with_a_crc_is_at_most_a_burst(burst, beats):
+    assert Geometry(TINY.replace(burst_beats=burst)).tile_beats == beats
+    assert Geometry(TINY.replace(burst_beats=burst, integrity=False)).tile_beats == 64
