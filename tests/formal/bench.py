@@ -25,20 +25,19 @@ class Rule(Elaboratable):
         return m
 
 
-def streams(interface: Any, flow=Out, path: str = "") -> Iterator[tuple[str, Any, bool]]:
-    """Every stream port below an interface: its name, itself, and whether it gives."""
+def streams(interface: Any, path: str = "") -> Iterator[tuple[str, Any, bool]]:
+    """Every stream port below an interface: its name, itself, and whether the interface gives."""
     for name, member in interface.signature.members.items():
         if not member.is_signature:
             continue
-        inner = member.flow if flow is Out else member.flow.flip()
         found = getattr(interface, name)
         for index in range(len(found)) if member.dimensions else (None,):
             one = found if index is None else found[index]
             label = f"{path}{name}" + ("" if index is None else f"_{index}")
             if isinstance(member.signature, stream.Signature):
-                yield label, one, inner is Out
-            else:
-                yield from streams(one, inner, f"{label}_")
+                yield label, one, member.flow is Out
+            else:  # an interface that is taken comes with its members' directions reversed
+                yield from streams(one, f"{label}_")
 
 
 class Bench:
