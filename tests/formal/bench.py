@@ -5,7 +5,7 @@ from typing import Any
 
 from amaranth.back import rtlil
 from amaranth.hdl import (
-    Assert, Assume, ClockDomain, Elaboratable, Module, Mux, Shape, Signal, Value,
+    Assert, Assume, ClockDomain, Elaboratable, Module, Shape, Signal, Value,
 )
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -106,12 +106,6 @@ class Bench:
         offer = Value.cast(port.payload)
         stalled = self.past(port.valid & ~port.ready)
         return ~stalled | (port.valid & (self.past(offer) == offer))
-
-    def count(self, up: Any, down: Any, limit: int, name: str) -> Signal:
-        """A counter of steps with ``up`` less those with ``down``, 0 to ``limit``."""
-        counter = Signal(range(limit + 1), name=name)
-        self.m.d.sync += counter.eq(counter + Mux(up, 1, 0) - Mux(down, 1, 0))
-        return counter
 
     def rtlil(self) -> str:
         """The design for yosys, top module ``top``."""

@@ -31,11 +31,10 @@ __all__ = ["PROOFS", "small"]
 def small(**more: Any) -> Geometry:
     """The smallest machine that has every part."""
     linear = LinearOptions(lexical=4, lexical_store="memory", lookahead=True)
-    return Geometry(AcceleratorConfig(**{
-        "model": ModelShape(layers=2, experts=4, top_k=2, d_model=8, d_ff=8), "rows": 2,
-        "lanes": 4, "slots": 4, "axi_data_bits": 32, "axi_addr_bits": 16, "outstanding": 2,
-        "retries": 1, "burst_beats": 4, "tile_bytes": 64, "prefetch_round": 2, "pes": 2,
-        "linear": linear, **more}))
+    return Geometry(AcceleratorConfig(
+        model=ModelShape(layers=2, experts=4, top_k=2, d_model=8, d_ff=8), rows=2, lanes=4,
+        slots=4, axi_data_bits=32, axi_addr_bits=16, outstanding=2, retries=1, burst_beats=4,
+        tile_bytes=64, prefetch_round=2, pes=2, linear=linear).replace(**more))
 
 
 def handshake(component: Callable[[], Any], settings: tuple[str, ...] = (),

@@ -64,6 +64,9 @@ def prefetch_dma() -> Bench:
     for order in (dut.demand, dut.prefetch):
         bench.assume(bench.stable(order))
     keeps_reads(bench, dut.axi, g)
+    idle = ~(dut.demand.valid & dut.demand.ready) & ~(dut.prefetch.valid & dut.prefetch.ready)
+    bench.rule("stays_ready", dut.demand.valid | dut.prefetch.ready
+               | ~bench.past(dut.prefetch.ready & idle))
     return bench
 
 
