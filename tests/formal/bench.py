@@ -5,7 +5,14 @@ from typing import Any
 
 from amaranth.back import rtlil
 from amaranth.hdl import (
-    Assert, Assume, ClockDomain, Elaboratable, Module, Shape, Signal, Value,
+    Assert,
+    Assume,
+    ClockDomain,
+    Elaboratable,
+    Module,
+    Shape,
+    Signal,
+    Value,
 )
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out

@@ -15,7 +15,14 @@ from stmoe.bus import axi_share
 from stmoe.compute import array, issue, pe
 from stmoe.config import AcceleratorConfig, Geometry, LinearOptions, ModelShape
 from stmoe.predict import (
-    emit, linear_fetch, linear_order, linear_stream, linear_unit, linear_writeback, null, table,
+    emit,
+    linear_fetch,
+    linear_order,
+    linear_stream,
+    linear_unit,
+    linear_writeback,
+    null,
+    table,
     unit,
 )
 from stmoe.predict.linear_shape import LinearShape
@@ -92,21 +99,30 @@ def linear_shape(g: Geometry) -> LinearShape:
     return LinearShape(g, g.config.linear)
 
 
-def bmc(depth: int, slow: bool = False) -> dict[str, Any]:
+def bmc(depth: int, quick: int = 0) -> dict[str, Any]:
     """For what does not close by induction: states that are never reached break the rule."""
-    return {"mode": "bmc", "depth": depth, "slow": slow}
+    return {"mode": "bmc", "depth": depth, "quick": quick}
 
 
-EMIT = "predict.emit:CandidateEmitter"
+EMIT_FAULT = Mutation("predict.emit:CandidateEmitter", "room.eq(~out.valid | out.ready)",
+                      "room.eq(1)", "candidates")
+READER_FAULT = Mutation("prefetch.reader:BurstReader", "room.eq(~ar.valid | ar.ready)",
+                        "room.eq(1)", "axi_ar")
+SHARE_FAULT = Mutation("bus.axi_share:AxiShare", "Mux(stalled, held, second.ar.valid)",
+                       "second.ar.valid", "axi_ar")
+REPORT_FAULT = Mutation("prefetch.dma:PrefetchDma",
+                        "~self.status.valid | self.status.ready | withdrawn",
+                        "~self.status.valid | self.status.ready | 1", "status")
 MODULES: tuple[tuple[str, Callable[[], Bench], dict[str, Any]], ...] = (
     ("Sequencer", lambda: handshake(
-        lambda: sequencer.Sequencer(small()), ("shape",), settled), bmc(24)),
+        lambda: sequencer.Sequencer(small()), ("shape",), settled), bmc(20, 12)),
     ("Router", lambda: handshake(
         lambda: router.Router(small(), lookahead=True), ("in_words", "experts", "mode")), bmc(16)),
     ("AheadLogits", lambda: handshake(lambda: ahead.AheadLogits(small())), {}),
     ("NullPredictor", lambda: handshake(lambda: null.NullPredictor(small())), {}),
     ("CandidateEmitter", lambda: handshake(
-        lambda: emit.CandidateEmitter(small()), ("threshold",), idle_start), {}),
+        lambda: emit.CandidateEmitter(small()), ("threshold",), idle_start),
+     {"faults": (EMIT_FAULT,), "fault_depth": 10}),
     ("TablePredictor", lambda: handshake(
         lambda: table.TablePredictor(small()), ("settings",)), {}),
     ("ScoreOrder", lambda: handshake(
@@ -121,17 +137,20 @@ MODULES: tuple[tuple[str, Callable[[], Bench], dict[str, Any]], ...] = (
     ("RowFetch", lambda: handshake(
         lambda: linear_fetch.RowFetch(linear_shape(small()), first_id=2, reads=4)), {}),
     ("RowWriteBack", lambda: handshake(
-        lambda: linear_writeback.RowWriteBack(linear_shape(small()))), bmc(30)),
+        lambda: linear_writeback.RowWriteBack(linear_shape(small()))), bmc(30, 20)),
     ("BurstReader", lambda: handshake(
-        lambda: reader.BurstReader(small(), dma.CHANNELS)), {}),
+        lambda: reader.BurstReader(small(), dma.CHANNELS)),
+     {"faults": (READER_FAULT,), "fault_depth": 6}),
     ("PrefetchDma", lambda: handshake(
-        lambda: dma.PrefetchDma(small()), ("shape",), withdrawn), {}),
-    ("AxiShare", lambda: handshake(lambda: axi_share.AxiShare(small(), 2)), {}),
+        lambda: dma.PrefetchDma(small()), ("shape",), withdrawn),
+     {"faults": (REPORT_FAULT,), "fault_depth": 14}),
+    ("AxiShare", lambda: handshake(lambda: axi_share.AxiShare(small(), 2)),
+     {"faults": (SHARE_FAULT,), "fault_depth": 4}),
     ("ExpertManager", lambda: handshake(
-        lambda: manager.ExpertManager(small()), ("shape", "retain", "retention")), bmc(24)),
+        lambda: manager.ExpertManager(small()), ("shape", "retain", "retention")), bmc(24, 16)),
     ("IssueUnit", lambda: handshake(lambda: issue.IssueUnit(small()), ("shape",)), {}),
     ("ProcessingElement", lambda: handshake(
-        lambda: pe.ProcessingElement(small()), ("shape",)), bmc(16)),
+        lambda: pe.ProcessingElement(small()), ("shape",)), bmc(20, 12)),
     ("PeArray", lambda: handshake(lambda: array.PeArray(small()), ("shape",)), bmc(10)),
 )
 

@@ -50,8 +50,9 @@ class Proof:
     """One run of the solver.
 
     ``build`` makes the bench. ``mode``: ``prove`` (induction of ``depth`` steps) or ``bmc`` (the
-    first ``depth`` steps after reset). ``slow`` ones run in ``make formal`` only. ``faults`` have
-    to be found within ``depth`` steps, or ``fault_depth`` if given.
+    first ``depth`` steps after reset). ``quick`` is the depth of the tests, 0 for none, by
+    default the same. ``faults`` have to be found within ``depth`` steps, or ``fault_depth`` if
+    given.
     """
 
     name: str
@@ -59,6 +60,6 @@ class Proof:
     build: Callable[[], Bench]
     depth: int
     mode: str = "prove"
-    slow: bool = False
+    quick: int | None = None
     fault_depth: int = 0
     faults: tuple[Mutation, ...] = ()

@@ -136,26 +136,29 @@ def lite(component: Any) -> Bench:
 
 READ = "AXI4 rules, read channels"
 PROOFS = (
-    Proof(name=READ, module="BurstReader", build=burst_reader, mode="bmc", depth=16, faults=(
+    Proof(name=READ, module="BurstReader", build=burst_reader, mode="bmc",
+          depth=16, quick=10, fault_depth=8, faults=(
         Mutation("prefetch.reader:BurstReader", "room.eq(~ar.valid | ar.ready)", "room.eq(1)",
                  "read"),
         Mutation("prefetch.reader:BurstReader",
                  "self.order.ready.eq(room & ~used.all() & ~again.any())",
                  "self.order.ready.eq(room & ~again.any())", "read"))),
-    Proof(name=READ, module="PrefetchDma", build=prefetch_dma, mode="bmc", depth=16, faults=(
+    Proof(name=READ, module="PrefetchDma", build=prefetch_dma, mode="bmc",
+          depth=16, quick=10, fault_depth=10, faults=(
         Mutation("prefetch.legaliser:Legaliser", "least(page_beats - in_page, tile_beats - "
                  "in_tile, \"boundary\")", "tile_beats - in_tile", "read", ("prefetch.dma",)),)),
-    Proof(name=READ, module="RowFetch", build=row_fetch, mode="bmc", depth=16, faults=(
+    Proof(name=READ, module="RowFetch", build=row_fetch, mode="bmc",
+          depth=16, quick=12, fault_depth=8, faults=(
         Mutation("predict.linear_fetch:RowFetch", "with m.If(~ar.valid | ar.ready):",
                  "with m.If(1):", "read"),)),
     Proof(name="AXI4 rules, write channels", module="RowWriteBack", build=write_back, mode="bmc",
-          depth=24, faults=(
+          depth=24, quick=16, fault_depth=12, faults=(
         Mutation("predict.linear_writeback:RowWriteBack", "w.payload.last.eq(left == 0)",
                  "w.payload.last.eq(left == 1)", "write"),
         Mutation("predict.linear_writeback:RowWriteBack", "with m.If(w.valid & w.ready):",
                  "with m.If(w.valid):", "write"))),
     Proof(name="AXI4 rules, both", module="LexicalStream", build=lexical_stream, mode="bmc",
-          depth=24),
+          depth=24, quick=0),
     Proof(name="AXI4 rules, all sides", module="AxiShare", build=share, depth=2, fault_depth=6,
           faults=(
         Mutation("bus.axi_share:AxiShare", "choice.eq(Mux(stalled, held, second.ar.valid))",

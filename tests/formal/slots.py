@@ -280,8 +280,9 @@ FAULTS = (
             d.predicted(d.slot)""", "d.predicted(d.slot)", "evicted_idle", USERS),
     Mutation(ORDERING, """d.list_op(ListOp.REMOVE, d.slot)
             d.write_record""", "d.write_record", "evicted_idle", USERS),
-    Mutation(ORDERING, """d.set_resident(d.found, d.slot, 0)
-        m.next""", "m.next", "map_agrees", USERS),
+    Mutation(ORDERING, """d.log(Event.DEMAND, d.tag, d.slot)
+            d.set_resident(d.tag, d.slot)""", "d.log(Event.DEMAND, d.tag, d.slot)", "one_place",
+             USERS),
     Mutation(DECISION, """        self.set_resident(self.found, slot, 0)
 """, "", "map_agrees", USERS),
     Mutation(ROUTING, '"promised": 0', '"promised": d.found.promised', "settles_promises", USERS),
@@ -289,13 +290,17 @@ FAULTS = (
 
 PROOFS = (
     Proof(name="list of evictable slots is a queue", module="SlotList",
-          build=lambda: order(3), mode="bmc", depth=14, faults=(
+          build=lambda: order(3), mode="bmc", depth=14, quick=10, faults=(
         Mutation("buffer.slot_list:SlotList", "write_before.en.eq(slot != tail)",
                  "write_before.en.eq(0)", "order"),)),
     Proof(name="slots, residency, promises", module="ExpertManager",
-          build=lambda: events(tiny(), 0), mode="bmc", depth=22, faults=FAULTS),
+          build=lambda: events(tiny(), 0), mode="bmc", depth=24, quick=18, fault_depth=22,
+          faults=FAULTS),
+    Proof(name="slots, residency, promises", module="ExpertManager, ewma",
+          build=lambda: events(tiny(), 1), mode="bmc", depth=20, quick=0),
     Proof(name="demands are served", module="ExpertManager",
-          build=lambda: served(tiny(), 20, 0), mode="bmc", depth=30, faults=(
-        Mutation(ROUTING, "(d.found.state == SlotState.READY) | d.found.first", "d.found.first",
-                 "served", USERS),)),
+          build=lambda: served(tiny(), 20, 0), mode="bmc", depth=34, quick=28,
+          fault_depth=30, faults=(
+        Mutation("buffer.reporting:add_reporting", "with m.If(~d.found.first):",
+                 "with m.If(d.found.first):", "served", USERS),)),
 )

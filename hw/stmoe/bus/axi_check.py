@@ -114,7 +114,8 @@ class AxiReadCheck(wiring.Component):
         members = AxiReadSignature(geometry).members
         super().__init__({
             **{name: In(data.StructLayout({
-                "valid": 1, "ready": 1, "payload": members[name].signature.members["payload"].shape}))
+                "valid": 1, "ready": 1,
+                "payload": members[name].signature.members["payload"].shape}))
                for name in ("ar", "r")},
             "manager": Out(4), "subordinate": Out(4),
             "left": Out(data.ArrayLayout(9, 1 << geometry.id_bits))})

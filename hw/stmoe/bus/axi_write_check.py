@@ -37,7 +37,8 @@ class AxiWriteCheck(wiring.Component):
         members = AxiWriteSignature(geometry).members
         super().__init__({
             **{name: In(data.StructLayout({
-                "valid": 1, "ready": 1, "payload": members[name].signature.members["payload"].shape}))
+                "valid": 1, "ready": 1,
+                "payload": members[name].signature.members["payload"].shape}))
                for name in ("aw", "w", "b")},
             "manager": Out(4), "subordinate": Out(4), "full": Out(1)})
 
