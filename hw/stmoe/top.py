@@ -138,7 +138,8 @@ class Accelerator(wiring.Component):
                 "use_ht": csr.ctrl_use_ht, "threshold": csr.threshold,
                 "linear_threshold": csr.linear_threshold, "deep_threshold": csr.deep_threshold,
                 "limit": csr.prediction_limit, "depth": csr.prediction_depth,
-                "token_depth": csr.prediction_token_depth, "lookahead": csr.ctrl_lookahead,
+                "token_depth": csr.prediction_token_depth, "guess": csr.prediction_guess,
+                "lookahead": csr.ctrl_lookahead,
                 "layers": shape.layers, "experts": shape.experts}.items())]
         if g.config.router_layers:
             self._router(m, csr, sequencer, predict, shape)

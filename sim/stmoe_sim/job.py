@@ -10,7 +10,7 @@ from stmoe.config import Geometry
 from stmoe.predict import UNITS
 from stmoe_golden.predict.unit import LearnedUnit, PredictionUnit, TableUnit
 
-from .lexical import pack_rows
+from .lexical import identity_rows, pack_rows
 from .memory import Memory
 from .memory_files import write_words
 from .policies import Policy
@@ -46,7 +46,7 @@ def setup_registers(registers: dict[str, Any], policy: Policy,
         "lookahead": policy.lookahead, "retention": RETENTIONS.index(policy.retention)}
     control = sum(int(value) << fields[name]["lsb"] for name, value in values.items())
     limits = {"limit": geometry.config.model.experts, "depth": policy.depth,
-              "token_depth": policy.token_depth}
+              "token_depth": policy.token_depth, "guess": policy.guess}
     extent = sum(value << registers["prediction"]["fields"][name]["lsb"]
                  for name, value in limits.items())
     mult, shift = router_scale(geometry.config.model.d_model)
@@ -64,7 +64,7 @@ def prediction_unit(geometry: Geometry, policy: Policy) -> PredictionUnit | None
     if policy.predictor == "linear":
         return LearnedUnit(config, threshold=config.linear.threshold, limit=config.model.experts,
                            lookahead=policy.lookahead, depth=policy.depth,
-                           token_depth=policy.token_depth)
+                           token_depth=policy.token_depth, guess=policy.guess)
     if policy.predictor == "table":
         return TableUnit(config, threshold=PUBLISHED_THRESHOLD, use_cct=policy.use_cct,
                          use_ht=policy.use_ht)
@@ -104,9 +104,9 @@ def write_job(home: Path, *, geometry: Geometry, policy: Policy, unit: Predictio
     np.savez(home / "job.npz", **arrays)
     if geometry.streams_rows:
         layout_, model = geometry.lexical_layout, config.model
-        rows = np.zeros((config.linear.lexical, model.layers, model.experts), np.int32)
+        rows = np.zeros((layout_.rows, model.layers, model.experts), np.int32)
         if isinstance(unit, LearnedUnit):
-            rows = unit.predictor.lexical
+            rows = identity_rows(unit.predictor)
         write_words(home / LEXICAL, pack_rows(rows, layout_), geometry.axi_bytes)
     counters = {name[:-3]: (entry["address"], registers[name[:-3] + "_hi"]["address"])
                 for name, entry in registers.items()

@@ -1,11 +1,17 @@
-"""Rows of weights as bits, and lexical rows as bytes of expert memory."""
+"""Rows of weights as bits, and rows by token identity as bytes of expert memory."""
 
 import numpy as np
 
 from stmoe.config import ConfigError
 from stmoe.config.lexical_layout import LexicalLayout
+from stmoe_golden.predict.linear import Linear
 
-__all__ = ["pack_rows", "pack_weights", "unpack_rows"]
+__all__ = ["identity_rows", "pack_rows", "pack_weights", "unpack_rows"]
+
+
+def identity_rows(predictor: Linear) -> np.ndarray:
+    """int32 [identity, layer, expert], the tables by token identity, one behind the other."""
+    return np.concatenate([predictor.lexical, predictor.pair, predictor.previous])
 
 
 def pack_weights(rows: np.ndarray, bits: int) -> np.ndarray:
@@ -17,12 +23,12 @@ def pack_weights(rows: np.ndarray, bits: int) -> np.ndarray:
 
 
 def pack_rows(rows: np.ndarray, layout: LexicalLayout) -> bytes:
-    """The memory from the base address on that holds ``rows``, int [identity, layer, expert].
+    """The memory from the base address on that holds ``rows``, int [number, layer, expert].
 
     :class:`ConfigError` if the shape is not the layout's or a weight does not fit.
     """
     model, options = layout.geometry.config.model, layout.options
-    want = (options.lexical, model.layers, model.experts)
+    want = (layout.rows, model.layers, model.experts)
     if rows.shape != want:
         raise ConfigError("lexical rows", rows.shape, f"of shape {want}")
     limit = options.row_limit
@@ -31,7 +37,7 @@ def pack_rows(rows: np.ndarray, layout: LexicalLayout) -> bytes:
                           f"from {-limit} to {limit}")
     packed = pack_weights(rows, options.bits)
     layers = layout.token_stride // layout.row_stride
-    memory = np.zeros((options.lexical, layers, layout.row_stride), np.uint8)
+    memory = np.zeros((layout.rows, layers, layout.row_stride), np.uint8)
     memory[:, :model.layers, :packed.shape[-1]] = packed
     return memory.tobytes()
 
@@ -44,7 +50,7 @@ def unpack_rows(memory: bytes, layout: LexicalLayout) -> np.ndarray:
     model, options = layout.geometry.config.model, layout.options
     if len(memory) != layout.memory_bytes:
         raise ConfigError("lexical memory", len(memory), f"{layout.memory_bytes} bytes long")
-    content = np.frombuffer(memory, np.uint8).reshape(options.lexical, -1, layout.row_stride)
+    content = np.frombuffer(memory, np.uint8).reshape(layout.rows, -1, layout.row_stride)
     content = content[:, :model.layers, :layout.row_bytes]
     bits = np.unpackbits(content, axis=-1, bitorder="little")[..., :model.experts * options.bits]
     values = bits.reshape(*bits.shape[:2], model.experts, options.bits) @ (

@@ -12,7 +12,8 @@ class Policy:
     """Settings of the control register, and what the policy does.
 
     ``predictor``: the unit that predicts, "table" or "linear", None = none. ``depth``,
-    ``token_depth``: layers that a round of the latter predicts, at a layer and at a token.
+    ``token_depth``: layers that a round of the latter predicts, at a layer and at a token;
+    ``guess``: of the next token, after the last layer.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Policy:
     lookahead: bool = False
     depth: int = 1
     token_depth: int = 1
+    guess: int = 0
 
     @property
     def predict(self) -> bool:

@@ -6,7 +6,7 @@ from stmoe.config import Geometry
 from stmoe_golden.predict.linear import Linear
 from stmoe_golden.predict.table import TablePredictor
 
-from .lexical import pack_weights
+from .lexical import identity_rows, pack_weights
 
 __all__ = ["table_commands", "weight_commands"]
 
@@ -31,10 +31,11 @@ def weight_commands(geometry: Geometry, predictor: Linear) -> np.ndarray:
     """LOAD_WEIGHTS commands, uint64 [row, word], of the rows on chip that are not zero."""
     options, model = geometry.config.linear, geometry.config.model
     layers, experts = model.layers, model.experts
-    features = predictor.weight.transpose(1, 0, 2, 3).reshape(layers, -1, experts)
-    rows = np.concatenate([predictor.bias[:, None], features], axis=1).reshape(-1, experts)
-    if options.lexical and options.lexical_store == "chip":
-        rows = np.concatenate([rows, predictor.lexical.reshape(-1, experts)])
+    lags = [rows.transpose(1, 0, 2, 3).reshape(layers, -1, experts)
+            for rows in (predictor.weight, predictor.leader)]
+    rows = np.concatenate([predictor.bias[:, None], *lags], axis=1).reshape(-1, experts)
+    if options.lexical_store == "chip":
+        rows = np.concatenate([rows, identity_rows(predictor).reshape(-1, experts)])
     number = np.flatnonzero(rows.any(1))
     header = np.uint64(LOAD_WEIGHTS) | number.astype(np.uint64) << np.uint64(32)
     packed = pack_weights(rows[number], options.bits)

@@ -12,9 +12,11 @@ from stmoe_golden.predict import combined as golden_combined
 from stmoe_golden.predict import linear as golden_linear
 from stmoe_golden.predict.predictor import Shape
 
-__all__ = ["Bench", "Expected", "deep_rows", "geometry", "golden_rows", "on_chip"]
+__all__ = ["PLAIN", "Bench", "Expected", "geometry", "golden_rows", "on_chip"]
 
 COUNTERS = ("row_reads", "row_writes", "rows_added", "predicted")
+PLAIN = {"features": ((0, 1), (0, 2), (0, 3), (1, 0)), "leaders": (), "lexical": 0, "pair": 0,
+         "previous": 0, "lexical_store": "chip", "stages": 1, "fraction": 6}
 ALL = dict(threshold=-(1 << 20), threshold_deep=-(1 << 20), limit=1 << 9)  # everything is put out
 
 
@@ -25,20 +27,8 @@ def geometry(layers, experts, top_k, shared=0):
 
 
 def on_chip(**options):
-    """Options with the lexical rows on chip, none unless asked for."""
-    return LinearOptions(**{"lexical": 0, "lexical_store": "chip", **options})
-
-
-def deep_rows(golden, layer, seen):
-    """The rows in the score of ``layer`` when ``seen`` layers of the present token are known."""
-    rows = [golden.bias[layer]]
-    if len(golden.lexical) and golden.token >= 0:
-        rows.append(golden.lexical[golden.token % len(golden.lexical), layer])
-    for (token, back), weight in zip(golden.features, golden.weight, strict=True):
-        known = token <= golden.position if token else layer - back < seen
-        if known and layer >= back:
-            rows += list(weight[layer, golden.recent[token, layer - back]])
-    return rows
+    """Options with rows by identity on chip, none unless asked for, of one stage."""
+    return LinearOptions(**PLAIN | options)
 
 
 class Expected:
@@ -61,7 +51,7 @@ class Expected:
         if prior is not None:
             self.golden.prior = prior
         self.counts = dict.fromkeys(COUNTERS, 0)
-        settings = {"enable": 1, "depth": 0, "token_depth": 0, "use_ahead": 1, **ALL}
+        settings = {"enable": 1, "depth": 0, "token_depth": 0, "guess": 0, "use_ahead": 1, **ALL}
         self.rounds, self.least, off = [], [], True
         for kind, *rest in operations:
             if kind == "set":
@@ -87,9 +77,13 @@ class Expected:
             depth = settings["depth" if kind == "observe" else "token_depth"]
             for deep in range(layer + 1, min(layer + depth, model.layers)
                               if scores is not None else 0):
-                rows = deep_rows(self.golden, deep, layer)
-                self.count(rows, "row_reads", "rows_added")
-                found += self.ordered(deep, self.golden.prior + np.sum(rows, 0),
+                self.count(self.golden.staged_rows(deep, layer - 1), "row_reads", "rows_added")
+                found += self.ordered(deep, self.golden.ahead_scores(deep),
+                                      settings["threshold_deep"], settings["limit"])
+            guessed = settings["guess"] * (layer == model.layers and not off)
+            for later in range(min(guessed, model.layers)):
+                self.count(self.golden.guess_rows(later), "row_reads", "rows_added")
+                found += self.ordered(later, self.golden.guess_scores(later),
                                       settings["threshold_deep"], settings["limit"])
             self.counts["predicted"] += len(found)
             self.rounds.append(found)
@@ -266,6 +260,7 @@ class Bench:
 def golden_rows(golden):
     """int [row, expert], in the order of the hardware's memory."""
     bias = golden.bias[:, None]
-    features = np.moveaxis(golden.weight, 0, 1)
     layers, experts = golden.bias.shape
-    return np.concatenate([bias, features.reshape(layers, -1, experts)], 1).reshape(-1, experts)
+    lags = [np.moveaxis(rows, 0, 1).reshape(layers, -1, experts)
+            for rows in (golden.weight, golden.leader)]
+    return np.concatenate([bias, *lags], 1).reshape(-1, experts)

@@ -53,6 +53,7 @@ class ExpertManager:
         if retention not in ("lru", "ewma"):
             raise ValueError(f"retention is {retention}, not lru or ewma")
         self.geometry, slots = geometry, geometry.slots
+        self.layers = geometry.config.model.layers
         model = geometry.config.model
         self.ewma, self.clock, self.visited = retention == "ewma", 0, True
         self.frequencies = UseFrequencies(model.layers, model.experts, model.shared_units)
@@ -102,8 +103,9 @@ class ExpertManager:
         for name, value in increments(event, self.geometry, event.expert in self.shared).items():
             self.counters[name] += value
         if event.kind == Kind.TOKEN:
+            interrupted = self.about != 0
             self._begin_round(0)
-            self._settle(lambda slot: True)
+            self._settle(lambda slot: interrupted)
         elif event.kind == Kind.ROUTE:
             self._verify()
 
@@ -143,9 +145,10 @@ class ExpertManager:
         """Classify the layer's experts, then settle what layers up to it had been promised.
 
         Of a host that skips layers every promise is settled: none was made for what comes next.
+        The round of the last layer is about the first of the next token.
         """
         skipped = self.layer != self.about
-        self._begin_round(self.layer + 1)
+        self._begin_round((self.layer + 1) % self.layers)
         for expert in self.routing:
             number = self.where.get((self.layer, expert))
             if number is None:

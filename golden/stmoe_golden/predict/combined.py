@@ -20,7 +20,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .linear import FEATURES, Linear, shifted
+from .linear import FEATURES, LEADERS, Linear, shifted
 from .linear_kernel import GAIN_MAX
 from .linear_rows import Pairs
 from .lookahead import margins
@@ -43,9 +43,9 @@ class Combined(Linear):
     description = "linear + look-ahead in one score"
     needs_lookahead = True
 
-    def __init__(self, shape: Shape, *, features: Pairs = FEATURES, leaders: Pairs = (),
-                 lexical: int = 1024, pair: int = 0, previous: int = 0, stages: int = 1,
-                 bits: int = 10, fraction: int = 6, rate: int = 4, lexical_rate: int = 1,
+    def __init__(self, shape: Shape, *, features: Pairs = FEATURES, leaders: Pairs = LEADERS,
+                 lexical: int = 4096, pair: int = 8192, previous: int = 1024, stages: int = 3,
+                 bits: int = 10, fraction: int = 7, rate: int = 4, lexical_rate: int = 1,
                  threshold: int = -13, depth: int = 1, gain: int = 128, gain_shift: int = 14):
         super().__init__(shape, features=features, leaders=leaders, lexical=lexical, pair=pair,
                          previous=previous, stages=stages, bits=bits, fraction=fraction, rate=rate,

@@ -24,6 +24,9 @@ sums, exact; 16 bits signed for up to 63 rows of 10 bits
 deep score of a layer l, k the last layer observed, -1 at the token
     of the features within the token, only those with l - b <= k. Three stages: C if l = k + 1,
     else A if k = -1, else B. One stage: C. Nothing is learned from it.
+guess of a layer l of the next token, after the last layer of this one
+    prior, ``bias[l]`` and the rows of features and leaders with a token lag, as the next token of
+    the sequence would have them: sum A without rows by identity. Nothing is learned from it.
 probability
     ``SIGMOID[clip(sum >> (fraction - 4), -128, 127) + 128]``, 10 bits, in units of 1/1024; the
     shift rounds down. 256 entries, round(1024 / (1 + exp(-(i - 127.5) / 16))) clipped to 1 .. 1023.
@@ -45,9 +48,10 @@ from .linear_kernel import replay
 from .linear_rows import PAIR_FACTOR, Pairs, check_pairs, check_table, hashed_rows
 from .predictor import Predictor, PredictorError, Shape, Stretch, check_option
 
-__all__ = ["FEATURES", "ONE", "SIGMOID", "SIGMOID_INDEX_BITS", "Linear", "shifted"]
+__all__ = ["FEATURES", "LEADERS", "ONE", "SIGMOID", "SIGMOID_INDEX_BITS", "Linear", "shifted"]
 
-FEATURES: Pairs = ((0, 1), (0, 2), (0, 3), (1, 0))
+FEATURES: Pairs = ((0, 1), (0, 2), (0, 3), (0, 4), (0, 5), (1, 0))
+LEADERS: Pairs = ((0, 1), (0, 2), (0, 3), (0, 4))
 ONE = 1024
 SIGMOID_INDEX_BITS = 8
 SIGMOID = np.clip(np.rint(ONE / (1 + np.exp(-(np.arange(256) - 127.5) / 16))), 1,
@@ -81,9 +85,9 @@ class Linear(Predictor):
     name = "linear"
     description = "online logistic: layers, previous token, token identity"
 
-    def __init__(self, shape: Shape, *, features: Pairs = FEATURES, leaders: Pairs = (),
-                 lexical: int = 1024, pair: int = 0, previous: int = 0, stages: int = 1,
-                 bits: int = 10, fraction: int = 6, rate: int = 4, lexical_rate: int = 1,
+    def __init__(self, shape: Shape, *, features: Pairs = FEATURES, leaders: Pairs = LEADERS,
+                 lexical: int = 4096, pair: int = 8192, previous: int = 1024, stages: int = 3,
+                 bits: int = 10, fraction: int = 7, rate: int = 4, lexical_rate: int = 1,
                  threshold: int = -13, depth: int = 1):
         super().__init__(shape)
         self.features = check_pairs(self.name, "features", features)
@@ -145,6 +149,25 @@ class Linear(Predictor):
                     found += [(weight[f, layer, e], self.shift, stage)
                               for e in self.recent[token, layer - back, :ranks]]
         return found if self.staged else [(row, shift, 2) for row, shift, _ in found]
+
+    def guess_rows(self, layer: int) -> list[np.ndarray]:
+        """The rows of ``layer`` that are known of the next token, views."""
+        found = [self.bias[layer]]
+        for pairs, weight, ranks in ((self.features, self.weight, self.shape.top_k),
+                                     (self.leaders, self.leader, 1)):
+            for f, (token, back) in enumerate(pairs):
+                if 1 <= token <= self.position + 1 and back <= layer:
+                    found += [weight[f, layer, e]
+                              for e in self.recent[token - 1, layer - back, :ranks]]
+        return found
+
+    def guess_scores(self, layer: int) -> np.ndarray:
+        """int64 [expert], scores of ``layer`` of the next token, once the last layer of the present
+        one was observed."""
+        if self.position < 0 or self.seen != self.shape.layers - 1:
+            raise PredictorError(f"layer {layer} of the next token can be guessed behind the last "
+                                 f"layer, {self.shape.layers - 1}, not behind {self.seen}")
+        return np.asarray(self.prior + sum(row.astype(np.int64) for row in self.guess_rows(layer)))
 
     def rows(self, layer: int) -> list[tuple[np.ndarray, int]]:
         """The rows of the score of ``layer``, views, each with its shift of learning."""

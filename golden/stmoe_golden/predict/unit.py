@@ -10,6 +10,7 @@ from stmoe.config import AcceleratorConfig, Geometry, LinearOptions
 
 from .combined import Combined
 from .linear import Linear
+from .linear_rows import PAIR_FACTOR
 from .predictor import Shape, Stretch
 from .table import TablePredictor
 
@@ -27,7 +28,8 @@ def shape_of(config: AcceleratorConfig) -> Shape:
 
 def learned(config: AcceleratorConfig, *, lookahead: bool) -> Linear:
     """The learned predictor with the configuration's options."""
-    known = {"features", "lexical", "bits", "fraction", "rate", "lexical_rate"}
+    known = {"features", "leaders", "lexical", "pair", "previous", "stages", "bits", "fraction",
+             "rate", "lexical_rate"}
     if lookahead:
         known |= {"gain", "gain_shift"}
     options = {field.name: getattr(config.linear, field.name) for field in fields(LinearOptions)
@@ -91,18 +93,22 @@ class LearnedUnit(PredictionUnit):
     Parameters
     ----------
     threshold: least score; limit: most candidates of a layer, shared units not counted.
-    depth, token_depth: layers that a round predicts, at a routed layer and at a token. The hardware
-        may cut the part beyond the first layer short, which :meth:`counts` does not know.
+    depth, token_depth: layers that a round predicts, at a routed layer and at a token.
+    guess: layers of the next token that the round of the last layer predicts.
+        The hardware may cut what goes beyond the next layer short, guesses included, which
+        :meth:`counts` does not know.
     """
 
     def __init__(self, config: AcceleratorConfig, *, threshold: int, limit: int,
-                 lookahead: bool = False, depth: int = 1, token_depth: int = 1):
+                 lookahead: bool = False, depth: int = 1, token_depth: int = 1,
+                 guess: int = 0):
         self.config, self.threshold, self.limit = config, threshold, limit
-        self.depth, self.token_depth = depth, token_depth
+        self.depth, self.token_depth, self.guess = depth, token_depth, guess
         self.predictor = learned(config, lookahead=lookahead)
         self._counts = dict.fromkeys(("predicted", "weight_reads", "weight_writes", "rows_added",
                                       "row_beats_read", "row_beats_written"), 0)
-        self._held, self._changed = -1, set[int]()  # lexical row, its layers that learned
+        self._held: dict[str, int] = {}  # the row of each table
+        self._changed: dict[str, set[int]] = {}  # its layers that learned
 
     def profile(self, stretch: Stretch) -> None:
         predictor = self.predictor
@@ -114,42 +120,56 @@ class LearnedUnit(PredictionUnit):
         predictor.gain[:] = start  # rows can be loaded into hardware, gains cannot
 
     def token(self, identity: int, first: bool) -> list[Candidate]:
-        self._stream(identity)
-        return self._round(0, self.predictor.begin_token(identity, first), self.token_depth)
+        scores = self.predictor.begin_token(identity, first)
+        if Geometry(self.config).streams_rows:
+            self._stream()
+        return self._round(0, scores, self.token_depth)
 
-    def _stream(self, identity: int) -> None:
-        """Rows in expert memory: another token's are read, and what was learnt is written."""
-        geometry = Geometry(self.config)
-        if not geometry.streams_rows or identity < 0:
-            return
-        row = identity % self.config.linear.lexical
-        if row != self._held:
-            beats = geometry.lexical_layout.row_beats
-            self._add(row_beats_read=self.config.model.layers * beats,
-                      row_beats_written=len(self._changed) * beats)
-            self._held, self._changed = row, set()
+    def _chosen(self) -> dict[str, int]:
+        """Which row of each table is the present token's, where it has one."""
+        token, last = self.predictor.token, self.predictor.last
+        both = token + PAIR_FACTOR * last if min(token, last) >= 0 else -1
+        index = {"lexical": token, "pair": both, "previous": last}
+        return {name: index[name] % rows for name, rows in self.config.linear.tables.items()
+                if index[name] >= 0}
+
+    def _stream(self) -> None:
+        """Rows in expert memory: other ones are read, and what was learnt of the old is written."""
+        beats = Geometry(self.config).lexical_layout.row_beats
+        for name, row in self._chosen().items():
+            if row != self._held.get(name):
+                self._add(row_beats_read=self.config.model.layers * beats,
+                          row_beats_written=len(self._changed.get(name, ())) * beats)
+                self._held[name], self._changed[name] = row, set()
 
     def observe(self, layer: int, experts: Sequence[int], first: bool,
                 ahead: np.ndarray | None = None) -> list[Candidate]:
         rows = len(self.predictor.rows(layer))
         self._add(weight_reads=rows, weight_writes=rows)
-        if self.predictor.token >= 0:
-            self._changed.add(layer)
+        for name in self._chosen():
+            self._changed.setdefault(name, set()).add(layer)
         scores = self.predictor.observe(layer, np.asarray(experts), ahead)
-        return [] if scores is None else self._round(layer + 1, scores, self.depth)
+        if scores is not None:
+            return self._round(layer + 1, scores, self.depth)
+        found: list[Candidate] = []
+        for later in range(min(self.guess, self.config.model.layers)):
+            found += self._candidates(later, self.predictor.guess_scores(later),
+                                      len(self.predictor.guess_rows(later)))
+        return found
 
     def _add(self, **counts: int) -> None:
         for name, value in counts.items():
             self._counts[name] += value
 
     def _round(self, layer: int, scores: np.ndarray, depth: int) -> list[Candidate]:
-        found = self._candidates(layer, scores)
+        rows = self.predictor.rows
+        found = self._candidates(layer, scores, len(rows(layer)))
         for deep in range(layer + 1, min(layer + depth, self.config.model.layers)):
-            found += self._candidates(deep, self.predictor.ahead_scores(deep))
+            found += self._candidates(deep, self.predictor.ahead_scores(deep), len(rows(deep)))
         return found
 
-    def _candidates(self, layer: int, scores: np.ndarray) -> list[Candidate]:
-        rows, model = len(self.predictor.rows(layer)), self.config.model
+    def _candidates(self, layer: int, scores: np.ndarray, rows: int) -> list[Candidate]:
+        model = self.config.model
         order = np.argsort(-scores, kind="stable")
         chosen = order[scores[order] >= self.threshold][:self.limit]
         largest = (1 << self.config.linear.score_bits(model) - 1) - 1

@@ -1,6 +1,6 @@
 """Expert manager: verifies predictions, allocates slots, orders transfers, hands out work."""
 
-from amaranth.hdl import Cat, Module, Signal, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -35,7 +35,8 @@ class ExpertManager(wiring.Component):
     Members
     -------
     token: a token begins; its round is about layer 0. Before its ``routed`` and ``candidates``.
-    routed: experts of a layer; its round is about the next. candidates: predicted experts, one
+    routed: experts of a layer; its round is about the next, after the last about layer 0 of the
+        token to come. candidates: predicted experts, one
         closed round per token and per layer routed. Those of a layer beyond the one that the round
         is about are deep: they follow the others and wait for ``link_idle``.
     demand, prefetch: orders to the DMA. promote, cancel: on a slot in flight; ``cancel`` is
@@ -128,12 +129,13 @@ class ExpertManager(wiring.Component):
             m.d.comb += self.token.ready.eq(1)
             d.log(Event.TOKEN)
             d.begin_round(0)
-            m.d.sync += d.settle_all.eq(1)
-            m.next = "PROMISE"
+            with m.If(d.about != 0):  # promises for layer 0 and behind it stay
+                m.d.sync += d.settle_all.eq(1)
+                m.next = "PROMISE"
         with m.Elif(self.routed.valid):
             m.d.comb += d.made.layer.eq(d.routed.layer)
             d.log(Event.ROUTE, arg=d.routed.count)
-            d.begin_round(d.routed.layer + 1)
+            d.begin_round(Mux(d.routed.layer + 1 == self.shape.layers, 0, d.routed.layer + 1))
             m.d.comb += d.retention.route.eq(1)
             m.d.sync += [d.layer.eq(d.routed.layer), d.rank.eq(0), d.visit_due.eq(1),
                          d.settle_all.eq(d.routed.layer != d.about),

@@ -200,7 +200,7 @@ class Geometry:
     def streams_rows(self) -> bool:
         """Whether lexical rows of the learned predictor are in expert memory."""
         linear = self.config.linear
-        return ("linear" in self.config.predictor and linear.lexical > 0
+        return ("linear" in self.config.predictor and bool(linear.tables)
                 and linear.lexical_store == "memory")
 
     @property

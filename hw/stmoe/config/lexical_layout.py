@@ -16,9 +16,10 @@ __all__ = ["LexicalLayout"]
 
 @dataclass(frozen=True)
 class LexicalLayout:
-    """Layout of the lexical rows of ``options`` in expert memory, in bytes from a base address.
+    """Layout of the rows by identity of ``options`` in expert memory, in bytes from a base address.
 
-    The row of (identity, layer) begins at ``base + (identity mod lexical) * token_stride + layer *
+    Rows are numbered table by table, lexical, pair, previous, and in each by identity modulo its
+    size. The row of (number, layer) begins at ``base + number * token_stride + layer *
     row_stride``. It holds the weights of experts 0, 1, ... as two's complement of ``bits`` bits,
     the first in the least significant bits of the lowest byte, without gaps; the rest of its last
     beat is written as 0 and not looked at, what follows up to the stride is never accessed. Strides
@@ -48,8 +49,13 @@ class LexicalLayout:
         return self.row_stride << self.geometry.layer_bits
 
     @property
+    def rows(self) -> int:
+        """Rows per layer in all tables."""
+        return sum(self.options.tables.values())
+
+    @property
     def memory_bytes(self) -> int:
-        return self.options.lexical * self.token_stride
+        return self.rows * self.token_stride
 
     def base_behind(self, address: int) -> int:
         """The least legal base from ``address`` on."""
@@ -64,7 +70,6 @@ class LexicalLayout:
             raise ConfigError("linear base", base, f"at most {room - self.memory_bytes} with "
                                                    f"{self.memory_bytes} bytes of rows")
 
-    def address(self, base: int, identity: int, layer: int) -> int:
-        """Byte address of a row."""
-        return (base + identity % self.options.lexical * self.token_stride
-                + layer * self.row_stride)
+    def address(self, base: int, number: int, layer: int) -> int:
+        """Byte address of a row; numbers count on from the first table's last."""
+        return base + number % self.rows * self.token_stride + layer * self.row_stride

@@ -9,7 +9,8 @@ from .model import ModelShape
 
 __all__ = ["LINEAR_THRESHOLD", "LinearOptions"]
 
-MAX_FEATURES, MAX_TOKEN_LAG, MAX_LAYER_LAG, MAX_LEXICAL = 8, 7, 63, 1 << 16
+MAX_PAIRS, MAX_TOKEN_LAG, MAX_LAYER_LAG, MAX_TABLE = 8, 7, 63, 1 << 16
+TABLES = ("lexical", "pair", "previous")
 LINEAR_THRESHOLD = -13  # log-odds in units of 1/16: a probability of 0.31
 
 
@@ -19,22 +20,30 @@ class LinearOptions:
 
     Parameters
     ----------
-    features: pairs (token lag 0 to 7, layer lag 0 to 63), at most 8, distinct; the layer lag is at
-        least 1 where the token lag is 0.
-    lexical: rows per layer by token identity, 0 or a power of two up to 65536.
+    features, leaders: pairs (token lag 0 to 7, layer lag 0 to 63), at most 8 each, distinct; the
+        layer lag is at least 1 where the token lag is 0. Features have a row per expert of that
+        layer, leaders one of its first expert alone.
+    lexical, pair, previous: rows per layer by identity of the token, of it and the one before, of
+        the one before; 0 or a power of two up to 65536.
     lexical_store: where they are, "chip", or "memory": the expert memory, of which a token streams
         in, and learnt, back, only its own.
+    stages: 1, or 3: rows learn from the score as it is without those that are known later, so that
+        scores of deep layers are as good as if they had been learned alone.
     bits: of a weight, 4 to 16. fraction: of them behind the point, 4 to 10.
     rate, lexical_rate: learning moves a weight by error * 2**-rate; fraction - 10 to 8.
     lookahead: the score has a term for the next router's logits on this layer's input.
     gain: of that term at the start, 0 to 4095. gain_shift: of its learning, 8 to 24.
     """
 
-    features: tuple[tuple[int, int], ...] = ((0, 1), (0, 2), (0, 3), (1, 0))
-    lexical: int = 1024
+    features: tuple[tuple[int, int], ...] = ((0, 1), (0, 2), (0, 3), (0, 4), (0, 5), (1, 0))
+    leaders: tuple[tuple[int, int], ...] = ((0, 1), (0, 2), (0, 3), (0, 4))
+    lexical: int = 4096
+    pair: int = 8192
+    previous: int = 1024
     lexical_store: str = "memory"
+    stages: int = 3
     bits: int = 10
-    fraction: int = 6
+    fraction: int = 7
     rate: int = 4
     lexical_rate: int = 1
     lookahead: bool = False
@@ -42,21 +51,17 @@ class LinearOptions:
     gain_shift: int = 14
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "features", self._pairs(self.features))
-        if len(self.features) > MAX_FEATURES or len(set(self.features)) != len(self.features):
-            raise ConfigError("linear.features", self.features,
-                              f"at most {MAX_FEATURES} distinct pairs")
-        for token, layer in self.features:
-            least = 0 if token else 1
-            if not (isinstance(token, int) and 0 <= token <= MAX_TOKEN_LAG
-                    and isinstance(layer, int) and least <= layer <= MAX_LAYER_LAG):
-                raise ConfigError("linear.features", self.features,
-                                  f"pairs of a token lag 0 to {MAX_TOKEN_LAG} and a layer lag 0, "
-                                  f"1 where the token lag is 0, to {MAX_LAYER_LAG}")
-        check_range("linear.lexical", self.lexical, 0, MAX_LEXICAL)
-        if self.lexical & (self.lexical - 1):
-            raise ConfigError("linear.lexical", self.lexical, "0 or a power of two")
+        for name in ("features", "leaders"):
+            object.__setattr__(self, name, self._pairs(f"linear.{name}", getattr(self, name)))
+        for name in TABLES:
+            rows = getattr(self, name)
+            check_range(f"linear.{name}", rows, 0, MAX_TABLE)
+            if rows & (rows - 1):
+                raise ConfigError(f"linear.{name}", rows, "0 or a power of two")
         check_choice("linear.lexical_store", self.lexical_store, ("chip", "memory"))
+        check_range("linear.stages", self.stages, 1, 3)
+        if self.stages == 2:
+            raise ConfigError("linear.stages", self.stages, "1 or 3")
         check_range("linear.bits", self.bits, 4, 16)
         check_range("linear.fraction", self.fraction, 4, 10)
         check_range("linear.rate", self.rate, self.fraction - 10, 8)
@@ -67,19 +72,32 @@ class LinearOptions:
         check_range("linear.gain_shift", self.gain_shift, 8, 24)
 
     @staticmethod
-    def _pairs(features: Any) -> tuple[tuple[int, int], ...]:
-        """Pairs from lists of lists, as TOML has them."""
+    def _pairs(field: str, given: Any) -> tuple[tuple[int, int], ...]:
+        """Legal pairs, from lists of lists, as TOML has them."""
         try:
-            pairs = tuple((token, layer) for token, layer in features)
+            pairs = tuple((token, layer) for token, layer in given)
         except (TypeError, ValueError):
-            raise ConfigError("linear.features", features,
-                              "a list of pairs [token lag, layer lag]") from None
+            raise ConfigError(field, given, "a list of pairs [token lag, layer lag]") from None
+        if len(pairs) > MAX_PAIRS or len(set(pairs)) != len(pairs):
+            raise ConfigError(field, pairs, f"at most {MAX_PAIRS} distinct pairs")
+        for token, layer in pairs:
+            least = 0 if token else 1
+            if not (isinstance(token, int) and 0 <= token <= MAX_TOKEN_LAG
+                    and isinstance(layer, int) and least <= layer <= MAX_LAYER_LAG):
+                raise ConfigError(field, pairs,
+                                  f"pairs of a token lag 0 to {MAX_TOKEN_LAG} and a layer lag 0, "
+                                  f"1 where the token lag is 0, to {MAX_LAYER_LAG}")
         return pairs
 
     @property
     def row_limit(self) -> int:
         """Largest magnitude of a weight."""
         return (1 << self.bits - 1) - 1
+
+    @property
+    def tables(self) -> dict[str, int]:
+        """Tables of rows by token identity that there are, and their rows per layer."""
+        return {name: getattr(self, name) for name in TABLES if getattr(self, name)}
 
     @property
     def threshold(self) -> int:
@@ -93,16 +111,17 @@ class LinearOptions:
 
     def rows_added(self, model: ModelShape) -> int:
         """Most rows of one score."""
-        return 1 + bool(self.lexical) + len(self.features) * model.top_k
+        return 1 + len(self.tables) + len(self.features) * model.top_k + len(self.leaders)
 
     def stride(self, model: ModelShape) -> int:
-        """Rows of a layer: its bias, then one per feature and expert."""
-        return 1 + len(self.features) * model.experts
+        """Rows of a layer: its bias, then one per feature and expert, one per leader and expert."""
+        return 1 + (len(self.features) + len(self.leaders)) * model.experts
 
     def chip_rows(self, model: ModelShape) -> int:
-        """Rows on chip: layer by layer, then, if they are there, lexical ones by identity."""
-        lexical = self.lexical if self.lexical_store == "chip" else 0
-        return model.layers * (self.stride(model) + lexical)
+        """Rows on chip: layer by layer, then, if they are there, those by identity, table by table.
+        """
+        tables = sum(self.tables.values()) if self.lexical_store == "chip" else 0
+        return model.layers * (self.stride(model) + tables)
 
     def row_words(self, model: ModelShape) -> int:
         """Command words that a row is loaded by."""

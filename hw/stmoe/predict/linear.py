@@ -1,7 +1,7 @@
 """The learned predictor: online logistic regression over recent layers and tokens."""
 
-from amaranth.hdl import Module, Mux, Signal, signed
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import Geometry
@@ -29,19 +29,19 @@ class LinearPredictor(wiring.Component):
     layer, the next score is the next token's, which waits for learning.
 
     *Deep* layers follow in the same round, in rising order, once the routed layer is learned and
-    the candidates before are out. Their scores are those of ``Linear.ahead_scores``: without the
-    rows of layers of the present token that were not observed. Nothing is learned from them. A
-    token or an observation that waits cuts the deep part short: the round ends behind the candidate
-    that is valid.
+    the candidates before are out. Their scores are those of ``Linear.ahead_scores``; nothing is
+    learned from them. A token or an observation that waits cuts the deep part short: the round ends
+    behind the candidate that is valid.
 
-    Latency: a score of n rows (bias, lexical, top_k per feature that applies) is final n + 5 cycles
-    after the token or the last beat of ``observe`` was taken, the first candidate valid
-    experts / 16 + 4 cycles later and each further beat 4 later: 51 cycles with 128 experts, top-8,
-    four features and lexical rows. With logits it is valid experts / lanes + experts / 16 + 9
-    cycles after the last of them, 49 with 128 experts, if the rows were added by then. Learning
-    takes experts / lanes + n + 9 cycles more, beside the candidates. A deep layer of n rows has its
-    first candidate n + experts / 16 + 13 cycles after the last one of the layer before was taken,
-    at the earliest; cutting takes 6 cycles at most.
+    Latency: a score of n rows (bias, one per table of identities, top_k per feature and one per
+    leader that applies) is final n + 5 cycles, with three stages n + 7, after the token or the last
+    beat of ``observe`` was taken, the first candidate valid experts / 16 + 4 cycles later and each
+    further beat 4 later. With 128 experts, top-8, four features, to the first candidate: 51 cycles
+    with lexical rows, 54 with pair rows and three stages too, 75 with six features, four leaders
+    and all tables. Learning takes stages * experts / lanes + n + 9 cycles more, with three stages 2
+    more yet, beside the candidates: 163 of the largest, less than an expert's computation. A deep
+    layer of n rows has its first candidate n + experts / 16 + 13 cycles, with three stages 2 more,
+    after the last one of the layer before was taken, at the earliest; cutting takes 6 at most.
     Throughput: a beat of ``observe`` per cycle.
     Back-pressure: ``token`` and ``observe`` wait while scores are in work, a layer is learned or
     candidates other than deep ones are to be formed; ``candidates`` holds while stalled.
@@ -67,15 +67,18 @@ class LinearPredictor(wiring.Component):
         score. Without logits the score is that of ``Linear``.
     observe: routed experts as in ``PredictionSignature``; ``first_token`` is not looked at.
     candidates: predicted experts of the next layer, of deep ones, then an ``end`` beat, for every
-        token and every observation. After the last layer, and when off, the ``end`` beat only.
-    load: a row by its number: layer by layer the bias, then by feature and expert; then, if they
-        are on chip, the lexical ones by identity and layer. Taken while nothing else is to be done.
+        token and every observation. After the last layer, guesses for the next token; when off, the
+        ``end`` beat only.
+    load: a row by its number: layer by layer the bias, then by feature and expert, then by
+        leader and expert; then, if they are on chip, those by identity, table by table, by identity
+        and layer. Taken while nothing else is to be done.
     enable, threshold, threshold_deep, limit, layers, experts, depth, token_depth: settings, stable
         while ``busy`` or a beat waits. Candidates have a score of at least ``threshold``, deep ones
         ``threshold_deep`` (units of 2**-fraction), and are ``limit`` at most of a layer, shared
         units, which come first, not counted. ``layers`` and ``experts`` in use are at most the
         configured; the prior stays that of the configured shape. ``depth`` layers are scored at an
-        observation, ``token_depth`` at a token; 0 and 1 both mean the next only.
+        observation, ``token_depth`` at a token; 0 and 1 both mean the next only. ``guess`` layers
+        of the next token are scored, and held to be deep, after the last.
     row_reads, row_writes, rows_added, predicted: increments of this cycle for the counters:
         rows read and written, lexical ones included, rows added to the scores, candidates taken.
     busy: a token or an observation is in work, a round is open or a candidate waits.
@@ -87,7 +90,7 @@ class LinearPredictor(wiring.Component):
         self.geometry, self.options, self.lanes = geometry, options, lanes
         shape = self.shape = LinearShape(geometry, options)
         store = None
-        if options.lexical and options.lexical_store == "memory":
+        if options.tables and options.lexical_store == "memory":
             store = LexicalStream(shape, first_id=geometry.config.outstanding)
         self.weights = WeightRows(shape, store)
         self.margin = AheadMargin(shape, lanes) if options.lookahead else None
@@ -102,7 +105,7 @@ class LinearPredictor(wiring.Component):
             "enable": In(1), "threshold": In(signed(shape.score_bits)),
             "threshold_deep": In(signed(shape.score_bits)),
             "limit": In(range(shape.experts + 1)), "layers": In(9), "experts": In(10),
-            "depth": In(9), "token_depth": In(9),
+            "depth": In(9), "token_depth": In(9), "guess": In(4),
             "row_reads": Out(1), "row_writes": Out(1), "rows_added": Out(1), "predicted": Out(1),
             "busy": Out(1)})
 
@@ -120,11 +123,14 @@ class LinearPredictor(wiring.Component):
 
         now, routed = Signal(shape.past), Signal(shape.experts)
         observed, following, due = Signal(shape.geometry.layer_bits), Signal(9), Signal(9)
-        known, predicting, learning = Signal(), Signal(), Signal()
+        predicting, learning = Signal(), Signal()
+        tables, known = Signal.like(walk.tables), Signal.like(walk.tables)  # with rows, of token
+        last = Signal(data.StructLayout({"identity": shape.identity_bits, "known": 1}))
         scored = Signal()  # layer ``due`` is, and waits to be learned
         off = Signal(init=1)  # until the next token, which begins a sequence
         left, seen = Signal(9), Signal(9)  # layers still to be scored; those of the token observed
         deep, deeper, waiting = Signal(), Signal(), Signal()
+        guessing, guess = Signal(), Signal()  # the round is about the next token; a score too
         collecting, moving, heard = Signal(), Signal(), Signal()
         looking, looked, tuning = Signal(), Signal(), Signal()  # has logits; had; learns the gain
         start_terms, terms_active, awaited = Signal(), Signal(), Signal()
@@ -132,20 +138,25 @@ class LinearPredictor(wiring.Component):
             heard.eq(observe.valid & observe.ready & observe.payload.last),
             collecting.eq(now.count != 0), moving.eq(walk.active | rows.active),
             waiting.eq(token.valid | observe.valid),
-            deeper.eq(predicting & (left > 1) & (following + 1 < self.layers)),
-            walk.seen.eq(seen),
+            deeper.eq((predicting | guessing) & (left > 1)
+                      & ((following + 1)[:9] < self.layers)),
+            guess.eq(deep & guessing), walk.guess.eq(guess), walk.seen.eq(Mux(guess, 0, seen)),
             walk.first.eq(token.payload.first | off | ~self.enable),
             walk.store_layer.eq(observe.payload.layer), walk.store_past.eq(now),
-            walk.store_past.count.eq(now.count + 1), walk.with_lexical.eq(known),
+            walk.store_past.count.eq(now.count + 1), walk.tables.eq(Mux(guess, 0, known)),
             walk.layer.eq(following),
-            rows.identity.eq(token.payload.identity), rows.ready_layer.eq(following),
-            rows.valid.eq(walk.valid),
+            rows.identity.eq(token.payload.identity), rows.last.eq(last.identity),
+            rows.ready_layer.eq(following), rows.valid.eq(walk.valid),
             rows.address.eq(walk.address), rows.lexical.eq(walk.lexical),
+            rows.table.eq(walk.table), rows.stage.eq(walk.stage), rows.mark.eq(walk.mark),
             rows.layer.eq(walk.walked), rows.steps.eq(error.steps),
             rows.lexical_steps.eq(error.lexical_steps),
+            rows.previous_steps.eq(error.previous_steps),
+            total.mark.eq(rows.marked & ~rows.learn), total.stage.eq(rows.row_stage),
+            total.damp.eq((seen != 0) & ~guess), error.early.eq(total.early),
             total.valid.eq(rows.row_valid & ~rows.learn), total.row.eq(rows.row),
             order.scores.eq(total.scores), order.layer.eq(following),
-            order.predict.eq(predicting), order.close.eq(~deep & ~deeper),
+            order.predict.eq(predicting | guess), order.close.eq(~deep & ~deeper),
             order.threshold.eq(Mux(deep, self.threshold_deep, self.threshold)),
             order.limit.eq(self.limit), order.experts.eq(self.experts),
             error.scores.eq(total.scores), error.keep.eq(predicting), error.routed.eq(routed),
@@ -153,6 +164,10 @@ class LinearPredictor(wiring.Component):
             self.rows_added.eq(total.valid),
             self.predicted.eq(self.candidates.valid & self.candidates.ready
                               & ~self.candidates.payload.end)]
+        now_known = token.payload.known
+        both = {"lexical": now_known, "pair": now_known & last.known & ~walk.first,
+                "previous": last.known & ~walk.first}
+        m.d.comb += tables.eq(Cat(both[name] for name in shape.tables))
         for rank in range(shape.top_k):
             with m.If(now.count == rank):
                 m.d.comb += walk.store_past.ids[rank].eq(observe.payload.expert)
@@ -194,12 +209,13 @@ class LinearPredictor(wiring.Component):
                              observe.ready.eq(collecting | ~token.valid)]
                 with m.If(token.valid & token.ready):
                     m.d.comb += [walk.advance.eq(1),
-                                 rows.begin.eq(token.payload.known & self.enable)]
+                                 rows.begin.eq(Mux(self.enable, tables, 0))]
                     m.d.sync += [
-                        known.eq(token.payload.known & bool(self.options.lexical)),
+                        known.eq(tables), last.identity.eq(token.payload.identity),
+                        last.known.eq(token.payload.known),
                         following.eq(0), predicting.eq(self.enable), learning.eq(0),
                         off.eq(~self.enable), left.eq(self.token_depth), seen.eq(0),
-                        looking.eq(0), tuning.eq(0)]
+                        looking.eq(0), tuning.eq(0), guessing.eq(0)]
                     m.next = "BEGIN"
                 with m.Elif(observe.valid):
                     m.d.sync += [
@@ -217,9 +233,13 @@ class LinearPredictor(wiring.Component):
                             tuning.eq(self.enable & ~off & scored & looked
                                       & (due == observe.payload.layer)),
                             off.eq(off | ~self.enable), left.eq(self.depth),
-                            seen.eq(observe.payload.layer + 1)]
+                            seen.eq(observe.payload.layer + 1), guessing.eq(0)]
+                        with m.If((observe.payload.layer + 1 == self.layers) & (self.guess != 0)
+                                  & self.enable & ~off):
+                            m.d.sync += [guessing.eq(1), left.eq(self.guess + 1),
+                                         following.eq(-1)]
                         m.next = "BEGIN"
-            with m.State("BEGIN"), m.If(~predicting | ~known | rows.ready):
+            with m.State("BEGIN"), m.If(~predicting | ~known.any() | rows.ready):
                 m.d.sync += [due.eq(following), scored.eq(predicting), looked.eq(looking)]
                 m.d.comb += [walk.start.eq(predicting), total.clear.eq(predicting)]
                 m.next = "SCORE"
@@ -254,7 +274,7 @@ class LinearPredictor(wiring.Component):
             with m.State("DEEP-BEGIN"):
                 with m.If(waiting):
                     m.next = "DEEPER"
-                with m.Elif(~known | rows.ready):
+                with m.Elif(~known.any() | rows.ready | guess):
                     m.d.comb += [walk.start.eq(1), total.clear.eq(1)]
                     m.next = "DEEP-SCORE"
             with m.State("DEEP-SCORE"):

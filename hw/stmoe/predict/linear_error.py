@@ -7,11 +7,11 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from .linear_shape import ERROR_ONE, LinearShape
+from .linear_score import sigmoid_index
+from .linear_shape import ERROR_ONE, INDEX_BITS, LinearShape
 
 __all__ = ["SIGMOID", "ErrorSteps"]
 
-INDEX_BITS = 8  # of the sigmoid, in steps of 1/16 of log-odds
 SIGMOID = [min(ERROR_ONE - 1, max(1, round(ERROR_ONE / (1 + math.exp(-(i - 127.5) / 16)))))
            for i in range(1 << INDEX_BITS)]
 
@@ -19,10 +19,11 @@ SIGMOID = [min(ERROR_ONE - 1, max(1, round(ERROR_ONE / (1 + math.exp(-(i - 127.5
 class ErrorSteps(wiring.Component):
     """Steps of the layer that was routed; beside it, keeps the scores of the layer predicted next.
 
-    A pass of G = experts / lanes cycles, rounded up: group by group of ``lanes`` experts, the kept
-    score goes through the sigmoid to a step, and the present score takes its place, clipped to the
-    8 bits that the sigmoid looks at. ``active`` from the cycle after ``start`` for G + 2 cycles,
-    after which the steps are final. No back-pressure. Reset: idle.
+    A pass of G = experts / lanes cycles, rounded up, per stage: group by group of ``lanes``
+    experts, the kept score goes through the sigmoid to a step, and the present score takes its
+    place, clipped to the 8 bits that the sigmoid looks at. ``active`` from the cycle after
+    ``start`` for stages * G + 2 cycles, after which the steps are final. No back-pressure.
+    Reset: idle.
 
     Parameters
     ----------
@@ -33,19 +34,23 @@ class ErrorSteps(wiring.Component):
     -------
     start: pulse, begins a pass. Not while ``active``.
     routed: a bit per expert, looked at with ``start``.
-    keep, scores: whether the scores are kept, and they; stable while ``active``.
-    steps, lexical_steps: error, shifted by either rate and rounded, the latter 0 without
-        lexical rows; hold until the next ``start``.
-    error_next, error_group, errors: a group comes in the next cycle, which, and in that next cycle
-        the errors of its experts.
+    keep, scores, early: whether the scores are kept, and they, of the last stage, of the others as
+        sigmoid indices; stable while ``active``.
+    steps: by stage, its error, shifted by the rate and rounded; hold until the next ``start``.
+    lexical_steps, previous_steps: first stage's, by the rates of rows by identity, of either kind;
+        0 where there are none.
+    error_next, error_group, errors: a group of the last stage comes in the next cycle, which, and
+        in that next cycle the errors of its experts.
     """
 
     def __init__(self, shape: LinearShape, lanes: int = 4):
         self.shape, self.lanes = shape, lanes
         super().__init__({
             "start": In(1), "routed": In(shape.experts), "keep": In(1), "scores": In(shape.scores),
-            "steps": Out(shape.steps(shape.shift)),
-            "lexical_steps": Out(shape.steps(shape.lexical_shift)), "active": Out(1),
+            "early": In(shape.early),
+            "steps": Out(data.ArrayLayout(shape.steps(shape.shift), shape.stages)),
+            "lexical_steps": Out(shape.steps(shape.lexical_shift)),
+            "previous_steps": Out(shape.steps(shape.previous_shift)), "active": Out(1),
             "error_next": Out(1), "error_group": Out(range(max(2, -(-shape.experts // lanes)))),
             "errors": Out(data.ArrayLayout(signed(11), lanes))})
 
@@ -53,35 +58,45 @@ class ErrorSteps(wiring.Component):
         m = Module()
         shape, lanes = self.shape, self.lanes
         groups = -(-shape.experts // lanes)
-        m.submodules.kept = kept = Memory(shape=lanes * INDEX_BITS, depth=max(2, groups), init=[])
+        group_bits = max(1, (groups - 1).bit_length())
+        m.submodules.kept = kept = Memory(shape=lanes * INDEX_BITS,
+                                          depth=shape.stages << group_bits, init=[])
         read, write = kept.read_port(), kept.write_port()
 
-        group, reading, looking, last = Signal(range(max(2, groups))), Signal(), Signal(), Signal()
-        m.d.sync += [looking.eq(reading), last.eq(looking)]
-        m.d.comb += [self.active.eq(reading | looking | last), read.addr.eq(group),
+        group, reading, looking, last = Signal(group_bits), Signal(), Signal(), Signal()
+        stage, looked_stage, last_stage = (
+            Signal(range(shape.stages), name=name) for name in ("stage", "looked_of", "last_of"))
+        m.d.sync += [looking.eq(reading), last.eq(looking),
+                     Cat(looked_stage, last_stage).eq(Cat(stage, looked_stage))]
+        m.d.comb += [self.active.eq(reading | looking | last), read.addr.eq(Cat(group, stage)),
                      read.en.eq(reading)]
         with m.If(reading):
             m.d.sync += group.eq(group + 1)
             with m.If(group == groups - 1):
-                m.d.sync += reading.eq(0)
+                m.d.sync += [group.eq(0), stage.eq(stage + 1)]
+                with m.If(stage == shape.stages - 1):
+                    m.d.sync += reading.eq(0)
         with m.If(self.start):
-            m.d.sync += [reading.eq(1), group.eq(0)]
+            m.d.sync += [reading.eq(1), group.eq(0), stage.eq(0)]
 
         # The kept score was read in the cycle before it is replaced.
         present = Signal(lanes * INDEX_BITS)
-        m.d.sync += [write.addr.eq(group), present.eq(Cat(
-            self._index(m, lane, groups, group) for lane in range(lanes)))]
+        m.d.sync += [write.addr.eq(read.addr), present.eq(Cat(
+            self._index(m, lane, groups, group, stage) for lane in range(lanes)))]
         m.d.comb += [write.en.eq(looking & self.keep), write.data.eq(present),
-                     self.error_next.eq(looking), self.error_group.eq(write.addr)]
+                     self.error_next.eq(looking & (looked_stage == shape.stages - 1)),
+                     self.error_group.eq(write.addr[:group_bits])]
 
         routed = Signal(groups * lanes)
         with m.If(self.start):
             m.d.sync += routed.eq(self.routed)
         with m.Elif(last):
-            m.d.sync += routed.eq(routed >> lanes)
-        outputs = [(shape.shift, self.steps)]
-        if shape.options.lexical:
+            m.d.sync += routed.eq(routed.rotate_right(lanes))
+        outputs = [(shape.shift, self.steps[0])]
+        if {"lexical", "pair"} & set(shape.tables):
             outputs.append((shape.lexical_shift, self.lexical_steps))
+        if "previous" in shape.tables:
+            outputs.append((shape.previous_shift, self.previous_steps))
         found: list[list[Signal]] = [[] for _ in outputs]
         for lane in range(lanes):
             m.submodules[f"sigmoid{lane}"] = table = Memory(
@@ -97,21 +112,26 @@ class ErrorSteps(wiring.Component):
                 found[at].append(step)
 
         # Groups come in from above; after the last, the first has reached the lowest place.
-        for new, (_, steps) in zip(found, outputs, strict=True):
+        lines = [(0, new, steps) for new, (_, steps) in zip(found, outputs, strict=True)]
+        lines += [(later, found[0], self.steps[later]) for later in range(1, shape.stages)]
+        for of, new, steps in lines:
             line = Signal(groups * lanes * len(new[0]), name="line")
             m.d.comb += steps.eq(line)
-            with m.If(last):
+            with m.If(last & (last_stage == of)):
                 m.d.sync += line.eq(Cat(line, *new)[lanes * len(new[0]):])
         return m
 
-    def _index(self, m, lane, groups, group):
-        """The sigmoid's index of the lane's expert in ``group``."""
+    def _index(self, m, lane, groups, group, stage):
+        """The sigmoid's index of the lane's expert in ``group``, of the sum up to ``stage``."""
         shape = self.shape
+
+        def chosen(values):
+            return Array(values[e] if e < shape.experts else 0
+                         for e in range(lane, groups * self.lanes, self.lanes))[group]
         score = Signal(shape.scores.elem_shape, name=f"score{lane}")
-        m.d.comb += score.eq(Array(
-            self.scores[e] if e < shape.experts else 0
-            for e in range(lane, groups * self.lanes, self.lanes))[group])
-        low = score >> (shape.options.fraction - 4)
         index = Signal(INDEX_BITS, name=f"index{lane}")
-        m.d.comb += index.eq(Mux(low > 127, 127, Mux(low < -128, -128, low)) + 128)
+        m.d.comb += [score.eq(chosen(self.scores)), index.eq(sigmoid_index(shape, score))]
+        for at in range(shape.stages - 1):
+            with m.If(stage == at):
+                m.d.comb += index.eq(chosen(self.early[at]))
         return index

@@ -1,6 +1,6 @@
 """Reads a token's rows from expert memory."""
 
-from amaranth.hdl import Array, Cat, Const, Module, Signal, unsigned
+from amaranth.hdl import Array, C, Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -14,7 +14,8 @@ INCR = 1
 
 
 class RowFetch(wiring.Component):
-    """Asks for the rows of a token, layer 0 first, each in one burst, ``reads`` of them at a time.
+    """Asks for rows of a token, layer 0 first, of each table, each in one burst, ``reads`` at a
+    time.
 
     Bursts may be answered in any order and their beats interleaved. Latency: AR valid two cycles
     after ``start``, then a burst per cycle while an id is free; beats are passed on in their cycle.
@@ -28,11 +29,11 @@ class RowFetch(wiring.Component):
 
     Members
     -------
-    start: pulse, a token's rows, none of another being in flight. address: of the token's rows,
-        stable from the next cycle on while ``asking``.
+    start: pulse by table, a token's rows, none of another being in flight. address: by table, of
+        the token's rows, stable from the next cycle on while ``asking``.
     stop: no further burst is asked for in this cycle. cancel: pulse, nor ever, until ``start``.
     stall: no beat is taken in this cycle.
-    beat: a beat ``index`` of the row of ``layer``.
+    beat: a beat ``index`` of the row of ``layer`` from ``table``.
     landed: its row is complete with this cycle's beat, ``failed`` with an error.
     asking: rows are still to be asked for. in_flight: bursts are under way.
     axi: read channels.
@@ -42,21 +43,23 @@ class RowFetch(wiring.Component):
         self.shape, self.first_id, self.reads = shape, first_id, reads
         g = shape.geometry
         self.layout = LexicalLayout(g, shape.options)
-        layer = unsigned(g.layer_bits)
+        layer, tables = unsigned(g.layer_bits), len(shape.tables)
         super().__init__({
-            "start": In(1), "address": In(g.config.axi_addr_bits), "stop": In(1), "cancel": In(1),
-            "stall": In(1),
+            "start": In(tables), "address": In(data.ArrayLayout(g.config.axi_addr_bits, tables)),
+            "stop": In(1), "cancel": In(1), "stall": In(1),
             "beat": Out(data.StructLayout({
-                "valid": 1, "layer": layer, "index": range(max(2, self.layout.row_beats)),
+                "valid": 1, "table": shape.table_bits, "layer": layer,
+                "index": range(max(2, self.layout.row_beats)),
                 "data": g.config.axi_data_bits})),
-            "landed": Out(data.StructLayout({"valid": 1, "layer": layer, "failed": 1})),
+            "landed": Out(data.StructLayout({
+                "valid": 1, "table": shape.table_bits, "layer": layer, "failed": 1})),
             "asking": Out(1), "in_flight": Out(1), "axi": Out(AxiReadSignature(g))})
 
     def elaborate(self, platform):
         m = Module()
         g, layout, count = self.shape.geometry, self.layout, self.reads
         ar, r = self.axi.ar, self.axi.r
-        entry = data.StructLayout({"layer": unsigned(g.layer_bits),
+        entry = data.StructLayout({"layer": unsigned(g.layer_bits), "table": self.shape.table_bits,
                                    "received": range(max(2, layout.row_beats)), "error": 1})
         entries = [Signal(entry, name=f"row_{i}") for i in range(count)]
         used = Signal(count)
@@ -66,7 +69,17 @@ class RowFetch(wiring.Component):
         for i in reversed(range(count)):
             with m.If(~used[i]):
                 m.d.comb += free.eq(i)
-        following = Signal(g.layer_bits)
+        # Of the tables with rows still to be asked for, that whose next row is of the lowest layer.
+        wanted = Signal(len(self.shape.tables))
+        nexts = [Signal(g.layer_bits, name=f"next{table}") for table in range(len(wanted))]
+        following, table = Signal(g.layer_bits), Signal(self.shape.table_bits)
+        layer, of, address = nexts[0], C(0), self.address[0]
+        for at in range(1, len(wanted)):
+            sooner = Signal(name=f"sooner{at}")
+            m.d.comb += sooner.eq(wanted[at] & (~wanted[:at].any() | (nexts[at] < layer)))
+            layer, of = Mux(sooner, nexts[at], layer), Mux(sooner, at, of)
+            address = Mux(sooner, self.address[at], address)
+        m.d.comb += [following.eq(layer), table.eq(of), self.asking.eq(wanted.any())]
         stride_bits = layout.row_stride.bit_length() - 1
         m.d.comb += [
             ar.payload.len.eq(layout.row_beats - 1), ar.payload.burst.eq(INCR),
@@ -76,18 +89,22 @@ class RowFetch(wiring.Component):
             with m.If(self.asking & ~self.stop & ~used.all()):
                 m.d.sync += [
                     ar.valid.eq(1), ar.payload.id.eq(self.first_id + free),
-                    ar.payload.addr.eq(self.address | Cat(Const(0, stride_bits), following)),
-                    following.eq(following + 1)]
-                with m.If(following == self.shape.layers - 1):
-                    m.d.sync += self.asking.eq(0)
+                    ar.payload.addr.eq(address | Cat(Const(0, stride_bits), following))]
+                for of_table, after in enumerate(nexts):
+                    with m.If(table == of_table):
+                        m.d.sync += after.eq(after + 1)
+                        with m.If(following == self.shape.layers - 1):
+                            m.d.sync += wanted[of_table].eq(0)
                 for i in range(count):
                     with m.If(free == i):
                         m.d.sync += [used[i].eq(1), entries[i].layer.eq(following),
+                                     entries[i].table.eq(table),
                                      entries[i].received.eq(0), entries[i].error.eq(0)]
         with m.If(self.cancel):
-            m.d.sync += self.asking.eq(0)
-        with m.If(self.start):
-            m.d.sync += [self.asking.eq(1), following.eq(0)]
+            m.d.sync += wanted.eq(0)
+        for of_table, after in enumerate(nexts):
+            with m.If(self.start[of_table]):
+                m.d.sync += [wanted[of_table].eq(1), after.eq(0)]
 
         at = Signal(range(max(2, count)))
         m.d.comb += at.eq(r.payload.id - self.first_id)
@@ -97,6 +114,7 @@ class RowFetch(wiring.Component):
             self.beat.layer.eq(answered.layer), self.beat.index.eq(answered.received),
             self.beat.data.eq(r.payload.data),
             self.landed.valid.eq(self.beat.valid & r.payload.last),
+            self.beat.table.eq(answered.table), self.landed.table.eq(answered.table),
             self.landed.layer.eq(answered.layer),
             self.landed.failed.eq(answered.error | r.payload.resp[1])]
         for i in range(count):

@@ -30,7 +30,7 @@ class ScoreOrder(wiring.Component):
     Members
     -------
     start, predict, layer, close: pulse, begins with the candidates of ``layer``, and whether the
-        ``end`` beat follows; without ``predict`` there is the ``end`` beat only. Only while not
+        ``end`` beat follows; without ``predict`` there is no other beat. Only while not
         ``active``.
     cut: no further beat is formed while it is set, and what was started ends within 4 cycles,
         without an ``end`` beat.
@@ -110,7 +110,7 @@ class ScoreOrder(wiring.Component):
                     fetch.eq(0), count.eq(0), unit.eq(0), layer.eq(self.layer),
                     close.eq(self.close),
                     left.eq(Cat(self.experts > e for e in range(shape.experts)))]
-                with m.If(self.start):
+                with m.If(self.start & (self.predict | self.close)):
                     m.next = "END"
                     with m.If(self.predict):
                         m.next = "SHARED" if shared else "FILL"

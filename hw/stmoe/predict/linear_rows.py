@@ -1,7 +1,7 @@
 """The weight rows: where they are read, moved and written back."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory, MemoryData
 from amaranth.lib.wiring import In, Out
 
@@ -27,36 +27,44 @@ class WeightRows(wiring.Component):
 
     Members
     -------
-    begin, identity: pulse, a token and what chooses its lexical rows, of which that of
-        ``ready_layer`` is there once ``ready``, looked at from the next cycle on.
-    valid, address, lexical, layer: row to read, by ``address`` or the lexical one of ``layer``,
-        which is stable while ``active``.
-    learn, steps, lexical_steps: whether rows are moved, and by how much; stable while ``active``.
+    begin, identity, last: pulse by table, a token with rows there, and what chooses them, its
+        identity and the one before. Those of ``ready_layer`` are there once ``ready``, looked at
+        from the next cycle on.
+    valid, address, lexical, table, layer: row to read, by ``address`` or that of ``layer`` from
+        ``table``, the token's; ``layer`` is stable while ``active``.
+    stage, mark: of the row; ``mark``, without a row, goes along with the rows.
+    learn: whether rows are moved; stable while ``active``, like
+    steps, lexical_steps, previous_steps: by how much, by stage, of lexical and pair rows, and of
+        previous ones.
     load, load_address, load_row: pulse, a row from outside: by address, or, from ``depth`` on, of
-        the lexical ones on chip. Not while ``active``.
-    row_valid, row: what was read.
+        those by identity on chip. Not while ``active``.
+    row_valid, row: what was read. marked, row_stage: ``mark`` and ``stage`` beside it.
     written: a row is written back in this cycle.
     active: a row is under way.
     data, lexical_data: the memories' contents, for simulation. ``data`` holds layer by layer the
-        bias, then by feature and expert.
+        bias, then by feature and expert, then by leader and expert.
     """
 
     def __init__(self, shape: LinearShape, lexical_store: wiring.Component | None = None):
         self.shape = shape
         self.data = MemoryData(shape=shape.row.size, depth=shape.depth, init=[])
-        self._store = lexical_store or (LexicalRows(shape) if shape.options.lexical else None)
+        self._store = lexical_store or (LexicalRows(shape) if shape.tables else None)
         self.lexical_data = getattr(self._store, "data", None)
         members = self._store.signature.members if self._store else {}
         super().__init__({
             **({"port": members["port"]} if "port" in members else {}),
-            "begin": In(1), "identity": In(shape.lexical_bits),
+            "begin": In(max(1, len(shape.tables))), "identity": In(shape.identity_bits),
+            "last": In(shape.identity_bits),
             "ready": Out(1), "ready_layer": In(shape.geometry.layer_bits),
             "valid": In(1), "address": In(shape.address_bits), "lexical": In(1),
-            "layer": In(shape.geometry.layer_bits), "learn": In(1),
-            "steps": In(shape.steps(shape.shift)),
+            "table": In(shape.table_bits), "layer": In(shape.geometry.layer_bits),
+            "stage": In(shape.stage_bits), "mark": In(1), "learn": In(1),
+            "steps": In(data.ArrayLayout(shape.steps(shape.shift), shape.stages)),
             "lexical_steps": In(shape.steps(shape.lexical_shift)),
+            "previous_steps": In(shape.steps(shape.previous_shift)),
             "load": In(1), "load_address": In(shape.load_bits), "load_row": In(shape.row),
-            "row_valid": Out(1), "row": Out(shape.row), "written": Out(1), "active": Out(1)})
+            "row_valid": Out(1), "row": Out(shape.row), "marked": Out(1),
+            "row_stage": Out(shape.stage_bits), "written": Out(1), "active": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
@@ -66,19 +74,30 @@ class WeightRows(wiring.Component):
 
         valid, lexical = Signal(2), Signal(3)  # by stage, the youngest lowest
         address = [Signal(shape.address_bits, name=f"address{stage}") for stage in range(3)]
+        table = [Signal(shape.table_bits, name=f"table{stage}") for stage in range(3)]
+        of, mark = [Signal(shape.stage_bits, name=f"of{stage}") for stage in range(2)], Signal(2)
         m.d.comb += [read.en.eq(self.valid & ~self.lexical), read.addr.eq(self.address),
                      self.row_valid.eq(valid[1]),
-                     self.active.eq(self.valid | valid.any() | self.written)]
+                     self.marked.eq(mark[1]), self.row_stage.eq(of[1]),
+                     self.active.eq(self.valid | self.mark | valid.any() | mark.any()
+                                    | self.written)]
         m.d.sync += [
             valid.eq(Cat(self.valid, valid)), lexical.eq(Cat(self.lexical, lexical)),
-            Cat(*address).eq(Cat(self.address, *address)),
+            Cat(*address).eq(Cat(self.address, *address)), mark.eq(Cat(self.mark, mark)),
+            Cat(*table).eq(Cat(self.table, *table)), Cat(*of).eq(Cat(self.stage, *of)),
             self.row.eq(read.data), self.written.eq(valid[1] & self.learn)]
 
         new = Signal(shape.row)
+        previous = shape.tables.index("previous") if "previous" in shape.tables else None
         for e in range(shape.experts):
-            step = self.steps[e]
+            step = self.steps[0][e]
+            for stage in range(1, shape.stages):
+                step = Mux(of[1] == stage, self.steps[stage][e], step)
             if store:
-                step = Mux(lexical[1], self.lexical_steps[e], step)
+                hashed = self.lexical_steps[e]
+                if previous is not None:
+                    hashed = Mux(table[1] == previous, self.previous_steps[e], hashed)
+                step = Mux(lexical[1], hashed, step)
             total = self.row[e] + step
             moved = Signal(signed(len(total)), name=f"moved{e}")
             m.d.sync += moved.eq(total)
@@ -95,7 +114,9 @@ class WeightRows(wiring.Component):
                 m.d.sync += self.row.eq(store.row)
             m.d.comb += [
                 store.begin.eq(self.begin), store.identity.eq(self.identity),
-                self.ready.eq(store.ready), store.ready_layer.eq(self.ready_layer),
+                store.last.eq(self.last), store.read_table.eq(self.table),
+                store.write_table.eq(table[2]), self.ready.eq(store.ready),
+                store.ready_layer.eq(self.ready_layer),
                 store.read.eq(self.valid & self.lexical), store.read_layer.eq(self.layer),
                 store.write.eq(self.written & lexical[2]), store.write_layer.eq(self.layer),
                 store.write_row.eq(new)]

@@ -41,11 +41,13 @@ class LexicalPort(wiring.Signature):
 
 
 class LexicalStream(wiring.Component):
-    """Two banks on chip of one row per layer each: the present token's, and the one's before.
+    """Two banks on chip per table, each of one row per layer: the present token's, and the one's
+    before, all in one memory.
 
-    A token of another row than the present: the banks change places once nothing of either is on
-    its way; its rows are then read, layer 0 first, and behind them the changed rows of the token
-    before are written back. Of a token of the same row nothing is moved. A row is hence read only
+    A token of another row than the present in some table: its banks there change places once
+    nothing of any is on its way; its rows are then read, layer 0 first, and behind them the changed
+    rows of the token before are written back. In a table where it has the same row or none, nothing
+    is moved. A row is hence read only
     after its own write-back was acknowledged, and a token that comes early waits for the write-back
     of the last but one. What was not asked for of a token that never came to use is left out.
 
@@ -58,14 +60,14 @@ class LexicalStream(wiring.Component):
 
     Parameters
     ----------
-    shape: LinearShape, with lexical rows.
+    shape: LinearShape, with rows by identity.
     first_id, reads: AXI read ids ``first_id`` .. ``first_id + reads - 1`` are its own, as many rows
         are asked for at a time; writes have id 0.
 
     Members
     -------
     See :class:`LexicalSignature`. port: see :class:`LexicalPort`.
-    ``banks`` are the banks' contents, for simulation.
+    ``banks`` is the banks' contents, for simulation.
     """
 
     def __init__(self, shape: LinearShape, *, first_id: int = 0, reads: int = READS):
@@ -77,8 +79,7 @@ class LexicalStream(wiring.Component):
                               f"at most {1 << g.id_bits} with AXI ids of {g.id_bits} bits")
         self.layout = LexicalLayout(g, shape.options)
         beats = data.ArrayLayout(unsigned(g.config.axi_data_bits), self.layout.row_beats)
-        self.banks = [MemoryData(shape=beats, depth=max(2, shape.layers), init=[])
-                      for _ in range(2)]  # a single address has no bits
+        self.banks = MemoryData(shape=beats, depth=2 * len(shape.tables) * shape.layers, init=[])
         super().__init__({**LexicalSignature(shape).members, "port": Out(LexicalPort(g))})
 
     def elaborate(self, platform):
@@ -90,80 +91,97 @@ class LexicalStream(wiring.Component):
         connect(m, fetch.axi, flipped(port.read))
         connect(m, writer.axi, flipped(port.write))
 
-        # Which token has the present bank, and which wants it.
-        present, held, row, due_row, old_row = (
-            Signal(), Signal(), *(Signal(shape.lexical_bits, name=name)
-                                  for name in ("row_present", "row_due", "row_old")))
-        waiting, flushing, swap = Signal(), Signal(), Signal()
-        landed, failed, changed, old_changed = (
-            Signal(shape.layers, name=name)
-            for name in ("landed", "failed", "changed", "old_changed"))
-        keep, now_changed = Signal(), Signal(shape.layers)
-        wanted = self.identity & shape.options.lexical - 1
+        # By table: which row has the present bank, and which wants it.
+        tables, layers = len(shape.tables), shape.layers
+
+        def by_table(width, name):
+            return [Signal(width, name=f"{name}_{shape.tables[t]}") for t in range(tables)]
+        number = range(max(2, shape.table_rows))
+        row, due_row, old_row = (by_table(number, name) for name in ("row", "row_due", "row_old"))
+        landed, failed, changed, old_changed, now_changed = (by_table(layers, name) for name in (
+            "landed", "failed", "changed", "old_changed", "now_changed"))
+        present, held, used, waiting, swap = (Signal(tables, name=name) for name in (
+            "present", "held", "used", "waiting", "swap"))
+        flushing, still, keep, there = Signal(), Signal(), Signal(), Signal()
         m.d.comb += [
-            keep.eq(self.write & held & ~failed.bit_select(self.write_layer, 1)),
-            now_changed.eq(changed | Mux(keep, 1 << self.write_layer, 0)[:shape.layers]),
-            swap.eq((waiting | flushing) & ~self.begin & ~fetch.in_flight & ~writer.busy
-                    & ~old_changed.any()),
-            fetch.start.eq(swap & ~flushing), fetch.cancel.eq(swap & flushing),
-            fetch.stop.eq(waiting | flushing), fetch.stall.eq(self.write),
-            writer.go.eq(~fetch.asking | waiting | flushing), writer.pending.eq(old_changed),
-            self.ready.eq(~waiting & ~flushing
-                          & (~held | landed.bit_select(self.ready_layer, 1)))]
-        m.d.sync += changed.eq(now_changed)
-        with m.If(fetch.landed.valid):
-            m.d.sync += [landed.bit_select(fetch.landed.layer, 1).eq(1),
-                         failed.bit_select(fetch.landed.layer, 1).eq(fetch.landed.failed)]
-        with m.If(writer.read):
-            m.d.sync += old_changed.bit_select(writer.read_layer, 1).eq(0)
-        with m.If(self.begin):
-            m.d.sync += [due_row.eq(wanted),
-                         waiting.eq(~held | (row != wanted) | flushing | port.flush)]
-        with m.If(swap):
-            m.d.sync += [present.eq(~present), old_row.eq(row), old_changed.eq(now_changed),
-                         changed.eq(0), landed.eq(0), failed.eq(0), held.eq(~flushing),
-                         flushing.eq(0)]
-            with m.If(~flushing):
-                m.d.sync += [row.eq(due_row), waiting.eq(0)]
+            still.eq(~self.begin.any() & ~fetch.in_flight & ~writer.busy
+                     & ~Cat(old_changed).any()),
+            swap.eq(Mux(still, Mux(flushing, ~0, waiting), 0)),
+            fetch.start.eq(Mux(flushing, 0, swap)), fetch.cancel.eq(still & flushing),
+            fetch.stop.eq(waiting.any() | flushing), fetch.stall.eq(self.write),
+            writer.go.eq((~fetch.asking | waiting.any() | flushing) & ~self.read),
+            keep.eq(self.write & held.bit_select(self.write_table, 1)
+                    & ~Array(failed)[self.write_table].bit_select(self.write_layer, 1)),
+            there.eq(Cat(~held[t] | ~used[t] | landed[t].bit_select(self.ready_layer, 1)
+                         for t in range(tables)).all()),
+            self.ready.eq(~waiting.any() & ~flushing & there)]
+        with m.If(self.begin.any()):
+            m.d.sync += used.eq(self.begin)
+        with m.If(still):
+            m.d.sync += flushing.eq(0)
         with m.If(port.flush):
             m.d.sync += flushing.eq(1)
+        stride_bits = self.layout.token_stride.bit_length() - 1
 
         def home(of):
-            stride_bits = self.layout.token_stride.bit_length() - 1
             return port.base + Cat(Const(0, stride_bits), of)
-        m.d.comb += [fetch.address.eq(home(row)), writer.address.eq(home(old_row))]
+        for t, wanted in enumerate(shape.chosen_rows(self.identity, self.last)):
+            m.d.comb += [
+                now_changed[t].eq(changed[t] | Mux(keep & (self.write_table == t),
+                                                   1 << self.write_layer, 0)[:layers]),
+                writer.pending[t].eq(old_changed[t]), fetch.address[t].eq(home(row[t])),
+                writer.address[t].eq(home(old_row[t]))]
+            m.d.sync += changed[t].eq(now_changed[t])
+            with m.If(fetch.landed.valid & (fetch.landed.table == t)):
+                m.d.sync += [
+                    landed[t].bit_select(fetch.landed.layer, 1).eq(1),
+                    failed[t].bit_select(fetch.landed.layer, 1).eq(fetch.landed.failed)]
+            with m.If(writer.read & (writer.read_table == t)):
+                m.d.sync += old_changed[t].bit_select(writer.read_layer, 1).eq(0)
+            with m.If(self.begin[t]):
+                m.d.sync += [due_row[t].eq(wanted),
+                             waiting[t].eq(~held[t] | (row[t] != wanted) | flushing | port.flush)]
+            with m.If(swap[t]):
+                m.d.sync += [
+                    present[t].eq(~present[t]), old_row[t].eq(row[t]), changed[t].eq(0),
+                    old_changed[t].eq(now_changed[t]), landed[t].eq(0), failed[t].eq(0),
+                    held[t].eq(~flushing)]
+                with m.If(~flushing):
+                    m.d.sync += [row[t].eq(due_row[t]), waiting[t].eq(0)]
 
-        # The banks.
-        got = []
-        for at, contents in enumerate(self.banks):
-            m.submodules[f"bank_{at}"] = memory = Memory(contents)
-            read, write = memory.read_port(), memory.write_port(granularity=1)
-            got.append(read.data)
-            with m.If(present == at):
-                m.d.comb += [read.en.eq(self.read), read.addr.eq(self.read_layer)]
-                with m.If(keep):
-                    m.d.comb += [write.en.eq(~0), write.addr.eq(self.write_layer),
-                                 Cat(*write.data).eq(self.write_row)]
-                with m.Else():
-                    m.d.comb += [
-                        write.en.eq(Mux(fetch.beat.valid, 1 << fetch.beat.index, 0)),
-                        write.addr.eq(fetch.beat.layer),
-                        *(write.data[i].eq(fetch.beat.data)
-                          for i in range(self.layout.row_beats))]
-            with m.Else():
-                m.d.comb += [read.en.eq(writer.read), read.addr.eq(writer.read_layer)]
+        # The banks: the predictor's accesses go first.
+        m.submodules.banks = memory = Memory(self.banks)
+        read, write = memory.read_port(), memory.write_port(granularity=1)
+
+        def place(table, layer, old=0):
+            half = present.bit_select(table, 1) ^ old
+            return Array(range(0, tables * layers, layers))[table] + layer + Mux(
+                half, tables * layers, 0)
+        m.d.comb += [
+            read.en.eq(self.read | writer.read),
+            read.addr.eq(Mux(self.read, place(self.read_table, self.read_layer),
+                             place(writer.read_table, writer.read_layer, 1)))]
+        with m.If(keep):
+            m.d.comb += [write.en.eq(~0), write.addr.eq(place(self.write_table, self.write_layer)),
+                         Cat(*write.data).eq(self.write_row)]
+        with m.Else():
+            m.d.comb += [
+                write.en.eq(Mux(fetch.beat.valid, 1 << fetch.beat.index, 0)),
+                write.addr.eq(place(fetch.beat.table, fetch.beat.layer)),
+                *(write.data[i].eq(fetch.beat.data) for i in range(self.layout.row_beats))]
         known = Signal()  # whether the row that is read has contents
-        m.d.sync += known.eq(held & ~failed.bit_select(self.read_layer, 1))
-        row_now = Cat(*Array(got)[present])[:shape.row.size]
-        m.d.comb += [self.row.eq(Mux(known, row_now, 0)), writer.row.eq(Array(got)[~present])]
+        m.d.sync += known.eq(held.bit_select(self.read_table, 1) & ~Array(failed)[
+            self.read_table].bit_select(self.read_layer, 1))
+        m.d.comb += [self.row.eq(Mux(known, Cat(*read.data)[:shape.row.size], 0)),
+                     writer.row.eq(read.data)]
 
         # Reports; a response to a write waits for the report of a failed read.
         refused = Signal()
         m.d.comb += [
             refused.eq(fetch.landed.valid & fetch.landed.failed),
             writer.stall.eq(refused),
-            port.busy.eq(waiting | flushing | fetch.asking | fetch.in_flight | writer.busy
-                         | old_changed.any()),
+            port.busy.eq(waiting.any() | flushing | fetch.asking | fetch.in_flight | writer.busy
+                         | Cat(old_changed).any()),
             port.beats_read.eq(fetch.beat.valid),
             port.beats_written.eq(port.write.w.valid & port.write.w.ready)]
         with m.If(refused):

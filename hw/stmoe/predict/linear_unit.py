@@ -75,7 +75,7 @@ class LinearUnit(wiring.Component):
               for name in ("layer", "expert", "score", "end")),
             unit.enable.eq(settings.enable), unit.threshold.eq(settings.linear_threshold),
             unit.threshold_deep.eq(settings.deep_threshold), unit.depth.eq(settings.depth),
-            unit.token_depth.eq(settings.token_depth),
+            unit.token_depth.eq(settings.token_depth), unit.guess.eq(settings.guess),
             unit.limit.eq(settings.limit), unit.layers.eq(settings.layers),
             unit.experts.eq(settings.experts), self.load.ready.eq(1),
             self.weight_reads.eq(unit.row_reads), self.weight_writes.eq(unit.row_writes),

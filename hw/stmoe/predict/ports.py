@@ -38,15 +38,16 @@ def settings(g: Geometry) -> data.StructLayout:
     enable: learn and predict. threshold, use_cct, use_ht: of the table. linear_threshold,
     deep_threshold: least score of the learned predictor, for the next layer and those beyond it;
     limit: most candidates per layer. depth, token_depth: layers that a round predicts, at a routed
-    layer and at a token. lookahead: the score has the next router's logits. layers, experts: of
-    the model in use.
+    layer and at a token; guess: of the next token, after the last layer. lookahead: the score has
+    the next router's logits. layers, experts: of the model in use.
     """
     return data.StructLayout({
         "enable": unsigned(1), "use_cct": unsigned(1), "use_ht": unsigned(1),
         "threshold": unsigned(TABLE_SCORE_BITS),
         "linear_threshold": signed(g.score_bits), "deep_threshold": signed(g.score_bits),
         "limit": unsigned(10), "depth": unsigned(9), "token_depth": unsigned(9),
-        "lookahead": unsigned(1), "layers": unsigned(9), "experts": unsigned(10)})
+        "guess": unsigned(4), "lookahead": unsigned(1), "layers": unsigned(9),
+        "experts": unsigned(10)})
 
 
 class PredictionSignature(wiring.Signature):

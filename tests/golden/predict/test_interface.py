@@ -71,7 +71,7 @@ def test_bounds_are_none_and_all(make_stretch):
     ("linear:bits=ten", ["linear:bits must be an integer", "'ten'"]),
     ("linear:bits=20", ["linear:bits must be 4 to 16, not 20"]),
     ("linear:lexical=1000", ["linear:lexical must be 0 or a power of two, not 1000"]),
-    ("linear:rate=-7", ["linear:rate must be -4 to 8, not -7"]),
+    ("linear:rate=-7", ["linear:rate must be -3 to 8, not -7"]),
     ("linear:features=0.0", ["layer lag 1 to 63, not 0.0"]),
     ("linear:features=1.64", ["layer lag 0 to 63, not 1.64"]),
     ("linear:features=1.0/1.0", ["distinct pairs"]),

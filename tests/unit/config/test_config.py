@@ -35,6 +35,10 @@ ILLEGAL = [
     ("clock_mhz", 0, {}), ("clock_mhz", 4001, {}), ("slots", 2.0, {}),
     ("linear.features", ((0, 0),), {}), ("linear.features", ((8, 0),), {}),
     ("linear.features", ((1, 64),), {}), ("linear.features", ((1, 0), (1, 0)), {}),
+    ("linear.leaders", ((0, 0),), {}), ("linear.leaders", 3, {}),
+    ("linear.pair", 3, {}), ("linear.pair", 1 << 17, {}),
+    ("linear.previous", 3, {}), ("linear.previous", 1 << 17, {}),
+    ("linear.stages", 0, {}), ("linear.stages", 2, {}), ("linear.stages", 4, {}),
     ("linear.features", 3, {}), ("linear.lexical", 3, {}), ("linear.lexical", 1 << 17, {}),
     ("linear.lexical_store", "disk", {}), ("linear.bits", 3, {}), ("linear.bits", 17, {}),
     ("linear.fraction", 3, {}), ("linear.fraction", 11, {}),
@@ -78,7 +82,7 @@ def test_sizes_that_overflow_a_width_of_the_netlist_are_refused():
     with pytest.raises(ConfigError, match=r"d_ff must be .* at most 16777215, not 16384"):
         Geometry(huge)
     memory = Geometry(TINY).total_bytes
-    assert memory == Geometry(TINY, 64).memory_bytes + 1024 * 8 * 64  # rows by token identity
+    assert memory == Geometry(TINY, 64).memory_bytes + (4096 + 8192 + 1024) * 8 * 64
     bits = (memory - 1).bit_length()
     Geometry(TINY.replace(axi_addr_bits=bits))
     with pytest.raises(ConfigError, match=rf"axi_addr_bits must be at least {bits} for {memory} "):

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from amaranth.sim import Simulator
 
-from stmoe.config import AcceleratorConfig, ConfigError, Geometry, LinearOptions, ModelShape
+from stmoe.config import AcceleratorConfig, ConfigError, Geometry, ModelShape
 from stmoe.config.lexical_layout import LexicalLayout
 from stmoe.predict.linear import LinearPredictor
 from stmoe.predict.linear_shape import LinearShape
 from stmoe.predict.linear_stream import LexicalStream
-from stmoe_sim.lexical import pack_rows, unpack_rows
+from stmoe_sim.lexical import identity_rows, pack_rows, unpack_rows
 from support.axi_memory import AxiMemory
-from support.linear_bench import Bench, Expected, golden_rows
+from support.linear_bench import Bench, Expected, golden_rows, on_chip
 
 LAYERS, EXPERTS = 5, 20
-OPTIONS = LinearOptions(lexical=8, lexical_store="memory", bits=10)
+OPTIONS = on_chip(lexical=8, lexical_store="memory")
 
 
 def geometry(layers=LAYERS, experts=EXPERTS, **more):
@@ -316,7 +316,7 @@ def tokens(g, count, seed, *, repeat=0.25):
 @pytest.mark.parametrize(("stall", "latency"), [(0.0, (1, 3)), (0.0, (20, 150)), (0.4, (5, 40))])
 def test_predictions_and_rows_in_memory_equal_golden(stall, latency):
     g = geometry(3, 8)
-    options = LinearOptions(lexical=8, lexical_store="memory", features=((0, 1), (1, 0)))
+    options = on_chip(lexical=8, lexical_store="memory", features=((0, 1), (1, 0)))
     operations = tokens(g, 80, seed=9)
     want = Expected(g, options, operations)
     rows = np.zeros((8, 3, 8), int)
@@ -329,6 +329,30 @@ def test_predictions_and_rows_in_memory_equal_golden(stall, latency):
     assert bench.counts == want.counts
     assert want.golden.lexical.any(axis=2).all()
     assert {op[1]["enable"] for op in operations if op[0] == "set"} == {False, True}
+
+
+@pytest.mark.parametrize(("stall", "latency"), [(0.0, (1, 3)), (0.3, (20, 150))])
+@pytest.mark.parametrize("names", [("lexical", "pair", "previous"), ("pair",),
+                                   ("lexical", "previous")])
+def test_all_tables_in_memory_equal_golden(names, stall, latency):
+    g = geometry(3, 8)
+    sizes = {"lexical": 8, "pair": 16, "previous": 4}
+    options = on_chip(features=((0, 1), (1, 0)), leaders=((0, 2),), stages=3,
+                      lexical_store="memory",
+                      **{name: sizes[name] * (name in names) for name in sizes})
+    operations = tokens(g, 60, seed=5)
+    want = Expected(g, options, operations)
+    golden = want.golden
+    bench = StreamBench(
+        LinearPredictor(g, options), operations, stall=stall / 2, base=0x1000,
+        rows=np.zeros_like(identity_rows(golden)),
+        axi=dict(stall=stall, latency=latency, interleave=True))
+    for at, (found, wanted) in enumerate(zip(bench.rounds, want.rounds, strict=True)):
+        assert found == wanted, f"round {at}: {found} is not {wanted}"
+    np.testing.assert_array_equal(bench.weights, golden_rows(golden))
+    np.testing.assert_array_equal(bench.streamed, identity_rows(golden))
+    assert bench.counts == want.counts
+    assert all(getattr(golden, name).any() for name in names)
 
 
 def test_unknown_identities_and_a_predictor_that_is_off_move_nothing():
@@ -344,7 +368,7 @@ def test_unknown_identities_and_a_predictor_that_is_off_move_nothing():
 
 def test_bytes_of_a_row():
     g = geometry(2, 4, axi_data_bits=32)
-    options = LinearOptions(lexical=2, bits=6)
+    options = on_chip(lexical=2, lexical_store="memory", bits=6)
     layout = LexicalLayout(g, options)
     rows = np.zeros((2, 2, 4), int)
     rows[1, 1] = [1, -1, 31, -31]
@@ -359,7 +383,7 @@ def test_bytes_of_a_row():
 def test_no_row_crosses_a_page_and_none_overlaps(bits, axi_data_bits):
     for experts in (4, 100, 512):
         g = geometry(3, experts, axi_data_bits=axi_data_bits, rows=8)
-        layout = LexicalLayout(g, LinearOptions(lexical=4, bits=bits))
+        layout = LexicalLayout(g, on_chip(lexical=4, lexical_store="memory", bits=bits))
         taken = layout.row_beats * g.axi_bytes
         assert layout.row_bytes <= taken <= layout.row_stride and layout.row_beats <= 256
         base = layout.base_behind(12345)
