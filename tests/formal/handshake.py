@@ -37,7 +37,8 @@ __all__ = ["PROOFS", "small"]
 
 def small(**more: Any) -> Geometry:
     """The smallest machine that has every part."""
-    linear = LinearOptions(lexical=4, lexical_store="memory", lookahead=True)
+    linear = LinearOptions(features=((0, 1), (1, 0)), leaders=((0, 1),), lexical=4, pair=4,
+                           previous=4, lexical_store="memory", lookahead=True)
     return Geometry(AcceleratorConfig(
         model=ModelShape(layers=2, experts=4, top_k=2, d_model=8, d_ff=8), rows=2, lanes=4,
         slots=4, axi_data_bits=32, axi_addr_bits=16, outstanding=2, retries=1, burst_beats=4,

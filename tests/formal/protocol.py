@@ -34,7 +34,7 @@ def keeps_reads(bench: Bench, axi: Any, g: Any, name: str = "read") -> None:
 
 
 def keeps_writes(bench: Bench, axi: Any, g: Any) -> None:
-    check = axi_write_check.AxiWriteCheck(g, 4)
+    check = axi_write_check.AxiWriteCheck(g, 6)  # rows there are
     bench.m.submodules.check_write = check
     check.watch(bench.m, axi)
     bench.assume((check.subordinate == 0) & ~check.full)
@@ -94,8 +94,9 @@ def row_fetch() -> Bench:
     bench, g = Bench(), small()
     dut = bench.add(linear_fetch.RowFetch(linear_shape(g), first_id=2, reads=2))
     bench.still(dut.address)
-    bench.assume(dut.address % dut.layout.token_stride == 0)
-    bench.assume(~dut.start | ~(dut.asking | dut.in_flight))
+    for address in dut.address:
+        bench.assume(address % dut.layout.token_stride == 0)
+    bench.assume(~dut.start.any() | ~dut.in_flight)
     keeps_reads(bench, dut.axi, g)
     return bench
 
@@ -104,7 +105,8 @@ def write_back() -> Bench:
     bench, g = Bench(), small()
     dut = bench.add(linear_writeback.RowWriteBack(linear_shape(g)))
     bench.still(dut.address)
-    bench.assume(dut.address % dut.layout.token_stride == 0)
+    for address in dut.address:
+        bench.assume(address % dut.layout.token_stride == 0)
     keeps_writes(bench, dut.axi, g)
     return bench
 
@@ -114,7 +116,7 @@ def lexical_stream() -> Bench:
     dut = bench.add(linear_stream.LexicalStream(linear_shape(g), first_id=2))
     bench.still(dut.port.base)
     bench.assume(dut.port.base % dut.layout.token_stride == 0)
-    bench.assume(~(dut.port.flush & dut.begin))
+    bench.assume(~(dut.port.flush & dut.begin.any()))
     keeps_reads(bench, dut.port.read, g)
     keeps_writes(bench, dut.port.write, g)
     return bench
