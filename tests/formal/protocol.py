@@ -160,7 +160,7 @@ PROOFS = (
         Mutation("predict.linear_writeback:RowWriteBack", "with m.If(w.valid & w.ready):",
                  "with m.If(w.valid):", "write"))),
     Proof(name="AXI4 rules, both", module="LexicalStream", build=lexical_stream, mode="bmc",
-          depth=24, quick=0),
+          depth=14, quick=0),
     Proof(name="AXI4 rules, all sides", module="AxiShare", build=share, depth=2, fault_depth=6,
           faults=(
         Mutation("bus.axi_share:AxiShare", "choice.eq(Mux(stalled, held, second.ar.valid))",

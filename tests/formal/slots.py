@@ -294,10 +294,10 @@ PROOFS = (
         Mutation("buffer.slot_list:SlotList", "write_before.en.eq(slot != tail)",
                  "write_before.en.eq(0)", "order"),)),
     Proof(name="slots, residency, promises", module="ExpertManager",
-          build=lambda: events(tiny(), 0), mode="bmc", depth=22, quick=18,
+          build=lambda: events(tiny(), 0), mode="bmc", depth=18, quick=16, fault_depth=20,
           faults=FAULTS),
     Proof(name="slots, residency, promises", module="ExpertManager, ewma",
-          build=lambda: events(tiny(), 1), mode="bmc", depth=18, quick=0),
+          build=lambda: events(tiny(), 1), mode="bmc", depth=16, quick=0),
     Proof(name="demands are served", module="ExpertManager",
           build=lambda: served(tiny(), 20, 0), mode="bmc", depth=30, quick=28,
           fault_depth=30, faults=(
