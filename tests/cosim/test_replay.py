@@ -72,7 +72,8 @@ def test_a_wrong_row_by_token_identity_is_noticed(machine, monkeypatch):
 @pytest.mark.parametrize("stall", [0, 100])
 @pytest.mark.parametrize("attention", [300, 6000])
 def test_layers_beyond_the_next_equal_golden(machine, monkeypatch, stall, attention):
-    deep = dataclasses.replace(POLICIES["linear"], name="deep", depth=2, token_depth=3)
+    deep = dataclasses.replace(POLICIES["linear"], name="deep", depth=2, token_depth=3,
+                               guess=2)
     monkeypatch.setitem(POLICIES, "deep", deep)
     usual = machine.run("linear", attention_cycles=attention)
     outcome = machine.run("deep", stall=stall, attention_cycles=attention)

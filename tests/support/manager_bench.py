@@ -41,7 +41,7 @@ class Bench:
                 if layer and self.rng.random() < skip:
                     continue
                 experts = self.rng.sample(range(model.experts), model.top_k)
-                first = 0 if layer is None else layer + 1
+                first = 0 if layer is None else (layer + 1) % model.layers
                 following = [(deeper, self.guess(deeper == first))
                              for deeper in range(first, min(first + depth, model.layers))]
                 self.plan.append((layer, experts, following))
@@ -168,7 +168,8 @@ class Bench:
                     order = payload[name]
                     assert order.slot not in self.transfers
                     self.transfers[order.slot] = [rng.randrange(40), (order.layer, order.expert)]
-                    if name == "prefetch" and order.layer != self.golden.about:
+                    if name == "prefetch" and (self.golden.guessing
+                                               or order.layer != self.golden.about):
                         assert not busy, "a deep candidate did not wait for the link"
                         self.deep += 1
             if promoted is not None:

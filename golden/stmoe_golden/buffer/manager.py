@@ -66,7 +66,7 @@ class ExpertManager:
         self.candidates: deque[tuple[int, int]] = deque()
         self.demands: deque[tuple[int, int]] = deque()
         self.expected: deque[ManagerEvent] = deque()
-        self.layer, self.routing, self.about = 0, list[int](), 0
+        self.layer, self.routing, self.about, self.guessing = 0, list[int](), 0, False
         self.shared: frozenset[int] = frozenset()
         self.counters = dict.fromkeys(COUNTERS, 0)
 
@@ -148,7 +148,7 @@ class ExpertManager:
         The round of the last layer is about the first of the next token.
         """
         skipped = self.layer != self.about
-        self._begin_round((self.layer + 1) % self.layers)
+        self._begin_round((self.layer + 1) % self.layers, self.layer + 1 == self.layers)
         for expert in self.routing:
             number = self.where.get((self.layer, expert))
             if number is None:
@@ -186,8 +186,8 @@ class ExpertManager:
         """When the layer, the one of the round or a deeper one, is visited next."""
         return (self.clock + VISIT * (layer - self.about + 1)) % (1 << CLOCK_BITS)
 
-    def _begin_round(self, about: int) -> None:
-        self.about = about
+    def _begin_round(self, about: int, guessing: bool = False) -> None:
+        self.about, self.guessing = about, guessing
         self.candidates.clear()
         self.wanted.clear()
 
@@ -271,7 +271,8 @@ class ExpertManager:
         """Whether a slot can be given to a candidate of ``layer``."""
         if not self.order or len(self.promises) == self.round_size:
             return False
-        if layer != self.about and len(self.order) <= self.geometry.config.model.active:
+        deep = self.guessing or layer != self.about
+        if deep and len(self.order) <= self.geometry.config.model.active:
             return False
         number = self._victim()
         if not self.ewma:

@@ -37,7 +37,8 @@ class Decision:
     record, found: read port of the slots' records, and the record read.
     layer, gates, experts, rank: the layer in work, its experts in rank order, the next rank.
     missed, next_missed: ranks to be ordered, and the lowest. demanding, late: experts awaited.
-    about: layer that comes next. rounds, stopped: rounds that are open, the last one given up.
+    about: layer that comes next; guessing: of the token to come. rounds, stopped: rounds that are
+        open, the last one given up.
     promises, index, kept, settle_all: promises in all, settled, that stay; none stays.
     wanted, wanted_valid: first slot touched in this round.
     slot, chosen: that is given out next, and whether it is known. tag: expert that gets it.
@@ -82,9 +83,9 @@ class Decision:
         self.settle_all = Signal()
         self.wanted, self.wanted_valid = Signal(g.slot_bits), Signal()
         self.candidate, self.routed = ports.candidates.payload, ports.routed.payload
-        self.deep, self.tag_deep = Signal(), Signal()
+        self.deep, self.tag_deep, self.guessing = Signal(), Signal(), Signal()
         self.stale = (self.rounds != 1) | self.stopped | ~ports.prefetch_enable
-        m.d.comb += self.deep.eq(self.candidate.layer != self.about)
+        m.d.comb += self.deep.eq(self.guessing | (self.candidate.layer != self.about))
 
         # Event and work of this decision.
         self.made = Signal(interfaces.event(g))
@@ -164,11 +165,11 @@ class Decision:
         self.m.d.comb += [self.queue.w_en.eq(1), self.push.slot.eq(slot),
                           self.push.gate.eq(self.gates[rank])]
 
-    def begin_round(self, layer):
+    def begin_round(self, layer, guessing=0):
         """A round of candidates about ``layer``; settling begins from the first promise."""
-        self.m.d.sync += [self.about.eq(layer), self.rounds.eq(self.rounds + 1),
-                          self.stopped.eq(0), self.wanted_valid.eq(0), self.index.eq(0),
-                          self.kept.eq(0)]
+        self.m.d.sync += [self.about.eq(layer), self.guessing.eq(guessing), self.index.eq(0),
+                          self.rounds.eq(self.rounds + 1), self.stopped.eq(0),
+                          self.wanted_valid.eq(0), self.kept.eq(0)]
 
     def keep_promise(self, number, slot):
         """Promise ``number`` is of ``slot``."""

@@ -36,9 +36,9 @@ class ExpertManager(wiring.Component):
     -------
     token: a token begins; its round is about layer 0. Before its ``routed`` and ``candidates``.
     routed: experts of a layer; its round is about the next, after the last about layer 0 of the
-        token to come. candidates: predicted experts, one
-        closed round per token and per layer routed. Those of a layer beyond the one that the round
-        is about are deep: they follow the others and wait for ``link_idle``.
+        token to come. candidates: predicted experts, one closed round per token and per layer
+        routed. Those of a layer beyond the one that the round is about, and all of the token to
+        come, are deep: they follow the others and wait for ``link_idle``.
     demand, prefetch: orders to the DMA. promote, cancel: on a slot in flight; ``cancel`` is
         confirmed at once by ``cancel_ack`` with ``cancel_beats`` read and ``cancel_landed`` of them
         written. status: reports of the DMA.
@@ -135,7 +135,8 @@ class ExpertManager(wiring.Component):
         with m.Elif(self.routed.valid):
             m.d.comb += d.made.layer.eq(d.routed.layer)
             d.log(Event.ROUTE, arg=d.routed.count)
-            d.begin_round(Mux(d.routed.layer + 1 == self.shape.layers, 0, d.routed.layer + 1))
+            after_last = d.routed.layer + 1 == self.shape.layers
+            d.begin_round(Mux(after_last, 0, d.routed.layer + 1), after_last)
             m.d.comb += d.retention.route.eq(1)
             m.d.sync += [d.layer.eq(d.routed.layer), d.rank.eq(0), d.visit_due.eq(1),
                          d.settle_all.eq(d.routed.layer != d.about),
