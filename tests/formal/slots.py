@@ -280,9 +280,6 @@ FAULTS = (
             d.predicted(d.slot)""", "d.predicted(d.slot)", "evicted_idle", USERS),
     Mutation(ORDERING, """d.list_op(ListOp.REMOVE, d.slot)
             d.write_record""", "d.write_record", "evicted_idle", USERS),
-    Mutation(ORDERING, """d.log(Event.DEMAND, d.tag, d.slot)
-            d.set_resident(d.tag, d.slot)""", "d.log(Event.DEMAND, d.tag, d.slot)", "one_place",
-             USERS),
     Mutation(DECISION, """        self.set_resident(self.found, slot, 0)
 """, "", "map_agrees", USERS),
     Mutation(ROUTING, '"promised": 0', '"promised": d.found.promised', "settles_promises", USERS),
