@@ -1,13 +1,15 @@
 # make demo: text through the generated hardware, then a recorded trace under three policies.
 # make test: lint and all tests but those that need torch. make test-record: those.
+# make formal: proofs of the hardware at full depth, and of broken designs that they see it.
 # Each sets up .venv on its own.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
+FORMAL_ARGS ?= --faults
 
-.PHONY: demo test test-record lint check-tools clean
+.PHONY: demo test test-record formal lint check-tools clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.stamp-run
@@ -19,6 +21,9 @@ test: lint
 
 test-record: $(VENV)/.stamp-record
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/record
+
+formal: $(VENV)/.stamp-formal
+	$(BIN)/python scripts/formal $(FORMAL_ARGS)
 
 lint: $(VENV)/.stamp-test
 	PATH="$(abspath $(BIN)):$$PATH" scripts/lint
@@ -35,6 +40,11 @@ $(VENV)/.stamp-test: pyproject.toml | check-tools
 
 $(VENV)/.stamp-record: pyproject.toml $(VENV)/.stamp-test
 	$(BIN)/python -m pip install -q -e '.[test,record]'
+	touch $@
+
+$(VENV)/.stamp-formal: pyproject.toml | check-tools
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -e '.[formal]'
 	touch $@
 
 check-tools:

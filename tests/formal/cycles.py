@@ -1,0 +1,69 @@
+"""Cycle counters: each cycle has one cause, and the causes' counters sum to the total's."""
+
+from amaranth.hdl import Cat, Signal
+
+from stmoe import sequencer, top
+from stmoe.bus import csr
+from stmoe.bus.counters import CYCLE_CAUSES
+
+from .bench import Bench
+from .handshake import small
+from .proof import Mutation, Proof
+
+__all__ = ["PROOFS"]
+
+
+class Anything:
+    """A block of which every output is free, one bit wide."""
+
+    def __init__(self, bench: Bench, name: str):
+        self._bench, self._name = bench, name
+
+    def __getattr__(self, name: str) -> Signal:
+        output = self._bench.free(1, f"{self._name}_{name}")
+        setattr(self, name, output)
+        return output
+
+
+def partition() -> Bench:
+    """Sequencer, counters and what is between them as in the accelerator; the rest is free."""
+    bench, g = Bench(), small()
+    command = bench.add(sequencer.Sequencer(g), "sequencer")
+    registers = bench.add(csr.CsrBlock(g), "csr")
+    predict, manager, storage, dma, array = (
+        Anything(bench, name) for name in ("predict", "manager", "storage", "dma", "array"))
+    top.Accelerator._counters(
+        None, bench.m, registers, command, predict, manager, storage, dma, array)
+    causes = [getattr(registers, f"inc_cycles_{cause}") for cause in CYCLE_CAUSES]
+    by_name = dict(zip(CYCLE_CAUSES, causes, strict=True))
+    phases = (command.receiving, command.routing, command.running)
+    bench.rule("one_cause", (sum(causes) == 1) & (registers.inc_cycles_total == 1))
+    bench.rule("one_phase", sum(phases) == command.in_layer)
+    bench.rule("attention", by_name["attention"] == ~command.in_layer)
+    bench.rule("stalls", ~(by_name["stall_demand"] | by_name["stall_late"]) | (
+        command.running & ~array.active & ~array.merging))
+    # What each counter has is the sum of its increments, so that by "one_cause" they add up.
+    agree = []
+    for name in ("total", *CYCLE_CAUSES):
+        increment = getattr(registers, f"inc_cycles_{name}")
+        counted, pending = Signal(64, name=f"counted_{name}"), bench.past(increment)
+        with bench.m.If(registers.counter_ctrl_clear):
+            bench.m.d.sync += counted.eq(0)
+        with bench.m.Elif(~registers.counter_ctrl_freeze):
+            bench.m.d.sync += counted.eq(counted + pending)
+        agree.append(counted == registers.counts[f"cycles_{name}"])
+    bench.rule("counts", Cat(agree).all())
+    return bench
+
+
+PROOFS = (
+    Proof(name="counters partition time", module="Accelerator, Sequencer, CsrBlock",
+          build=partition, depth=3, fault_depth=8, faults=(
+        Mutation("sequencer:Sequencer",
+                 "[self.in_layer.eq(1), self.running.eq(1), self.start.eq(1)]",
+                 "[self.in_layer.eq(1), self.start.eq(1)]", "one_cause"),
+        Mutation("top:Accelerator", "holds & ~taken", "holds", "one_cause"),
+        Mutation("bus.csr:CsrBlock", "m.d.sync += pending.eq(increment)",
+                 "m.d.sync += pending.eq(increment if name != \"cycles_receive\" else 0)",
+                 "counts"))),
+)
