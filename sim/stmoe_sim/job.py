@@ -50,10 +50,14 @@ def setup_registers(registers: dict[str, Any], policy: Policy,
               "token_depth": policy.token_depth, "guess": policy.guess}
     extent = sum(value << registers["prediction"]["fields"][name]["lsb"]
                  for name, value in limits.items())
+    width = registers["linear_threshold"]["fields"]["value"]["width"]
+    least = (policy.threshold << geometry.config.linear.fraction - 4) & (1 << width) - 1
     mult, shift = router_scale(geometry.config.model.d_model)
     return [(registers["ctrl"]["address"], control),
             (registers["threshold"]["address"], PUBLISHED_THRESHOLD),
             (registers["prediction"]["address"], extent),
+            *((registers[name]["address"], least)
+              for name in ("linear_threshold", "deep_threshold")),
             *((registers[name]["address"], mult | shift << 16)
               for name in ("router_scale", "router_scale_next")),
             *((registers[f"shape_{name}"]["address"], getattr(geometry, name)) for name in SHAPE)]
@@ -63,7 +67,8 @@ def prediction_unit(geometry: Geometry, policy: Policy) -> PredictionUnit | None
     """Golden's unit with the settings of ``policy`` and of :func:`setup_registers`."""
     config = geometry.config
     if policy.predictor == "linear":
-        return LearnedUnit(config, threshold=config.linear.threshold, limit=config.model.experts,
+        return LearnedUnit(config, threshold=policy.threshold << config.linear.fraction - 4,
+                           limit=config.model.experts,
                            lookahead=policy.lookahead, depth=policy.depth,
                            token_depth=policy.token_depth, guess=policy.guess)
     if policy.predictor == "table":

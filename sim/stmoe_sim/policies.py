@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from stmoe.config import AcceleratorConfig, ConfigError
+from stmoe.config.linear import LINEAR_THRESHOLD
 
 __all__ = ["POLICIES", "POLICY_HELP", "Policy", "parse_policies"]
 
@@ -13,7 +14,8 @@ class Policy:
 
     ``predictor``: the unit that predicts, "table" or "linear", None = none. ``depth``,
     ``token_depth``: layers that a round of the latter predicts, at a layer and at a token;
-    ``guess``: of the next token, after the last layer.
+    ``guess``: of the next token, after the last layer. ``threshold``: log-odds from which the
+    latter names an expert, in units of 1/16.
     ``worth``: candidates are fetched only if they are worth it.
     """
 
@@ -29,6 +31,7 @@ class Policy:
     depth: int = 1
     token_depth: int = 1
     guess: int = 0
+    threshold: int = LINEAR_THRESHOLD
     worth: bool = False
 
     @property
@@ -52,10 +55,15 @@ def _table(name: str, summary: str, *, cct: bool = True, ht: bool = True) -> Pol
                   use_ht=ht)
 
 
-def _learned(name: str, summary: str, *, retention: str = "lru", lookahead: bool = False,
-             worth: bool = False) -> Policy:
-    return Policy(name=name, summary=summary, retention=retention, prefetch=True,
-                  predictor="linear", lookahead=lookahead, worth=worth)
+def _learned(name: str, summary: str, *, lookahead: bool = False) -> Policy:
+    return Policy(name=name, summary=summary, prefetch=True, predictor="linear",
+                  lookahead=lookahead)
+
+
+def _whole(name: str, summary: str, *, lookahead: bool = False) -> Policy:
+    """Learned predictor, two layers deep while the link is idle, retention, what is worth it."""
+    return replace(_learned(name, summary, lookahead=lookahead), retention="ewma", worth=True,
+                   depth=2, token_depth=2)
 
 
 POLICIES = {policy.name: policy for policy in (
@@ -70,10 +78,9 @@ POLICIES = {policy.name: policy for policy in (
     _learned("linear", "lru, and prefetch by the learned predictor"),
     _learned("combined", "lru, and prefetch by the learned predictor with look-ahead",
              lookahead=True),
-    _learned("st-moe", "ewma, and prefetch by the learned predictor of what is worth it",
-             retention="ewma", worth=True),
-    _learned("st-moe-ahead", "ewma, and prefetch by the learned predictor with look-ahead of what "
-                             "is worth it", retention="ewma", lookahead=True, worth=True),
+    _whole("st-moe", "ewma, and prefetch, two layers deep, by the learned predictor of what is "
+                     "worth it"),
+    _whole("st-moe-ahead", "st-moe with look-ahead", lookahead=True),
 )}
 
 

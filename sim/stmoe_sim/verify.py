@@ -172,8 +172,9 @@ def check_predictions_and_events(
     if unit is not None:
         counters |= unit.counts()
     if max(policy.depth, policy.token_depth) > 1 or policy.guess:  # time decides how far rounds go
-        for name in ("predicted", "weight_reads", "rows_added"):
+        for name in ("weight_reads", "rows_added"):
             del counters[name]
+        counters["predicted"] = sum(map(len, seen))
     return {"counters": counters, "events": events, "rounds": [
         [(expert, score) for about, expert, score in found if about == index % (layers + 1)]
         for index, found in enumerate(rounds) if index % (layers + 1)]}

@@ -4,6 +4,9 @@ import dataclasses
 
 import pytest
 
+from stmoe_sim.policies import POLICIES
+from support.synthetic import synthetic
+
 
 @pytest.mark.parametrize("changes", [
     pytest.param({"pes": 3, "rows": 8, "lanes": 8, "axi_data_bits": 128, "banks_per_slot": 2,
@@ -40,3 +43,18 @@ def test_routing_on_chip_equals_golden(make_machine):
         outcome = machine.run("table", route_on_chip=True, stall=stall)
         machine.check(outcome)
         assert outcome.counters["cycles_route"] > 0
+
+
+MANY = synthetic(seed=8, layers=3, experts=128, top_k=8, tokens=240, sequences=3)
+
+
+@pytest.mark.parametrize("policy, stall", [
+    ("linear", 0), ("combined", 0), ("combined", 90), ("st-moe", 90), ("st-moe-ahead", 40)])
+def test_128_experts_equal_golden(make_machine, monkeypatch, policy, stall):
+    machine = make_machine(trace=MANY, linear_lookahead=True, router_layers=3, slots=40,
+                           prefetch_round=12)
+    eager = dataclasses.replace(POLICIES[policy], threshold=-40)  # so short a run is a cold start
+    monkeypatch.setitem(POLICIES, policy, eager)
+    outcome = machine.run(policy, stall=stall, route_on_chip=eager.lookahead)
+    machine.check(outcome)
+    assert outcome.counters["predicted"] > 200 and outcome.counters["prefetches"] > 20

@@ -109,7 +109,8 @@ class ExpertManager:
         if event.kind == Kind.TOKEN:
             interrupted = self.about != 0
             self._begin_round(0)
-            self._settle(lambda slot: interrupted)
+            if interrupted:
+                self._settle(lambda slot: True)
             if self.worth is not None:
                 self.worth.forget()
         elif event.kind == Kind.ROUTE:

@@ -96,10 +96,10 @@ class Eager(Golden):
 class Continuous(Golden):
     """Keeps the promises of one token for the next."""
 
-    def _begin_round(self, about):
+    def _begin_round(self, about, guessing=False):
         if not about:
             self.promises.clear()
-        super()._begin_round(about)
+        super()._begin_round(about, guessing)
 
 
 @pytest.mark.parametrize("wrong", [Forgetful, Eager, Continuous])
