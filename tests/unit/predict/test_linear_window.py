@@ -69,8 +69,8 @@ def give(golden, layer, rows):
 class WindowBench(Bench):
     """The predictor before a memory with its rows. ``("set", {"flush": 1})`` is a flush.
 
-    ``moved``: beats read and written until all was quiet, before the last flush; ``found``: what memory
-    holds after it, by kind. ``errors``: layers that were reported.
+    ``moved``: beats read and written until all was quiet, before the last flush; ``found``: what
+    memory holds after it, by kind. ``errors``: layers that were reported.
     """
 
     def __init__(self, g, operations, *, rows=None, axi=None, **more):
