@@ -29,8 +29,8 @@ def pack_weights(rows: np.ndarray, bits: int) -> np.ndarray:
     """Weights int [.., expert] as two's complement of ``bits`` bits, lowest first, without gaps:
     uint8 [.., byte]."""
     weights = rows.astype(np.int64)[..., None] >> np.arange(bits) & 1
-    return np.packbits(weights.reshape(*rows.shape[:-1], -1).astype(np.uint8), axis=-1,
-                       bitorder="little")
+    digits = weights.reshape(*rows.shape[:-1], rows.shape[-1] * bits)  # there may be no rows
+    return np.packbits(digits.astype(np.uint8), axis=-1, bitorder="little")
 
 
 def unpack_weights(memory: np.ndarray, experts: int, bits: int) -> np.ndarray:
