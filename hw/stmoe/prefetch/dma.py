@@ -182,7 +182,10 @@ class PrefetchDma(wiring.Component):
             stopping.eq(cancelled | Mux(fails, 1 << failing, 0))]
         tile_beats = g.tile_beats
         landed = Signal(g.beat_bits)  # beats of the content, until all have
-        crcs = reader.landed.beats >> (tile_beats.bit_length() - 1) if g.config.integrity else 0
+        tile_bits = tile_beats.bit_length() - 1
+        crcs, of_blob = (reader.landed.beats >> tile_bits,
+                         (shape.blob_beats + tile_beats - 1) >> tile_bits
+                         ) if g.config.integrity else (0, 0)
         m.d.comb += landed.eq(Mux(reader.landed.beats == shape.blob_beats, shape.blob_beats,
                                   reader.landed.beats - crcs))
         with m.If(fails):
@@ -229,7 +232,7 @@ class PrefetchDma(wiring.Component):
 
         # Cancellation.
         m.d.comb += [self.cancel_ack.eq(self.cancel.valid), self.cancel_beats.eq(shape.blob_beats),
-                     self.cancel_landed.eq(shape.blob_beats)]
+                     self.cancel_landed.eq(shape.blob_beats - of_blob)]
         for c in range(CHANNELS):
             with m.If(cancelled[c]):
                 m.d.comb += [self.cancel_beats.eq(channels[c].issued),

@@ -3,9 +3,11 @@
 import random
 
 import pytest
+from amaranth.sim import Simulator
 
 from stmoe.interfaces import Status
 from stmoe.prefetch.crc import TileCheck
+from stmoe.prefetch.dma import PrefetchDma
 from stmoe_golden.prefetch.legalise import legalise
 from support.dma_bench import Bench, base, geometry
 
@@ -147,3 +149,20 @@ def test_without_the_check_wrong_data_are_called_good(monkeypatch):
     g = sealed()
     bench = Bench(g, three, corrupt={beat(g, 1, 1, 0): 1})
     assert not bench.holds(1, 0, 1) and not bench.failures
+
+
+def test_a_transfer_cancelled_when_it_is_whole_counts_its_content():
+    """DONE waits in ``status`` and the channel is given up: CRCs were never written."""
+    g = sealed()
+    dut = PrefetchDma(g)
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+
+    async def ask(ctx):
+        ctx.set(dut.shape.blob_beats, g.blob_beats)
+        ctx.set(dut.cancel.valid, 1)
+        assert ctx.get(dut.cancel_ack)
+        assert ctx.get(dut.cancel_beats) == g.blob_beats
+        assert ctx.get(dut.cancel_landed) == g.content_beats < g.blob_beats
+    sim.add_testbench(ask)
+    sim.run()
