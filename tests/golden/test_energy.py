@@ -33,7 +33,7 @@ def test_energy_by_hand_45nm():
     assert found["buffer"] == pytest.approx(
         1001 * 8 * 10 + 500 * 10 + 300 * 2 * 10)
     assert found["manager"] == pytest.approx(40 * 10 * 9 / 64)
-    weights = 8 * (1 + 4 * 32) * 320 / 8  # bytes, of rows of 320 bits: five macros
+    weights = 8 * (1 + 10 * 32) * 320 / 8  # bytes, of rows of 320 bits: five macros
     access = 5 * 10 * (max(8192, weights / 5) / 8192) ** 0.5
     assert found["prediction"] == pytest.approx(
         70 * 10 * 4 * 7 / 64 + 700 * 0.03 + 40 * access + 30 * 32 * 0.1)
