@@ -67,7 +67,7 @@ def refused(stmoe, tmp_path):
     (["--preset", ""], ["preset", "tiny, edge, server"]),
     (["--set", "slots=-4"], ["slots", "2 to 4096", "-4"]),
     (["--set", "slots=2\nrows=8"], ["slots", "integer"]),
-    (["--set", "axi_addr_bits=16"], ["axi_addr_bits", "at least 22", "16"]),
+    (["--set", "axi_addr_bits=16"], ["axi_addr_bits", "at least 24", "16"]),
     (["--set", "max_d_ff=4096"], ["d_ff", "76 banks; one takes 128", "4096"]),
     (["--set", "model.shared_experts=8", "--set", "model.shared_d_ff=65536"],
      ["model.shared_d_ff", "255", "65536"]),

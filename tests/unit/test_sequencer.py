@@ -220,7 +220,7 @@ def test_weight_rows_are_passed_on_word_by_word_and_a_bad_row_is_refused():
     bench = Bench(2)
     options, model = CONFIG.linear, CONFIG.model
     words, rows = options.row_words(model), options.chip_rows(model)
-    assert words == 2 and rows == 3 * (1 + 4 * 8)
+    assert words == 2 and rows == 3 * (1 + 10 * 8)
     bench.play([Opcode.LOAD_WEIGHTS | (rows - 1) << 32, 11, 12,
                 Opcode.LOAD_WEIGHTS | rows << 32, 13, 14,
                 Opcode.LOAD_WEIGHTS | 5 << 32, 15, 16], [],
