@@ -16,7 +16,7 @@ PAGE = 4096
 def geometry(axi_data_bits: int) -> Geometry:
     return Geometry(AcceleratorConfig(
         model=ModelShape(layers=4, experts=8, top_k=2, d_model=256, d_ff=256), lanes=16,
-        rows=4, axi_data_bits=axi_data_bits, burst_beats=256, tile_bytes=4096))
+        rows=4, axi_data_bits=axi_data_bits, burst_beats=256, tile_bytes=4096, integrity=False))
 
 
 def bursts(axi_data_bits: int) -> Bench:

@@ -281,7 +281,7 @@ FAULTS = (
     Mutation(ORDERING, """d.list_op(ListOp.REMOVE, d.slot)
             d.write_record""", "d.write_record", "evicted_idle", USERS),
     Mutation(DECISION, """        self.set_resident(self.found, slot, 0)
-""", "", "map_agrees", USERS),
+""", "", "hit_as_it_is", USERS),
     Mutation(ROUTING, '"promised": 0', '"promised": d.found.promised', "settles_promises", USERS),
 )
 
@@ -291,13 +291,13 @@ PROOFS = (
         Mutation("buffer.slot_list:SlotList", "write_before.en.eq(slot != tail)",
                  "write_before.en.eq(0)", "order"),)),
     Proof(name="slots, residency, promises", module="ExpertManager",
-          build=lambda: events(tiny(), 0), mode="bmc", depth=18, quick=16, fault_depth=20,
+          build=lambda: events(tiny(), 0), mode="bmc", depth=30, quick=28, fault_depth=32,
           faults=FAULTS),
     Proof(name="slots, residency, promises", module="ExpertManager, ewma",
-          build=lambda: events(tiny(), 1), mode="bmc", depth=16, quick=0),
+          build=lambda: events(tiny(), 1), mode="bmc", depth=28, quick=0),
     Proof(name="demands are served", module="ExpertManager",
-          build=lambda: served(tiny(), 20, 0), mode="bmc", depth=30, quick=28,
-          fault_depth=30, faults=(
+          build=lambda: served(tiny(), 20, 0), mode="bmc", depth=42, quick=40,
+          fault_depth=42, faults=(
         Mutation("buffer.reporting:add_reporting", "with m.If(~d.found.first):",
                  "with m.If(d.found.first):", "served", USERS),)),
 )
