@@ -136,7 +136,8 @@ class AcceleratorConfig:
     def to_dict(self) -> dict[str, Any]:
         """Fields as plain data, nested for ``model`` and ``linear``."""
         data = dataclasses.asdict(self)
-        data["linear"]["features"] = [list(pair) for pair in self.linear.features]
+        for name in ("features", "leaders"):
+            data["linear"][name] = [list(pair) for pair in data["linear"][name]]
         return data
 
     @classmethod
