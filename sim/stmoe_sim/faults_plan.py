@@ -88,7 +88,7 @@ class _Planner:
                 found.append([Opcode.LOAD_TABLE | self.pick(0, model.layers - 2) << 16
                               | self.pick(0, model.experts - 1) << 32,
                               *(self._table_word() for _ in range(-(-model.top_k // 4)))])
-            elif draw < 0.7 and "linear" in self.config.predictor:
+            elif draw < 0.7 and "linear" in self.config.predictor and linear.chip_rows(model):
                 row = self.pick(0, linear.chip_rows(model) - 1)
                 found.append([Opcode.LOAD_WEIGHTS | row << 32,
                               *(self.pick(0, 2**63 - 1) for _ in range(linear.row_words(model)))])

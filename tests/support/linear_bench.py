@@ -8,11 +8,13 @@ from amaranth.hdl import Const
 from amaranth.sim import Simulator
 
 from stmoe.config import AcceleratorConfig, Geometry, LinearOptions, ModelShape
+from stmoe.predict.linear import LinearPredictor
 from stmoe_golden.predict import combined as golden_combined
 from stmoe_golden.predict import linear as golden_linear
 from stmoe_golden.predict.predictor import Shape
+from stmoe_sim.lexical import identity_rows
 
-__all__ = ["PLAIN", "Bench", "Expected", "geometry", "golden_rows", "on_chip"]
+__all__ = ["PLAIN", "Bench", "Expected", "check", "geometry", "golden_rows", "on_chip"]
 
 COUNTERS = ("row_reads", "row_writes", "rows_added", "predicted")
 PLAIN = {"features": ((0, 1), (0, 2), (0, 3), (1, 0)), "leaders": (), "lexical": 0, "pair": 0,
@@ -267,3 +269,26 @@ def golden_rows(golden):
     lags = [np.moveaxis(rows, 0, 1).reshape(layers, -1, experts)
             for rows in (golden.weight, golden.leader)]
     return np.concatenate([bias, *lags], 1).reshape(-1, experts)
+
+
+def check(g, options, operations, *, lanes=4, **how):
+    """Rounds, weights and counters of the unit against golden's; returns bench and expectation.
+
+    Without ``patient`` what is deep may be cut off: ``cut`` of the bench says how much was, and
+    counters are then not compared.
+    """
+    want = Expected(g, options, operations)
+    bench = Bench(LinearPredictor(g, options, lanes=lanes), operations, **how)
+    context, bench.cut = f"{options}, {how}", 0
+    for at, (found, wanted, least) in enumerate(zip(bench.rounds, want.rounds, want.least,
+                                                    strict=True)):
+        if not how.get("patient"):
+            bench.cut += len(wanted) - len(found)
+            wanted = wanted[:max(least, len(found))]
+        assert found == wanted, f"round {at}, {context}: {found} is not {wanted}"
+    np.testing.assert_array_equal(bench.weights, golden_rows(want.golden), context)
+    if bench.lexical is not None:
+        rows = identity_rows(want.golden).reshape(-1, g.config.model.experts)
+        np.testing.assert_array_equal(bench.lexical, rows, context)
+    assert bench.cut or bench.counts == want.counts, context
+    return bench, want

@@ -23,11 +23,10 @@ class PrefetchDma(wiring.Component):
     Bursts are issued for the oldest demand transfer, in its absence for the oldest prefetch. Of
     prefetches no more is asked for ahead than what the memory needs to go on without a pause: a
     burst, while no more beats are due than its latency has cycles, and at most ``prefetch_bursts``
-    in all. So a demand's first beat comes
-    after at most a burst more than the memory's latency, whatever is prefetched. A
-    transfer's watermark is set to 0 in the cycle in which it is accepted and grows as tiles land in
-    order. After the last tile DONE is reported; FIRST before it, once the first tile has landed. A
-    burst that fails ``retries`` + 1 times ends its transfer: watermark at the blob's end, FAILED.
+    in all: a demand waits for about a burst of them. A transfer's watermark is set to 0 in the
+    cycle in which it is accepted and grows as tiles land in order. After the last tile DONE is
+    reported; FIRST before it, once the first tile has landed. A burst that fails ``retries`` + 1
+    times ends its transfer: watermark at the blob's end, FAILED.
     With ``integrity`` no watermark covers a beat whose tile has not been checked.
     A transfer's first burst is asked for five cycles after its order; then one burst per two cycles
     is issued, as ``outstanding`` allows, and a beat per cycle is taken. Back-pressure on ``status``

@@ -12,7 +12,7 @@ from stmoe.predict.linear_error import SIGMOID
 from stmoe.predict.linear_shape import LinearOptions
 from stmoe_golden.predict import linear as golden_linear
 from stmoe_golden.predict.predictor import Shape
-from support.linear_bench import Bench, Expected, geometry, golden_rows, on_chip
+from support.linear_bench import Bench, Expected, check, geometry, on_chip
 
 
 def tokens(g, count, seed, *, sequence=7, spread=3, identities=12):
@@ -29,26 +29,6 @@ def tokens(g, count, seed, *, sequence=7, spread=3, identities=12):
                     for i in range(min(model.experts, spread * model.top_k))]
             operations.append(("observe", layer, rng.sample(pool, model.top_k)))
     return operations
-
-
-def check(g, options, operations, *, lanes=4, **bench_options):
-    want = Expected(g, options, operations)
-    bench = Bench(LinearPredictor(g, options, lanes=lanes), operations, **bench_options)
-    context = f"{options}, {bench_options}"
-    cut = 0
-    for at, (found, wanted, least) in enumerate(zip(bench.rounds, want.rounds, want.least,
-                                                    strict=True)):
-        if not bench_options.get("patient"):
-            cut += len(wanted) - len(found)
-            wanted = wanted[:max(least, len(found))]
-        assert found == wanted, f"round {at}, {context}: {found} is not {wanted}"
-    np.testing.assert_array_equal(bench.weights, golden_rows(want.golden), context)
-    if options.lexical:
-        lexical = want.golden.lexical.reshape(-1, g.config.model.experts)
-        np.testing.assert_array_equal(bench.lexical, lexical, context)
-    assert cut or bench.counts == want.counts, context
-    bench.cut = cut
-    return bench, want
 
 
 SHAPES = {

@@ -8,8 +8,7 @@ import pytest
 from stmoe.config import ConfigError
 from stmoe.predict.linear import LinearPredictor
 from stmoe.predict.linear_shape import LinearOptions
-from stmoe_sim.lexical import identity_rows
-from support.linear_bench import Bench, Expected, geometry, golden_rows, on_chip
+from support.linear_bench import Bench, Expected, check, geometry, on_chip
 
 ALL = dict(features=((0, 1), (1, 0), (0, 3), (0, 2)), leaders=((0, 2), (1, 1), (0, 1)), lexical=8,
            pair=16, previous=4, stages=3)
@@ -44,24 +43,6 @@ def tokens(g, count, seed, *, sequence=5, identities=7):
                     for i in range(min(model.experts, 2 * model.top_k))]
             operations.append(("observe", layer, rng.sample(pool, model.top_k)))
     return operations
-
-
-def check(g, options, operations, *, lanes=4, **how):
-    want = Expected(g, options, operations)
-    bench = Bench(LinearPredictor(g, options, lanes=lanes), operations, **how)
-    context, cut = f"{options}, {how}", 0
-    for at, (found, wanted, least) in enumerate(zip(bench.rounds, want.rounds, want.least,
-                                                    strict=True)):
-        if not how.get("patient"):
-            cut += len(wanted) - len(found)
-            wanted = wanted[:max(least, len(found))]
-        assert found == wanted, f"round {at}, {context}: {found} is not {wanted}"
-    np.testing.assert_array_equal(bench.weights, golden_rows(want.golden), context)
-    if bench.lexical is not None:
-        rows = identity_rows(want.golden).reshape(-1, g.config.model.experts)
-        np.testing.assert_array_equal(bench.lexical, rows, context)
-    assert cut or bench.counts == want.counts, context
-    return bench, want
 
 
 @pytest.mark.parametrize("name", SETS)
