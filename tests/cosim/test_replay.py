@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from stmoe_golden.compute import blob as expert_blob
 from stmoe_sim.policies import POLICIES
 from stmoe_sim.replay import SimulationError
 
@@ -52,12 +53,22 @@ def test_prediction_changes_cycles_only(machine):
     assert runs["table"].counters["cycles_total"] != runs["on-demand"].counters["cycles_total"]
 
 
+def turned(content, g):
+    """Bytes of each bus word in the other order, as the simulated memory loads them."""
+    return np.frombuffer(content, np.uint8).reshape(-1, g.axi_bytes)[:, ::-1].tobytes()
+
+
 def test_a_wrong_weight_in_memory_is_noticed(machine, tmp_path):
     parts = machine.parts(machine.replay)
+    g = machine.replay.geometry
     image = bytearray(parts["image"].read_bytes())
-    blob = len(image) // (3 * 8)
-    for expert in np.unique(parts["stimulus"]["experts"][:, 1]):  # one that is used
-        image[blob * (8 + int(expert)) + blob // 2] ^= 0x40
+    for used in np.unique(parts["stimulus"]["experts"][:, 1]):
+        start = g.stride * (8 + int(used))
+        place = slice(start, start + g.blob_bytes)
+        expert = expert_blob.unpack(turned(image[place], g), g)
+        down = expert.down.copy()
+        down[5, 3] ^= 0x40
+        image[place] = turned(expert_blob.pack(dataclasses.replace(expert, down=down), g), g)
     broken = tmp_path / "broken.bin"
     broken.write_bytes(image)
     outcome = machine.run("lru", parts | {"image": broken})

@@ -16,6 +16,7 @@ TABLES = Path(__file__).parents[2] / "sim/stmoe_sim/energy"
 TECHNOLOGY = Technology.load(TABLES / "45nm.toml", TABLES / "memory.toml")
 CONFIG = preset("tiny").replace(model_layers=2, model_experts=8, model_top_k=2, router_layers=1)
 
+BLOB = Geometry(CONFIG).blob_beats
 ROUTING = np.array([[[0, 1], [2, 3]], [[0, 1], [2, 3]], [[4, 5], [6, 7]]])
 FIRST = np.array([True, False, False])
 # Of layer 1, per token: all right (first token, not counted); one right of three, and a shared
@@ -26,7 +27,8 @@ COUNTERS = dict(
     cycles_compute=200, cycles_stall_demand=100, cycles_stall_late=60, cycles_merge=30,
     cycles_output=10, routed=12, hit_resident=3, hit_prefetched=4, hit_late=2, missed=3,
     shared_hit=0, shared_late=0, shared_missed=0, prefetches=8, cancelled=1, dropped=1, evictions=5,
-    beats_demand=3 * 834, beats_useful=6 * 834, beats_wasted=834, beats_link=10 * 834, bursts=140,
+    beats_demand=3 * BLOB, beats_useful=6 * BLOB, beats_wasted=BLOB, beats_link=10 * BLOB,
+    bursts=140,
     retries=0, failed=0, predicted=7, table_reads=20, table_writes=8, score_adds=60,
     weight_reads=0, weight_writes=0, rows_added=0, row_beats_read=0, row_beats_written=0,
     mac_words=12 * 96, side_reads=12 * 33, bank_reads=12 * 96, bank_writes=10 * 96, map_reads=30,

@@ -36,6 +36,8 @@ def played(experts, slots, policy, manager=ExpertManager, shared=0):
                 if not one.expected:
                     one._demand()
                 event = one.expected[0]
+                if event.kind == Kind.ROUTE:  # which also tells the slack; there is none
+                    event = event._replace(arg=RANKS + shared)
                 hits += event.kind == Kind.HIT_RESIDENT and event.expert < EXPERTS
                 one.check(event)
                 if event.kind == Kind.DEMAND:

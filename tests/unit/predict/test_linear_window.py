@@ -396,7 +396,7 @@ def test_no_burst_crosses_a_page_and_no_rows_overlap(bits, axi_data_bits, burst_
         options = on_chip(weight_store="memory", bits=bits, lexical=4, lexical_store="memory",
                           features=((0, 1),))
         g = geometry(options, 3, experts, axi_data_bits=axi_data_bits, rows=8,
-                     burst_beats=burst_beats)
+                     burst_beats=burst_beats, integrity=burst_beats > 1)
         layout, base = g.weight_layout, g.lexical_base
         taken = layout.row_beats * g.axi_bytes
         burst = layout.burst_rows * layout.row_beats
