@@ -1,0 +1,1 @@
+"""Fast timing model of the machine."""

@@ -1,0 +1,319 @@
+"""Prefetch DMA: transfers in hand, bursts, reports; as ``hw/stmoe/prefetch`` has them."""
+
+from numba import njit
+
+from .array import arrive
+from .memory import READS, access, taken
+from .state import NEVER
+
+__all__ = ["CHANNELS", "accept", "busy", "can_take", "cancel", "demanding", "promote",
+           "slack_to", "step_dma"]
+
+CHANNELS = 4
+PREFETCHES = 2
+LOCATE = 3  # cycles from the order to where its bursts can be chosen
+ISSUE = 2
+RING = 64
+CHECKED = 3  # from a tile's last beat to the verdict
+FIRST, DONE = 0, 1
+DRAIN_MAX, SLACK_ONE, SLACK_MAX = 65535, 16, 63
+LATENCY_MAX = 1023
+
+
+@njit(cache=True)
+def demanding(cycle, a):  # pragma: no cover - compiled
+    """Whether a demand is in hand."""
+    for c in range(CHANNELS):
+        if a.channel[c].valid and a.channel[c].demand <= cycle:
+            return True
+    return False
+
+
+@njit(cache=True)
+def any_valid(a):  # pragma: no cover - compiled
+    """Whether a transfer is in hand."""
+    for c in range(CHANNELS):
+        if a.channel[c].valid:
+            return True
+    return False
+
+
+@njit(cache=True)
+def busy(s, a):  # pragma: no cover - compiled
+    """Whether a transfer is in hand, or a burst in flight."""
+    return s.b_head != s.b_tail or any_valid(a)
+
+
+@njit(cache=True)
+def can_take(cycle, prefetch, s, a):  # pragma: no cover - compiled
+    """Whether an order is accepted in this cycle."""
+    if cycle < s.locate_end:
+        return False
+    count, prefetching = 0, 0
+    for c in range(CHANNELS):
+        count += a.channel[c].valid
+        prefetching += a.channel[c].valid and a.channel[c].demand > cycle
+    return count < CHANNELS and (not prefetch or prefetching < PREFETCHES)
+
+
+@njit(cache=True)
+def accept(cycle, prefetch, layer, expert, slot, g, s, a):  # pragma: no cover - compiled
+    """An order is accepted."""
+    for c in range(CHANNELS):
+        if not a.channel[c].valid:
+            a.channel[c].valid = 1
+            a.channel[c].slot = slot
+            a.channel[c].address = (layer * g.ids + expert) * g.stride
+            a.channel[c].issued = 0
+            a.channel[c].demand = NEVER if prefetch else cycle + 1
+            a.channel[c].located = cycle + LOCATE
+            a.channel[c].first = a.channel[c].done = NEVER
+            a.channel[c].order = s.sequence
+            a.channel[c].written = 0
+            break
+    s.sequence += 1
+    s.locate_end = cycle + LOCATE
+    s.accepted_at = cycle
+    a.slot[slot].mark = 0
+
+
+@njit(cache=True)
+def promote(cycle, slot, s, a):  # pragma: no cover - compiled
+    """The transfer to ``slot`` becomes a demand."""
+    s.poked = cycle + 1
+    for c in range(CHANNELS):
+        if a.channel[c].valid and a.channel[c].slot == slot:
+            a.channel[c].demand = min(a.channel[c].demand, cycle + 1)
+
+
+@njit(cache=True)
+def beats_before(cycle, b, a):  # pragma: no cover - compiled
+    """Beats of burst ``b`` of the ring that have come before ``cycle``."""
+    first, last, beats = a.burst[b].first, a.burst[b].last, a.burst[b].beats
+    if cycle <= first:
+        return 0
+    if cycle > last:
+        return beats
+    return 1 + (cycle - 1 - first) * (beats - 1) // max(1, last - first)
+
+
+@njit(cache=True)
+def cancel(cycle, slot, g, s, a):  # pragma: no cover - compiled
+    """The transfer to ``slot`` is forgotten: beats asked for, and beats written."""
+    issued, written = g.blob_beats, g.content_beats
+    s.poked = cycle + 1
+    for c in range(CHANNELS):
+        if a.channel[c].valid and a.channel[c].slot == slot:
+            issued, written = a.channel[c].issued, a.channel[c].written
+            for i in range(s.b_head, s.b_tail):
+                b = i % RING
+                if a.burst[b].channel == c and not a.burst[b].dropped:
+                    got = beats_before(cycle, b, a)
+                    if g.integrity:
+                        got -= got // g.tile_beats + (
+                            got == a.burst[b].beats and got % g.tile_beats != 0)
+                    written += got
+                    a.burst[b].dropped = 1
+            a.channel[c].valid = 0
+    if s.st_slot == slot:
+        s.st_slot = -1
+    return issued, written
+
+
+@njit(cache=True)
+def slack_to(cycle, s):  # pragma: no cover - compiled
+    """Slack is counted up to, not including, ``cycle``."""
+    if s.quiet and cycle > s.quiet_from:
+        s.phase += cycle - s.quiet_from
+        s.slack = min(SLACK_MAX, s.slack + s.phase // s.unit)
+        s.phase %= s.unit
+    s.quiet_from = max(s.quiet_from, cycle)
+
+
+@njit(cache=True)
+def drained(b, cycle, g, s, a):  # pragma: no cover - compiled
+    """A burst has come whole: the drain may be measured anew."""
+    size = g.prefetch_bursts * g.burst_beats
+    beats, first, last = a.burst[b].beats, a.burst[b].first, a.burst[b].last
+    while s.drain_count + beats >= size:
+        need = size - s.drain_count
+        total = a.burst[b].beats
+        at = first + (total - beats + need - 1) * (last - first) // max(1, total - 1)
+        active = s.active_before + (cycle - s.active_from if s.busy else 0) - (cycle - at) + 1
+        passed = min(DRAIN_MAX, active - s.drain_start)
+        slack_to(at + 1, s)
+        s.unit = max(1, passed // SLACK_ONE)
+        s.drain_start = active
+        s.drain_count = 0
+        beats -= need
+    s.drain_count += beats
+
+
+@njit(cache=True)
+def received(cycle, s, a):  # pragma: no cover - compiled
+    """Beats that have come before ``cycle``, of all bursts so far."""
+    while s.r_head < s.b_tail and a.burst[s.r_head % RING].last < cycle:
+        s.r_before += a.burst[s.r_head % RING].beats
+        s.r_head += 1
+    if s.r_head < s.b_tail:
+        return s.r_before + beats_before(cycle, s.r_head % RING, a)
+    return s.r_before
+
+
+@njit(cache=True)
+def due_at(cycle, most, s, a):  # pragma: no cover - compiled
+    """First cycle, after this one, with at most ``most`` beats due, if all asked for are on AR."""
+    missing = s.asked - most
+    before = s.r_before
+    for i in range(s.r_head, s.b_tail):
+        b = i % RING
+        if before + a.burst[b].beats >= missing:
+            need = missing - before
+            at = a.burst[b].first + (need - 1) * (a.burst[b].last - a.burst[b].first) // max(
+                1, a.burst[b].beats - 1)
+            return max(cycle + 1, at + 1)
+        before += a.burst[b].beats
+    return cycle + 1
+
+
+@njit(cache=True)
+def pick(cycle, ahead, g, s, a):  # pragma: no cover - compiled
+    """Channel whose burst is chosen next, -1 = none."""
+    best, demand = -1, False
+    for c in range(CHANNELS):
+        if a.channel[c].valid and a.channel[c].located <= cycle and a.channel[c].issued < g.blob_beats:
+            wants = a.channel[c].demand <= cycle
+            if (wants and not demand) or (wants == demand and (wants or ahead) and (
+                    best < 0 or a.channel[c].order < a.channel[best].order)):
+                best, demand = c, wants
+    return best
+
+
+@njit(cache=True)
+def burst_of(c, demand, g, a):  # pragma: no cover - compiled
+    """Beats of the next burst of a channel; whole tiles where bursts are lumped together."""
+    issued = a.channel[c].issued
+    page, tile = 4096 // g.axi_bytes, g.tile_beats
+    at = (a.channel[c].address // g.axi_bytes + issued) % page
+    beats = min(min(page - at, tile - issued % tile), min(g.blob_beats - issued, g.burst_beats))
+    lump = g.grain if demand else g.prefetch_grain
+    if lump > 1:
+        left = (g.blob_beats - issued) // g.burst_beats
+        beats = min(g.blob_beats - issued, g.burst_beats * max(1, min(lump, left // 4)))
+    return beats
+
+
+@njit(cache=True)
+def step_dma(cycle, row_on_ar, g, s, k, a):  # pragma: no cover - compiled
+    """What the DMA does in a cycle; the next one in which it may do more.
+
+    ``row_on_ar``: the predictor's rows have AR in this cycle.
+    """
+    wake = s.poked if s.poked > cycle else NEVER
+    # AR.
+    if s.ar_at <= cycle:
+        if not row_on_ar and taken(cycle, g, s, a):
+            b = s.b_tail - 1
+            first, last = access(cycle, a.burst[b % RING].begin, a.burst[b % RING].beats, g, s, a)
+            a.burst[b % RING].first = first
+            a.burst[b % RING].last = last
+            a.burst[b % RING].sent = 1
+            a.reads[s.read_tail % READS] = last
+            s.read_tail += 1
+            s.ar_at = NEVER
+            k.bursts += 1
+            if s.timing_from >= 0:
+                s.next_lat, s.lat_at = min(LATENCY_MAX, first - s.timing_from), first + 1
+                s.timing_from = -1
+        else:
+            wake = min(wake, cycle + 1 if row_on_ar else a.reads[s.read_head % READS] + 1)
+    # Order.
+    if s.lat_at <= cycle:
+        s.lat, s.lat_at = s.next_lat, NEVER
+    flight = s.b_tail - s.b_head
+    due = s.asked - received(cycle, s, a)
+    ahead = due <= s.lat + ISSUE and flight < g.prefetch_bursts
+    sent = False
+    c = s.chosen
+    room = s.ar_at == NEVER and flight < g.outstanding
+    if c >= 0 and a.channel[c].valid and a.channel[c].located <= cycle and a.channel[c].issued < g.blob_beats:
+        if room and (ahead or a.channel[c].demand <= cycle):
+            beats = burst_of(c, a.channel[c].demand <= cycle, g, a)
+            b = s.b_tail % RING
+            a.burst[b].channel = c
+            a.burst[b].dropped = 0
+            a.burst[b].beats = beats
+            a.burst[b].begin = a.channel[c].address + a.channel[c].issued * g.axi_bytes
+            a.burst[b].first = a.burst[b].last = NEVER
+            a.burst[b].sent = 0
+            s.b_tail += 1
+            a.channel[c].issued += beats
+            s.ar_at = cycle + 1
+            if due == 0:
+                s.timing_from = cycle
+            s.asked += beats
+            s.chosen = -1
+            sent = True
+            wake = cycle + 1
+    if not sent:
+        before = s.chosen
+        s.chosen = pick(cycle, ahead, g, s, a)
+        if s.chosen >= 0 and s.chosen != before:
+            wake = cycle + 1
+        elif s.chosen < 0 and not ahead and flight < g.prefetch_bursts and due:
+            if pick(cycle, True, g, s, a) >= 0:
+                if s.ar_at == NEVER:
+                    wake = min(wake, due_at(cycle, s.lat + ISSUE, s, a))
+                else:
+                    wake = min(wake, cycle + 1)
+        for c in range(CHANNELS):
+            if a.channel[c].valid and a.channel[c].located > cycle:
+                wake = min(wake, a.channel[c].located)
+    # Bursts that are over.
+    landed = s.accepted_at == cycle
+    while s.b_head < s.b_tail:
+        b = s.b_head % RING
+        over = a.burst[b].last + (CHECKED if g.integrity else 0)
+        if a.burst[b].dropped:
+            if cycle < over:
+                wake = min(wake, over)
+                break
+        else:
+            if landed or cycle <= over:
+                wake = min(wake, max(cycle + 1, over + 1))
+                break
+            landed = True
+            c = a.burst[b].channel
+            end = (a.burst[b].begin - a.channel[c].address) // g.axi_bytes + a.burst[b].beats
+            crcs = end // g.tile_beats if g.integrity else 0
+            a.channel[c].written = g.content_beats if end == g.blob_beats else end - crcs
+            mark = end if end == g.blob_beats else end - crcs
+            arrive(cycle, a.channel[c].slot, mark, g, s, a)
+            if end == g.blob_beats:
+                a.channel[c].done = cycle + 1
+            elif end >= g.tile_beats and end - a.burst[b].beats < g.tile_beats:
+                a.channel[c].first = cycle + 1
+        k.beats_link += a.burst[b].beats
+        received(cycle, s, a)
+        drained(b, cycle, g, s, a)
+        s.b_head += 1
+        wake = min(wake, cycle + 1)
+    # Reports.
+    if s.st_slot < 0:
+        for c in range(CHANNELS):
+            if a.channel[c].valid and min(a.channel[c].first, a.channel[c].done) <= cycle:
+                s.st_slot, s.st_at = a.channel[c].slot, cycle + 1
+                if a.channel[c].first <= cycle:
+                    s.st_kind = FIRST
+                    a.channel[c].first = NEVER
+                else:
+                    s.st_kind = DONE
+                    a.channel[c].valid = 0
+                wake = min(wake, cycle + 1)
+                break
+    for c in range(CHANNELS):
+        if a.channel[c].valid:
+            soon = min(a.channel[c].first, a.channel[c].done)
+            if soon > cycle:
+                wake = min(wake, soon)
+    return wake

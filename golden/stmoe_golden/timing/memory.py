@@ -1,0 +1,118 @@
+"""Expert memory: bursts on open rows, in the order in which they were taken."""
+
+from numba import njit
+
+__all__ = ["access", "taken"]
+
+CLOSED = -1
+COLUMN = 64  # bytes
+READS = 256  # entries of the ring of reads
+
+
+@njit(cache=True)
+def column(now, at, g, s, a):  # pragma: no cover - compiled
+    """Picosecond at which the data of a column access decided on at ``now`` are over."""
+    line = at // g.row_bytes
+    bank, row = line % g.banks, line // g.banks
+    t = max(now, a.bank[bank].ready)
+    column_at = max(0, s.bus_free - g.cas)
+    if g.refresh_interval and max(t, column_at) >= s.next_refresh:
+        over = s.next_refresh + g.refresh
+        t = max(t, over)
+        for i in range(len(a.bank)):
+            a.bank[i].open = 0
+            a.bank[i].ready = max(a.bank[i].ready, over)
+        s.next_refresh += g.refresh_interval
+        if s.next_refresh < t:
+            s.next_refresh = t + g.refresh_interval
+    if not (a.bank[bank].open and a.bank[bank].row == row):
+        if a.bank[bank].open:
+            t = max(t, a.bank[bank].activated + g.ras) + g.rp
+        t = max(t, max(s.last_activate + g.rrd, s.w3 + g.faw))
+        s.w3, s.w2, s.w1, s.w0 = s.w2, s.w1, s.w0, t
+        s.last_activate = t
+        a.bank[bank].activated = t
+        a.bank[bank].open = 1
+        a.bank[bank].row = row
+        t += g.rcd
+    t = max(t, column_at)
+    a.bank[bank].ready = t
+    s.bus_free = max(t + g.cas, s.bus_free) + g.column
+    return s.bus_free
+
+
+@njit(cache=True)
+def more_columns(now, count, g, s, a, bank):  # pragma: no cover - compiled
+    """How many of ``count`` further columns of the open row come before a refresh; they are read.
+
+    One is decided on per cycle, from ``now`` on.
+    """
+    if g.refresh_interval:
+        step = max(g.column, g.clk)
+        count = min(count, (s.next_refresh - 1 - now) // g.clk,
+                    (s.next_refresh - 1 - max(s.bus_free, now + g.cas + g.column)) // step)
+    if count <= 0:
+        return 0
+    last = now + (count - 1) * g.clk
+    before = s.bus_free + (count - 1) * g.column
+    before = max(before, last - g.clk + g.cas + g.column) if count > 1 else before
+    a.bank[bank].ready = max(last, before - g.cas)
+    s.bus_free = max(before, a.bank[bank].ready + g.cas) + g.column
+    return count
+
+
+@njit(cache=True)
+def access(cycle, at, beats, g, s, a):  # pragma: no cover - compiled
+    """A burst is taken in ``cycle``: first and last cycle with a beat of it on R."""
+    edge = max(cycle, s.sched)
+    left = beats * g.axi_bytes
+    now = (edge + 1) * g.clk
+    if not g.ideal and g.refresh_interval:
+        while now > s.next_refresh + g.refresh:
+            s.next_refresh += g.refresh_interval
+            for i in range(len(a.bank)):
+                a.bank[i].open = 0
+    first = 0
+    v = s.last_v
+    while left > 0:
+        piece = min(left, COLUMN - at % COLUMN)
+        here = piece // g.axi_bytes
+        if g.ideal:
+            done = now
+        else:
+            done = column(now, at, g, s, a)
+        begin = max(v + 1, max(-(-(done + g.latency) // g.clk), edge + 2))
+        if first == 0:
+            first = begin
+        v = begin + here - 1
+        edge += 1
+        now += g.clk
+        at += piece
+        left -= piece
+        row_left = min(left, -at % g.row_bytes) // COLUMN
+        if row_left > 0:
+            if g.ideal:
+                count = row_left
+                done = now + (count - 1) * g.clk
+            else:
+                count = more_columns(now, row_left, g, s, a, ((at - 1) // g.row_bytes) % g.banks)
+                done = s.bus_free
+            if count:
+                edge += count
+                now += count * g.clk
+                at += count * COLUMN
+                left -= count * COLUMN
+                per = COLUMN // g.axi_bytes
+                v = max(v + count * per,
+                        max(-(-(done + g.latency) // g.clk), edge + 1) + per - 1)
+    s.sched = edge
+    s.last_v = v
+    return first, v
+
+
+@njit(cache=True)
+def taken(cycle, g, s, a):  # pragma: no cover - compiled
+    """Whether AR is ready: the memory has fewer than its most reads."""
+    while s.read_head < s.read_tail and a.reads[s.read_head % READS] < cycle:
+        s.read_head += 1
+    return s.read_tail - s.read_head < g.mem_outstanding

@@ -1,0 +1,232 @@
+"""Timing model: a replay in cycles, counted as the hardware counts, without its netlist."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stmoe.config import Geometry
+
+from ..buffer.retention import WAIT
+from ..buffer.worth import SLACK_MAX, Worth
+from .machine import play
+from .state import CAUSES, CONFIG, COUNTERS, NEVER, SCALARS, Arrays, counters, record, records
+from .stimulus import Rounds, Stimulus, no_rounds
+
+__all__ = ["MemoryTiming", "Settings", "Timing", "TimingError", "simulate"]
+
+OFF, TABLE, LINEAR = range(3)
+READ_LATENCY, REQUANTISE, SILU = 2, 3, 2  # of the PE's pipeline
+LANES = 4  # of the learned unit's error steps
+SCAN_ROWS, SCAN_LANES = 64, 16
+GRAINS = 128  # bursts of an expert up to which each is followed by itself
+READS, RING, BANKS, CHANNELS = 256, 64, 16, 4
+
+
+class TimingError(RuntimeError):
+    """The modelled machine stands still, which the hardware would not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryTiming:
+    """Expert memory in picoseconds, as the settings of ``axi_dram.sv`` of these names.
+
+    ``column``: of 64 bytes on the data bus. ``latency``: fixed, of controller and link.
+    ``outstanding``: bursts that it takes at a time. ``ideal``: a beat a cycle, the latency alone.
+    """
+
+    column: int
+    latency: int
+    cas: int = 0
+    rcd: int = 0
+    rp: int = 0
+    ras: int = 0
+    rrd: int = 0
+    faw: int = 0
+    refresh_interval: int = 0
+    refresh: int = 0
+    banks: int = 1
+    row_bytes: int = 2048
+    outstanding: int = 16
+    ideal: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What registers and host decide: see docs/programming-model.md.
+
+    ``predictor``: "table", "linear" or None. ``threshold``: of its scores. ``counted``: they are
+    counts, not log-odds. ``attention``: cycles between a layer's last result and the next command.
+    """
+
+    retain: bool = True
+    retention: str = "lru"
+    prefetch: bool = False
+    predictor: str | None = None
+    worth: bool = False
+    threshold: int = 2
+    attention: int = 0
+    worth_floor: int = 0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a replay took: counters by name, events [n, 6] as the hardware logs them, and the cycle
+    of the last result."""
+
+    counters: dict[str, int]
+    events: np.ndarray
+    ended: int
+    visits: int
+
+    @property
+    def cycles(self) -> int:
+        return self.counters["cycles_total"]
+
+    @property
+    def causes(self) -> dict[str, int]:
+        """Cycles by exclusive cause; they sum to the total."""
+        return {cause: self.counters[f"cycles_{cause}"] for cause in CAUSES}
+
+
+def _dot_latency(lanes: int, radix: int = 16) -> int:
+    stages = 0
+    while lanes > 1:
+        stages, lanes = stages + 1, -(-lanes // radix)
+    return 2 + stages
+
+
+def _config(g: Geometry, settings: Settings, memory: MemoryTiming, grain: int) -> np.ndarray:
+    """The record of what a run does not change."""
+    c, model, linear = g.config, g.config.model, g.config.linear
+    total = READ_LATENCY + _dot_latency(c.lanes) + 1
+    scaled = total + REQUANTISE
+    lanes = 1
+    while lanes < SCAN_LANES and lanes * SCAN_ROWS < g.banks:
+        lanes *= 2
+    lexical = g.streams_identities and settings.predictor == "linear"
+    values = {
+        "layers": model.layers, "experts": model.experts, "shared": model.shared_units,
+        "active": model.active, "top_k": model.top_k, "pes": c.pes, "slots": g.slots,
+        "ids": model.expert_ids, "pairs": c.rows // 2, "lanes": c.lanes,
+        "word_beats": g.word_bytes // g.axi_bytes, "round_size": c.prefetch_round,
+        "integrity": int(c.integrity), "burst_beats": c.burst_beats, "outstanding": c.outstanding,
+        "grain": grain, "prefetch_grain": max(1, grain // 2),
+        "released": total + 1, "summed": scaled + 1, "hidden": scaled + SILU + REQUANTISE + 2,
+        "scan_rows": -(-g.banks // lanes), "clk": round(1e6 / c.clock_mhz),
+        "mem_outstanding": memory.outstanding, "retain": int(settings.retain),
+        "ewma": int(settings.retention == "ewma"), "prefetch": int(settings.prefetch),
+        "worth": int(settings.worth), "worth_floor": settings.worth_floor,
+        "fraction": linear.fraction, "counted": int(settings.predictor != "linear"),
+        "attention": settings.attention,
+        "unit": LINEAR if settings.predictor == "linear" else TABLE,
+        "stages": linear.stages, "error_groups": -(-model.experts // LANES),
+        "order_groups": -(-model.experts // 16), "threshold": settings.threshold,
+        "top_score": 3 * model.top_k + 2,
+        "tables": len(linear.tables) if lexical else 0,
+        "row_beats": g.lexical_layout.row_beats if lexical else 0,
+        "row_stride": g.lexical_layout.row_stride if lexical else 0,
+        "token_stride": g.lexical_layout.token_stride if lexical else 0,
+        "lexical_base": g.lexical_base if lexical else 0}
+    for name in ("blob_beats", "content_beats", "tile_beats", "side_beats", "weight_words",
+                 "param_rows", "gu_groups", "in_words", "dn_tiles", "out_groups", "stride",
+                 "axi_bytes", "prefetch_bursts"):
+        values[name] = getattr(g, name)
+    for name in ("column", "latency", "cas", "rcd", "rp", "ras", "rrd", "faw", "refresh_interval",
+                 "refresh", "banks", "row_bytes", "ideal"):
+        values[name] = int(getattr(memory, name))
+    found = record(CONFIG)
+    for name in CONFIG:
+        found[name] = values[name]
+    return found
+
+
+def _state(g: Geometry, start: int) -> np.ndarray:
+    """The scalars at reset, after a FLUSH."""
+    s = record(SCALARS)
+    for name in ("ar_at", "lat_at", "out_at", "f_at", "w_send", "token_due", "round_due",
+                 "observe_from", "result_at"):
+        s[name] = NEVER
+    for name in ("chosen", "timing_from", "st_slot", "rel_pe", "accepted_at", "f_on_ar",
+                 "ret_end"):
+        s[name] = -1
+    drain = g.prefetch_bursts * g.config.burst_beats
+    s["unit"], s["quiet"], s["quiet_from"] = max(1, drain // 16), 1, start
+    s["average"] = SLACK_MAX << 4
+    s["next_refresh"] = 1000000
+    s["q_at"] = s["now"] = start
+    s["back"], s["listed"] = g.slots - 1, g.slots
+    return s
+
+
+def _arrays(g: Geometry, stimulus: Stimulus, rounds: Rounds, log: int) -> Arrays:
+    model, c = g.config.model, g.config
+    ids = model.expert_ids
+    tables = max(1, len(c.linear.tables))
+
+    def zeros(*shape: int) -> np.ndarray:
+        return np.zeros(shape, np.int64)
+
+    tokens = len(stimulus.routing)
+    shared = np.broadcast_to(np.arange(model.experts, ids), (tokens, model.layers, ids
+                                                            - model.experts))
+    routing = np.concatenate([stimulus.routing.astype(np.int64), shared], axis=2)
+    slot = records("slot", g.slots, in_list=1)
+    slot["before"] = np.arange(g.slots) - 1
+    slot["after"][:-1], slot["after"][-1] = np.arange(1, g.slots), -1
+    worth = records("worth", 16)
+    worth["rate"] = Worth(model.experts, c.linear.fraction).rate
+    never = {"demand": NEVER, "first": NEVER, "done": NEVER}
+    return Arrays(
+        slot=slot, known=records("known", model.layers, ids, slot=-1),
+        frequency=zeros(model.layers, ids, 6), id=records("id", ids, noted=-1),
+        waits=np.array(WAIT, np.int64), worth=worth, promise=zeros(max(2, c.prefetch_round)),
+        rank=records("rank", 2 * model.active + 4), channel=records("channel", CHANNELS, **never),
+        burst=records("burst", RING), reads=zeros(READS), bank=records("bank", BANKS),
+        pe=records("pe", c.pes, slot=-1, follow=-1, ready=NEVER, end=NEVER, complete=NEVER,
+                   release=NEVER),
+        group=zeros(c.pes, g.gu_groups), intervals=zeros(model.active * (2 * g.tiles + 4), 2),
+        table=records("table", tables, row=-1, due=-1),
+        row=records("row", tables, model.layers, landed=NEVER), ring=zeros(8), routing=routing,
+        rows=rounds.rows, round=rounds.round, segment=rounds.segment, candidate=rounds.candidate,
+        events=zeros(log, 6))
+
+
+def simulate(geometry: Geometry, settings: Settings, memory: MemoryTiming, stimulus: Stimulus, *,
+             warmup: int = 0, start: int = 0, log: int = 0, grain: int = 0) -> Timing:
+    """Replay ``stimulus``; the counters are those of the tokens behind ``warmup``.
+
+    Parameters
+    ----------
+    start: cycle since reset in which the first token's command is taken; what is before matters to
+        refresh alone. log: most events that are kept.
+    grain: bursts of a demand that are followed as one; 0: as many as make 128 of an expert, 1: every
+        burst by itself.
+    """
+    model = geometry.config.model
+    tokens = len(stimulus.routing)
+    if stimulus.routing.shape[1:] != (model.layers, model.top_k):
+        raise ValueError(f"routing must be [token, {model.layers}, {model.top_k}], "
+                         f"not {list(stimulus.routing.shape)}")
+    if not 0 <= warmup < tokens:
+        raise ValueError(f"warm-up tokens must be 0 to {tokens - 1}, not {warmup}")
+    bursts = -(-geometry.blob_beats // geometry.config.burst_beats)
+    grain = grain or max(1, bursts // GRAINS)
+    rounds = stimulus.rounds or no_rounds(geometry, tokens)
+    g, s, k = _config(geometry, settings, memory, grain), _state(geometry, start), counters()
+    before = k.copy()
+    arrays = _arrays(geometry, stimulus, rounds, log)
+    begun = start
+    for until in (warmup, tokens):
+        if not until:
+            continue
+        if not play(until, g[0], s[0], k[0], arrays):
+            raise TimingError(f"nothing more would happen after cycle {int(s['now'][0])}: token "
+                              f"{int(s['q_token'][0])}, layer {int(s['q_layer'][0])}")
+        if until == warmup:
+            before, begun = k.copy(), int(s["ended"][0]) + 1
+    ended = int(s["ended"][0])
+    found = {name: int(k[name][0] - before[name][0]) for name in COUNTERS}
+    found["cycles_total"] = ended + 1 - begun
+    inside = sum(found[f"cycles_{cause}"] for cause in CAUSES[1:])
+    found["cycles_attention"] = found["cycles_total"] - inside
+    return Timing(found, arrays.events[:int(s["events"][0])], ended, int(s["visits"][0]))

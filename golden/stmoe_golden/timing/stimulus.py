@@ -1,0 +1,127 @@
+"""What the timing model is fed with: routing, and the rounds of candidates that follow from it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stmoe.config import AcceleratorConfig, Geometry
+
+from ..predict.unit import Candidate, LearnedUnit, PredictionUnit
+from .state import records
+
+__all__ = ["Rounds", "Stimulus", "rounds_of"]
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """Rounds of candidates, one per token and per layer of it, and what a learned unit reads.
+
+    Records of ``timing.state.FIELDS``. round: [round + 1], first of its segments, one per layer
+    predicted, and rows that learn. segment: [segment + 1], that layer, rows added, first candidate.
+    rows: int64 [token, table], row by identity, over all tables, -1 none.
+    """
+
+    round: np.ndarray
+    segment: np.ndarray
+    candidate: np.ndarray
+    rows: np.ndarray
+
+
+@dataclass(frozen=True)
+class Stimulus:
+    """Routing int64 [token, layer, rank]; token int64 [token], identities, -1 unknown; first bool
+    [token], of its sequence; and the rounds of one prediction unit, None = nothing is predicted."""
+
+    routing: np.ndarray
+    token: np.ndarray
+    first: np.ndarray
+    rounds: Rounds | None = None
+
+
+class _Listening(LearnedUnit):
+    """A unit that tells of each layer that it scores, and how many rows that took."""
+
+    scored: list[tuple[int, int, list[Candidate]]]
+
+    def _candidates(self, layer: int, scores: np.ndarray, rows: int) -> list[Candidate]:
+        found = super()._candidates(layer, scores, rows)
+        self.scored.append((layer, rows, found))
+        return found
+
+
+def rounds_of(config: AcceleratorConfig, unit: PredictionUnit | None, routing: np.ndarray,
+              token: np.ndarray, first: np.ndarray,
+              ahead: np.ndarray | None = None) -> Rounds | None:
+    """The rounds of ``unit``, which has been profiled and learns from what it sees here.
+
+    Parameters
+    ----------
+    routing: [token, layer, rank]. token, first: as of :class:`Stimulus`. ahead: int [token, layer,
+        expert], look-ahead logits, None = none.
+    """
+    if unit is None:
+        return None
+    learned = isinstance(unit, LearnedUnit)
+    if learned:
+        unit.__class__ = _Listening
+    tokens, layers, _ = routing.shape
+    segments: list[int] = [0]
+    about: list[int] = []
+    counts: list[int] = []
+    rows: list[int] = []
+    found: list[Candidate] = []
+    learns = np.zeros(tokens * (layers + 1), np.int64)
+    options = config.linear
+    by_table = np.full((tokens, len(options.tables)), -1, np.int64)
+    offsets = dict(zip(options.tables, np.cumsum([0, *options.tables.values()]).tolist(),
+                       strict=False))
+
+    def add(step: Sequence[Candidate]) -> None:
+        groups = ([(layer, number, part) for layer, number, part in unit.scored] if learned
+                  else [(step[0][0], 0, step)] if step else [])
+        for layer, number, part in groups:
+            about.append(layer)
+            rows.append(number)
+            counts.append(len(part))
+            found.extend(part)
+        segments.append(len(about))
+
+    for t in range(tokens):
+        if learned:
+            unit.scored = []
+        add(unit.token(int(token[t]), bool(first[t])))
+        if learned:
+            for name, row in unit._chosen().items():
+                by_table[t, list(options.tables).index(name)] = offsets[name] + row
+        for layer in range(layers):
+            step = t * (layers + 1) + layer + 1
+            if learned:
+                unit.scored = []
+                learns[step] = len(unit.predictor.rows(layer))
+            else:
+                learns[step] = config.model.top_k + 6 if layer else 0
+            add(unit.observe(layer, routing[t, layer].tolist(), bool(first[t]),
+                             None if ahead is None else ahead[t, layer]))
+            if not learned and layer + 1 < layers and len(segments) > 1 and (
+                    segments[-1] == segments[-2]):  # a scan that finds nothing
+                about.append(layer + 1)
+                rows.append(0)
+                counts.append(0)
+                segments[-1] = len(about)
+    rounds = records("round", len(segments))
+    rounds["segment"], rounds["learn_rows"][:-1] = segments, learns
+    parts = records("segment", len(about) + 1)
+    parts["about"][:-1], parts["score_rows"][:-1] = about, rows
+    parts["first"] = np.cumsum([0, *counts])
+    candidates = records("candidate", len(found) + 1)
+    candidates["expert"][:-1] = [e for _, e, _ in found]
+    candidates["score"][:-1] = [score for *_, score in found]
+    return Rounds(rounds, parts, candidates, by_table)
+
+
+def no_rounds(geometry: Geometry, tokens: int) -> Rounds:
+    """Rounds without candidates."""
+    rounds = tokens * (geometry.config.model.layers + 1)
+    return Rounds(records("round", rounds + 1), records("segment", 2), records("candidate", 1),
+                  np.full((tokens, len(geometry.config.linear.tables)), -1, np.int64))
