@@ -185,7 +185,7 @@ def _arrays(g: Geometry, stimulus: Stimulus, rounds: Rounds, log: int) -> Arrays
         pe=records("pe", c.pes, slot=-1, follow=-1, ready=NEVER, end=NEVER, complete=NEVER,
                    release=NEVER),
         group=zeros(c.pes, g.gu_groups), intervals=zeros(model.active * (2 * g.tiles + 4), 2),
-        table=records("table", tables, row=-1, due=-1),
+        table=records("table", tables, row=-1, due=-1, next=model.layers),
         row=records("row", tables, model.layers, landed=NEVER), ring=zeros(8), routing=routing,
         rows=rounds.rows, round=rounds.round, segment=rounds.segment, candidate=rounds.candidate,
         events=zeros(log, 6))
