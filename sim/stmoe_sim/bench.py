@@ -230,6 +230,7 @@ async def play(dut: Any) -> None:
         os.pwrite(progress, b"%08d" % (t + 1), 0)
     os.close(progress)
     elapsed = time.process_time() - started  # of this process, so of one core
+    outcome["ended"] = int(dut.cycle.value)  # with the last result
     outcome |= await settle(dut, driver, job)
     after = outcome["counters_all"]
     outcome |= {

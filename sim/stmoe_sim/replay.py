@@ -29,10 +29,11 @@ from .verify import (
     check_predictions_and_events,
     check_results,
     check_rows,
+    read_log,
 )
 from .verilator import Simulator, build
 
-__all__ = ["Outcome", "Replay", "SimulationError", "fit"]
+__all__ = ["Outcome", "Replay", "SimulationError", "fit", "measure", "run"]
 
 
 class SimulationError(RuntimeError):
@@ -189,6 +190,24 @@ def run(replay: Replay, policy: Policy, simulator: Simulator, image: Path, exper
     finally:
         if keep is not None:
             shutil.copytree(home, keep / policy.name, dirs_exist_ok=True)
+        shutil.rmtree(home)
+
+
+def measure(replay: Replay, policy: Policy, simulator: Simulator, image: Path,
+            stimulus: dict[str, np.ndarray]) -> tuple[dict[str, Any], list[list[int]]]:
+    """Simulate one policy without a look at its results: what the testbench says, and the events.
+
+    The outcome has ``ended``, the cycle of the last result, beside what :func:`run` takes from it.
+    """
+    home = Path(tempfile.mkdtemp(prefix=f"stmoe-{policy.name}-"))
+    try:
+        write_job(home, geometry=replay.geometry, policy=policy, unit=replay.unit(policy),
+                  stimulus=stimulus, registers=register_map(Geometry(replay.config)),
+                  memory=replay.memory, warmup=replay.window.warmup, stall=replay.stall,
+                  attention_cycles=replay.attention_cycles, route_on_chip=replay.route_on_chip)
+        outcome = _play(replay, simulator, image, home, lambda done: None)
+        return outcome, [fields for kind, fields in read_log(home / "events.log") if kind == "E"]
+    finally:
         shutil.rmtree(home)
 
 

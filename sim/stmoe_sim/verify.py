@@ -21,7 +21,7 @@ from .memory_files import read_dump
 from .policies import Policy
 
 __all__ = ["Verdict", "check_counters", "check_predictions_and_events", "check_results",
-           "check_rows"]
+           "check_rows", "read_log"]
 
 ROUTE, TOKEN = 1, 18
 NOTHING_PREDICTED = dict.fromkeys((

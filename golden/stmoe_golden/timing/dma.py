@@ -269,6 +269,8 @@ def step_dma(cycle, row_on_ar, g, s, k, a):  # pragma: no cover - compiled
         for c in range(CHANNELS):
             if a.channel[c].valid and a.channel[c].located > cycle:
                 wake = min(wake, a.channel[c].located)
+    if s.lat_at > cycle:
+        wake = min(wake, s.lat_at)
     # Bursts that are over.
     landed = s.accepted_at == cycle
     while s.b_head < s.b_tail:

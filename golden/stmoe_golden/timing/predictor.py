@@ -149,8 +149,8 @@ def score(cycle, g, s, k, a):  # pragma: no cover - compiled
 
 
 @njit(cache=True)
-def step_predictor(cycle, g, s, k, a):  # pragma: no cover - compiled
-    """What the prediction unit does in a cycle; the next one in which it may do more."""
+def step_unit(cycle, g, s, k, a):  # pragma: no cover - compiled
+    """The same, without what the order does next."""
     waiting = s.token_due <= cycle or s.observe_from <= cycle
     s.o_cut = waiting and s.p_state >= DEEPER
     wake = step_order(cycle, g, s, a)
@@ -205,3 +205,12 @@ def step_predictor(cycle, g, s, k, a):  # pragma: no cover - compiled
         else:
             return min(wake, s.p_final)
     return cycle + 1
+
+
+@njit(cache=True)
+def step_predictor(cycle, g, s, k, a):  # pragma: no cover - compiled
+    """What the prediction unit does in a cycle; the next one in which it may do more."""
+    wake = step_unit(cycle, g, s, k, a)
+    if s.o_active and s.out_at == NEVER:
+        wake = min(wake, max(cycle + 1, s.o_at))
+    return wake
