@@ -1,5 +1,6 @@
 """Random configurations, memories, policies and stretches of traces, on the netlist and in the model."""
 
+import hashlib
 import json
 import random
 from collections.abc import Callable
@@ -56,6 +57,12 @@ class Point:
     start: int
     tokens: int
 
+    @property
+    def key(self) -> str:
+        """Name of the point among those kept."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return f"{self.number}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
 
 def points(count: int, seed: int, traces: int, tokens: int) -> list[Point]:
     """``count`` points, the first ones the same whatever the count."""
@@ -81,17 +88,33 @@ def _replay(point: Point, traces: list[Trace], cache: Path) -> Replay:
                   attention_cycles=point.attention, d_ff=point.d_ff, cache=cache)
 
 
-def compare(point: Point, traces: list[Trace], cache: Path) -> dict[str, Any]:
+def simulated(point: Point, replay: Replay, stimulus: dict[str, np.ndarray],
+              folder: Path) -> dict[str, Any]:
+    """What the netlist did, from ``folder`` if it is there, else simulated and kept there."""
+    file = folder / f"{point.key}.json"
+    if file.exists():
+        return dict(json.loads(file.read_text()))
+    policy, = parse_policies(point.policy)
+    outcome, events = measure(replay, policy, replay.simulator(),
+                              write_image(replay.experts(), replay.cache), stimulus)
+    found = {"point": asdict(point), "ended": outcome["ended"],
+             "counters": outcome["counters_all"], "events": events}
+    temporary = file.with_suffix(".part")
+    temporary.write_text(json.dumps(found))
+    temporary.replace(file)
+    return found
+
+
+def compare(point: Point, traces: list[Trace], cache: Path, folder: Path) -> dict[str, Any]:
     """The point on both sides: cycles by cause, counts, and where the first event differs."""
     replay = _replay(point, traces, cache)
     policy, = parse_policies(point.policy)
     stimulus = replay.stimulus()
-    simulator = replay.simulator()
-    outcome, events = measure(replay, policy, simulator, write_image(replay.experts(), cache),
-                              stimulus)
+    outcome = simulated(point, replay, stimulus, folder)
+    events = outcome["events"]
     start = events[0][0] - 2  # the first token's command, an event's being two cycles later
     found = model(replay, policy, stimulus, start=start, log=len(events) + 64, grain=1)
-    rtl, ours = outcome["counters_all"], found.counters
+    rtl, ours = outcome["counters"], found.counters
     total = outcome["ended"] - start
     inside = sum(rtl[f"cycles_{cause}"] for cause in CAUSES if cause != "attention")
     rtl_causes = {cause: rtl[f"cycles_{cause}"] for cause in CAUSES}
@@ -122,16 +145,12 @@ def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
             "exact_events": sum(one["events"] == one["events_same"] for one in results)}
 
 
-def run(wanted: list[Point], traces: list[Trace], cache: Path, file: Path,
+def run(wanted: list[Point], traces: list[Trace], cache: Path, folder: Path,
         done: Callable[[int, int], None]) -> list[dict[str, Any]]:
-    """Compare all of ``wanted`` that ``file`` has not yet, netlist by netlist; all results."""
-    kept: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    todo = sorted((one for one in wanted if str(one.number) not in kept),
-                  key=lambda one: (one.netlist, one.number))
-    for index, point in enumerate(todo):
-        done(index, len(todo))
-        kept[str(point.number)] = compare(point, traces, cache)
-        temporary = file.with_suffix(".part")
-        temporary.write_text(json.dumps(kept))
-        temporary.replace(file)
-    return [kept[str(one.number)] for one in wanted]
+    """Compare all of ``wanted``, netlist by netlist; what was simulated is kept in ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    results = []
+    for index, point in enumerate(sorted(wanted, key=lambda one: (one.netlist, one.number))):
+        done(index, len(wanted))
+        results.append(compare(point, traces, cache, folder))
+    return results

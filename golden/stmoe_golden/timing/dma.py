@@ -293,7 +293,7 @@ def step_dma(cycle, row_on_ar, g, s, k, a):  # pragma: no cover - compiled
             arrive(cycle, a.channel[c].slot, mark, g, s, a)
             if end == g.blob_beats:
                 a.channel[c].done = cycle + 1
-            elif end >= g.tile_beats and end - a.burst[b].beats < g.tile_beats:
+            elif g.chase and end >= g.tile_beats > end - a.burst[b].beats:
                 a.channel[c].first = cycle + 1
         k.beats_link += a.burst[b].beats
         received(cycle, s, a)

@@ -122,14 +122,14 @@ def choose(cycle, g, s, k, a):  # pragma: no cover - compiled
         return cycle + 1
     if s.routed_left and s.run_from <= cycle:
         slack_to(cycle, s)
-        log(cycle, ROUTE, s.q_layer, 0, 0, g.active + 256 * s.slack, s, a)
+        log(cycle, ROUTE, s.q_layer, 0, 0, s.count + 256 * s.slack, s, a)
         k.layers_done += 1
         expected = s.q_layer == s.about
         begin_round((s.q_layer + 1) % g.layers, s.q_layer + 1 == g.layers, s, a)
         s.clock = (s.clock + VISIT) % CLOCK
         if g.worth:
             if expected:
-                for rank in range(g.top_k):
+                for rank in range(s.count - g.shared):
                     use(a.routing[s.q_token, s.q_layer, rank], a)
             follow_slack(s.slack, s)
         s.slack = s.phase = 0
@@ -143,7 +143,7 @@ def choose(cycle, g, s, k, a):  # pragma: no cover - compiled
         return cycle + 2
     if s.missed:
         slot = victim(g, s, a)
-        at = max(s.list_at, s.scan_at if g.ewma else 0)
+        at = max(s.list_at, s.scan_at if g.retention else 0)
         if cycle >= at and slot >= 0 and can_take(cycle, False, s, a):
             s.victim = slot
             s.m_state, s.m_next = DEMAND_EVICT, cycle + 1
@@ -165,7 +165,7 @@ def choose(cycle, g, s, k, a):  # pragma: no cover - compiled
         c = s.out_candidate
         s.tag_layer, s.tag_expert, s.tag_score = s.out_layer, a.candidate[c].expert, a.candidate[c].score
         s.tag_deep = s.guessing or s.tag_layer != s.about
-        at = max(s.list_at, s.scan_at if g.ewma and s.front >= 0 else 0)
+        at = max(s.list_at, s.scan_at if g.retention and s.front >= 0 else 0)
         if cycle >= at and can_take(cycle, True, s, a) and not (s.tag_deep and busy(s, a)):
             s.m_state, s.m_next = DECIDE, cycle + 2
             return cycle + 2
@@ -182,6 +182,7 @@ def classify(cycle, g, s, k, a):  # pragma: no cover - compiled
     expert = a.routing[s.q_token, layer, rank]
     slot, shared = a.known[layer, expert].slot, expert >= g.experts
     a.id[expert].used = 1
+    a.known[layer, expert].wait = a.future[s.q_token, layer, rank]
     k.map_reads += 1
     k.routed += not shared
     if slot < 0:

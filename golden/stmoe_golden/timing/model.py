@@ -15,6 +15,8 @@ from .stimulus import Rounds, Stimulus, no_rounds
 __all__ = ["MemoryTiming", "Settings", "Timing", "TimingError", "simulate"]
 
 OFF, TABLE, LINEAR = range(3)
+RETENTIONS = ("lru", "ewma", "clairvoyant", "lfu", "static")
+NO_USE = 1 << 21  # quarters of layer visits, beyond all others
 READ_LATENCY, REQUANTISE, SILU = 2, 3, 2  # of the PE's pipeline
 LANES = 4  # of the learned unit's error steps
 SCAN_ROWS, SCAN_LANES = 64, 16
@@ -56,6 +58,9 @@ class Settings:
 
     ``predictor``: "table", "linear" or None. ``threshold``: of its scores. ``counted``: they are
     counts, not log-odds. ``attention``: cycles between a layer's last result and the next command.
+    Beyond the hardware: ``retention`` also "clairvoyant" (the expert goes that is used last), "lfu"
+    (that was used least), "static" (that is least popular in ``Stimulus.popularity``); without
+    ``chase`` an expert is computed once it has landed whole.
     """
 
     retain: bool = True
@@ -66,6 +71,7 @@ class Settings:
     threshold: int = 2
     attention: int = 0
     worth_floor: int = 0
+    chase: bool = True
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,8 @@ def _config(g: Geometry, settings: Settings, memory: MemoryTiming, grain: int) -
         "released": total + 1, "summed": scaled + 1, "hidden": scaled + SILU + REQUANTISE + 2,
         "scan_rows": -(-g.banks // lanes), "clk": round(1e6 / c.clock_mhz),
         "mem_outstanding": memory.outstanding, "retain": int(settings.retain),
-        "ewma": int(settings.retention == "ewma"), "prefetch": int(settings.prefetch),
+        "retention": RETENTIONS.index(settings.retention), "chase": int(settings.chase),
+        "prefetch": int(settings.prefetch),
         "worth": int(settings.worth), "worth_floor": settings.worth_floor,
         "fraction": linear.fraction, "counted": int(settings.predictor != "linear"),
         "attention": settings.attention,
@@ -158,6 +165,19 @@ def _state(g: Geometry, start: int) -> np.ndarray:
     return s
 
 
+def _future(routing: np.ndarray, ids: int) -> np.ndarray:
+    """[token, layer, rank]: quarters of layer visits to the next use of each expert."""
+    tokens, layers, _ = routing.shape
+    found = np.full(routing.shape, NO_USE, np.int64)
+    after = np.full((layers, ids), -1, np.int64)
+    every = np.arange(layers)[:, None]
+    for t in range(tokens - 1, -1, -1):
+        later = after[every, routing[t]]
+        found[t] = np.where(later >= 0, 4 * layers * (later - t), NO_USE)
+        after[every, routing[t]] = t
+    return found
+
+
 def _arrays(g: Geometry, stimulus: Stimulus, rounds: Rounds, log: int) -> Arrays:
     model, c = g.config.model, g.config
     ids = model.expert_ids
@@ -167,9 +187,18 @@ def _arrays(g: Geometry, stimulus: Stimulus, rounds: Rounds, log: int) -> Arrays
         return np.zeros(shape, np.int64)
 
     tokens = len(stimulus.routing)
-    shared = np.broadcast_to(np.arange(model.experts, ids), (tokens, model.layers, ids
-                                                            - model.experts))
-    routing = np.concatenate([stimulus.routing.astype(np.int64), shared], axis=2)
+    routing = np.empty((tokens, model.layers, model.active), np.int64)
+    routing[..., :model.top_k] = stimulus.routing
+    routing[..., model.top_k:] = np.arange(model.experts, ids)
+    if stimulus.active is not None:  # shared ones behind those that stay
+        for rank in range(model.top_k, model.active):
+            at = stimulus.active + rank - model.top_k
+            np.put_along_axis(routing, at[..., None], rank - model.top_k + model.experts, axis=2)
+    keep = np.full(routing.shape[:2], ids - model.experts) + (
+        model.top_k if stimulus.active is None else stimulus.active)
+    known = records("known", model.layers, ids, slot=-1)
+    if stimulus.popularity is not None:
+        known["uses"][:, :model.experts] = stimulus.popularity
     slot = records("slot", g.slots, in_list=1)
     slot["before"] = np.arange(g.slots) - 1
     slot["after"][:-1], slot["after"][-1] = np.arange(1, g.slots), -1
@@ -177,7 +206,7 @@ def _arrays(g: Geometry, stimulus: Stimulus, rounds: Rounds, log: int) -> Arrays
     worth["rate"] = Worth(model.experts, c.linear.fraction).rate
     never = {"demand": NEVER, "first": NEVER, "done": NEVER}
     return Arrays(
-        slot=slot, known=records("known", model.layers, ids, slot=-1),
+        slot=slot, known=known,
         frequency=zeros(model.layers, ids, 6), id=records("id", ids, noted=-1),
         waits=np.array(WAIT, np.int64), worth=worth, promise=zeros(max(2, c.prefetch_round)),
         rank=records("rank", 2 * model.active + 4), channel=records("channel", CHANNELS, **never),
@@ -187,7 +216,7 @@ def _arrays(g: Geometry, stimulus: Stimulus, rounds: Rounds, log: int) -> Arrays
         group=zeros(c.pes, g.gu_groups), intervals=zeros(model.active * (2 * g.tiles + 4), 2),
         table=records("table", tables, row=-1, due=-1, next=model.layers),
         row=records("row", tables, model.layers, landed=NEVER), ring=zeros(8), routing=routing,
-        rows=rounds.rows, round=rounds.round, segment=rounds.segment, candidate=rounds.candidate,
+        count=keep.astype(np.int64), future=_future(routing, ids), rows=rounds.rows, round=rounds.round, segment=rounds.segment, candidate=rounds.candidate,
         events=zeros(log, 6))
 
 
@@ -207,6 +236,8 @@ def simulate(geometry: Geometry, settings: Settings, memory: MemoryTiming, stimu
     if stimulus.routing.shape[1:] != (model.layers, model.top_k):
         raise ValueError(f"routing must be [token, {model.layers}, {model.top_k}], "
                          f"not {list(stimulus.routing.shape)}")
+    if geometry.streams_weights and settings.predictor == "linear":
+        raise ValueError("linear.weight_store is memory, whose traffic is not modelled, not chip")
     if not 0 <= warmup < tokens:
         raise ValueError(f"warm-up tokens must be 0 to {tokens - 1}, not {warmup}")
     bursts = -(-geometry.blob_beats // geometry.config.burst_beats)

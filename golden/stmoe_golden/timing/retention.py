@@ -8,13 +8,14 @@ from numba import njit
 
 from .state import NEVER
 
-__all__ = ["changed", "list_op", "pays", "reach_due", "refresh", "spares", "victim", "visit"]
+__all__ = ["changed", "decided", "list_op", "pays", "reach_due", "refresh", "spares", "victim", "visit"]
 
 PUSH_FRONT, PUSH_BACK, REMOVE, MOVE_BACK = range(4)
 FREE = 0
 CLOCK = 1 << 24
 VISIT = 4
 LATENCY = 5  # of the use frequencies
+LRU, EWMA, CLAIRVOYANT, LFU, STATIC = range(5)
 ONE, FORGETS, EVEN, BUCKETS = 1 << 16, 7, 4, 16
 FINE, FOLLOWS, SLACK_ONE = 4, 3, 16
 
@@ -65,7 +66,7 @@ def link(slot, front, s, a):  # pragma: no cover - compiled
 @njit(cache=True)
 def changed(cycle, g, s):  # pragma: no cover - compiled
     """Victims are to be looked for again: a slot's state or due time changed in ``cycle``."""
-    if g.ewma:
+    if g.retention:
         s.scan_at = max(cycle, s.ret_end) + 4 + g.scan_rows
 
 
@@ -77,7 +78,7 @@ def list_op(cycle, kind, slot, g, s, a):  # pragma: no cover - compiled
         s.list_at = cycle + 1
         changed(cycle, g, s)
     elif kind == REMOVE:
-        if g.ewma and (cycle < s.scan_at or slot == s.victim):
+        if g.retention and (cycle < s.scan_at or slot == s.victim):
             changed(cycle, g, s)
         unlink(slot, s, a)
         s.list_at = cycle + 2
@@ -90,14 +91,17 @@ def list_op(cycle, kind, slot, g, s, a):  # pragma: no cover - compiled
 @njit(cache=True)
 def victim(g, s, a):  # pragma: no cover - compiled
     """The slot that is given out next, -1 = none."""
-    if not g.ewma:
+    if not g.retention:
         return s.front
     best, far = -1, -NEVER
     for slot in range(g.slots):
         if a.slot[slot].in_list:
             if a.slot[slot].state == FREE:
                 return slot
-            distance = ahead(a.slot[slot].due, s.clock)
+            if g.retention >= LFU:
+                distance = -a.known[a.slot[slot].layer, a.slot[slot].expert].uses
+            else:
+                distance = ahead(a.slot[slot].due, s.clock)
             if distance > far:
                 best, far = slot, distance
     return best
@@ -105,7 +109,9 @@ def victim(g, s, a):  # pragma: no cover - compiled
 
 @njit(cache=True)
 def waiting_time(layer, expert, g, a):  # pragma: no cover - compiled
-    """Quarters of layer visits until an expert is expected to be used."""
+    """Quarters of layer visits until an expert is expected to be used, or is."""
+    if g.retention == CLAIRVOYANT:
+        return a.known[layer, expert].wait
     if expert >= g.experts:
         return (g.layers * 64) >> 4
     f = a.frequency[layer, expert]
@@ -116,18 +122,20 @@ def waiting_time(layer, expert, g, a):  # pragma: no cover - compiled
 @njit(cache=True)
 def visit(cycle, layer, g, s, a):  # pragma: no cover - compiled
     """A layer's use frequencies, and the due times of what the buffer holds of it."""
-    if not g.ewma:
+    if not g.retention:
         return
     s.ret_end = cycle + g.ids + LATENCY
     for e in range(g.ids):
-        for i in range(3):
+        for i in range(3 if g.retention == EWMA else 0):
             which, shift = (0, 1) if i == 0 else (1, 3) if i == 1 else (2 + a.known[layer, e].pattern, 5)
             f = a.frequency[layer, e, which]
             a.frequency[layer, e, which] = f + ((4095 - f) >> shift) if a.id[e].used else f - (
                 f >> shift)
         a.known[layer, e].pattern = (2 * a.known[layer, e].pattern + a.id[e].used) % 4
+        if a.id[e].used and g.retention == LFU:
+            a.known[layer, e].uses += 1
         slot = a.known[layer, e].slot
-        if slot >= 0:
+        if slot >= 0 and (a.id[e].used or g.retention != CLAIRVOYANT):
             a.slot[slot].due = (s.clock + waiting_time(layer, e, g, a)) % CLOCK
     changed(cycle, g, s)
 
@@ -135,7 +143,7 @@ def visit(cycle, layer, g, s, a):  # pragma: no cover - compiled
 @njit(cache=True)
 def refresh(cycle, layer, expert, slot, g, s, a):  # pragma: no cover - compiled
     """An expert that came after its layer's visit gets its due time."""
-    if g.ewma:
+    if g.retention:
         a.slot[slot].due = (s.clock + waiting_time(layer, expert, g, a)) % CLOCK
         s.ret_end = cycle + 1 + LATENCY
         changed(cycle, g, s)
@@ -152,7 +160,7 @@ def spares(slot, layer, deep, g, s, a):  # pragma: no cover - compiled
     """Whether ``slot``, the next to go, is given to a candidate."""
     if slot < 0 or s.promises == g.round_size or (deep and s.listed <= g.active):
         return False
-    if not g.ewma:
+    if g.retention == LRU or g.retention >= LFU:
         return not a.slot[slot].wanted
     return a.slot[slot].state == FREE or (
         ahead(a.slot[slot].due, s.clock) > ahead(reach_due(layer, s), s.clock))

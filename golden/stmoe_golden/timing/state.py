@@ -28,7 +28,7 @@ CONFIG = (  # what a run does not change
     "clk", "column", "latency", "cas", "rcd", "rp", "ras", "rrd", "faw", "refresh_interval",
     "refresh", "ideal", "banks", "row_bytes", "mem_outstanding",
     # Policy.
-    "retain", "ewma", "prefetch", "worth", "worth_floor", "fraction", "counted",
+    "retain", "retention", "chase", "prefetch", "worth", "worth_floor", "fraction", "counted",
     "attention", "unit", "stages", "error_groups", "order_groups", "threshold", "top_score",
     # Rows of the predictor in memory.
     "tables", "row_beats", "row_stride", "token_stride", "lexical_base")
@@ -49,7 +49,7 @@ SCALARS = (
     "list_at", "ret_end", "scan_at", "clock", "front", "back", "listed", "wanted", "tag_layer",
     "tag_expert", "tag_score", "tag_deep", "victim", "cancelled_landed", "rel_pe", "average",
     "d_from", "d_left", "d_end", "l_from", "l_left", "l_end", "q_head", "q_tail", "step",
-    "routed_left",
+    "routed_left", "count",
     # PEs.
     "x_from", "unread", "unfinished", "last_ack", "last_finish", "i_count",
     # Sequencer.
@@ -79,7 +79,7 @@ def counters() -> np.ndarray:
 FIELDS = {  # of arrays of records
     "slot": ("layer", "expert", "state", "pinned", "promised", "first", "demanded", "rank", "due",
              "mark", "after", "before", "in_list", "wanted"),
-    "known": ("slot", "pattern"),
+    "known": ("slot", "pattern", "uses", "wait"),
     "id": ("used", "noted"),
     "rank": ("missing", "slot", "at"),
     "channel": ("valid", "slot", "address", "issued", "demand", "located", "first", "done", "order",
@@ -126,6 +126,8 @@ class Arrays(NamedTuple):
     row: np.ndarray  # [table, layer]
     ring: np.ndarray  # last cycles of rows read
     routing: np.ndarray  # [token, layer, rank], shared ones behind
+    count: np.ndarray  # [token, layer]: experts active, shared ones too
+    future: np.ndarray  # [token, layer, rank]: quarters of layer visits to the next use
     rows: np.ndarray  # [token, table]: row by identity, -1 none
     round: np.ndarray
     segment: np.ndarray

@@ -10,7 +10,7 @@ from stmoe.config import AcceleratorConfig, Geometry
 from ..predict.unit import Candidate, LearnedUnit, PredictionUnit
 from .state import records
 
-__all__ = ["Rounds", "Stimulus", "rounds_of"]
+__all__ = ["Rounds", "Stimulus", "no_rounds", "rounds_by_score", "rounds_of"]
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,16 @@ class Rounds:
 @dataclass(frozen=True)
 class Stimulus:
     """Routing int64 [token, layer, rank]; token int64 [token], identities, -1 unknown; first bool
-    [token], of its sequence; and the rounds of one prediction unit, None = nothing is predicted."""
+    [token], of its sequence; and the rounds of one prediction unit, None = nothing is predicted.
+    active: int [token, layer], routed experts that are computed, by rank, None = all. popularity:
+    int [layer, expert], for static retention."""
 
     routing: np.ndarray
     token: np.ndarray
     first: np.ndarray
     rounds: Rounds | None = None
+    active: np.ndarray | None = None
+    popularity: np.ndarray | None = None
 
 
 class _Listening(LearnedUnit):
@@ -118,6 +122,35 @@ def rounds_of(config: AcceleratorConfig, unit: PredictionUnit | None, routing: n
     candidates["expert"][:-1] = [e for _, e, _ in found]
     candidates["score"][:-1] = [score for *_, score in found]
     return Rounds(rounds, parts, candidates, by_table)
+
+
+def rounds_by_score(config: AcceleratorConfig, scores: np.ndarray, threshold: int,
+                    limit: int) -> Rounds:
+    """Rounds of the next layer alone, of any predictor's ``scores``, int [token, layer, expert].
+
+    A round names the experts with at least ``threshold``, the ``limit`` best of them, in falling
+    score, shared ones before.
+    """
+    model = config.model
+    tokens, layers, experts = scores.shape
+    order = np.argsort(-scores, axis=2, kind="stable")[..., :limit]
+    sorted_scores = np.take_along_axis(scores, order, axis=2)
+    named = sorted_scores >= threshold
+    shared = model.shared_units
+    counts = named.sum(2) + shared
+    parts = records("segment", tokens * layers + 1)
+    parts["about"][:-1] = np.tile(np.arange(layers), tokens)
+    parts["first"] = np.concatenate([[0], np.cumsum(counts.ravel())])
+    found = records("candidate", int(counts.sum()) + 1)
+    ids = np.concatenate([np.broadcast_to(np.arange(experts, experts + shared),
+                                          (tokens, layers, shared)), order], axis=2)
+    values = np.concatenate([np.full((tokens, layers, shared), 63), sorted_scores], axis=2)
+    keep = np.concatenate([np.ones((tokens, layers, shared), bool), named], axis=2)
+    found["expert"][:-1], found["score"][:-1] = ids[keep], values[keep]
+    rounds = records("round", tokens * (layers + 1) + 1)
+    begins = np.arange(tokens)[:, None] * layers + np.minimum(np.arange(layers + 1), layers)
+    rounds["segment"] = np.append(begins.ravel(), tokens * layers)
+    return Rounds(rounds, parts, found, no_rounds(Geometry(config), tokens).rows)
 
 
 def no_rounds(geometry: Geometry, tokens: int) -> Rounds:

@@ -17,7 +17,7 @@ __all__ = ["EPILOG", "validate"]
 EPILOG = """\b
 Examples:
   stmoe validate --points 12
-  stmoe validate -t math.npz -t science.npz --points 200 --results build/points.json --plot v.png
+  stmoe validate -t math.npz -t science.npz --points 200 --results build/points --plot v.png
 """
 MEDIAN, WORST = 0.01, 0.03
 
@@ -32,8 +32,8 @@ def validate(
             "--tokens", metavar="N", help="Most tokens of a point; at least 2.")] = 4,
         seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the points.")] = 1,
         results: Annotated[Path | None, typer.Option(
-            "--results", metavar="FILE", help="Points done, kept as they come; those in FILE are "
-                                              "not run again.")] = None,
+            "--results", metavar="DIR", help="What the netlist did, point by point; what is "
+                                             "there is not simulated again.")] = None,
         json_file: Annotated[Path | None, typer.Option(
             "--json", metavar="FILE", help="Write the summary as JSON.")] = None,
         plot: Annotated[Path | None, typer.Option(
@@ -58,10 +58,10 @@ def validate(
     check_range("--seed", seed, 0, 2**31 - 1)
     if plot is not None and plot.suffix != ".png":
         raise ConfigError("--plot", str(plot), "a file that ends in .png")
-    check_distinct(json=json_file, plot=plot, results=results)
+    check_distinct(json=json_file, plot=plot)
     check_folder("--build", build)
-    for option, path in (("--json", json_file), ("--plot", plot), ("--results", results)):
-        if path is not None and not path.exists():
+    for option, path in (("--json", json_file), ("--plot", plot)):
+        if path is not None:
             check_writable(option, path)
     traces = [load(path) for path in trace] if trace else [default_trace()]
     for one in traces[1:]:
@@ -70,8 +70,8 @@ def validate(
             raise ConfigError("--trace", one.name, f"of the shape of {traces[0].name}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TimeElapsedColumn())
-    kept = results or build / f"validation-{seed}-{tokens}.json"
-    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept = results or build / "validation"
+    check_folder("--results", kept)
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task("points", total=None)
         found = run(draw(points, seed, len(traces), tokens), traces, build, kept,

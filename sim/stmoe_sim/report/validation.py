@@ -31,12 +31,12 @@ def print_validation(about: dict[str, Any], results: list[dict[str, Any]],
         f"and bytes the same in {about['exact_counts']}, every event in its cycle in "
         f"{about['exact_events']}.", highlight=False)
     console.print(table(
-        ["cause", "median", "worst"],
+        "Error by cause, of all cycles", ["cause", "median", "worst"],
         [[cause, _per_cent(off["median"]), _per_cent(off["worst"])]
          for cause, off in about["causes"].items()]))
     worst = sorted(results, key=lambda one: -abs(one["error"]))[:5]
     console.print(table(
-        ["point", "netlist", "d_ff", "memory", "attention", "policy", "cycles", "model", "error"],
+        "Worst points", ["point", "netlist", "d_ff", "memory", "attention", "policy", "cycles", "model", "error"],
         [[str(one["number"]), str(one["netlist"]), str(one["d_ff"]),
           f"{one['memory']} x{one['scale']:g}", str(one["attention"]), one["policy"],
           f"{one['cycles_rtl']:,}", f"{one['cycles_model']:,}", _per_cent(one["error"])]

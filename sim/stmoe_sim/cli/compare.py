@@ -1,0 +1,98 @@
+"""``stmoe compare``: rivals side by side, in the timing model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from stmoe.config import ConfigError
+from stmoe.config.error import check_range
+
+from ..report.files import check_distinct, check_writable, write_bytes, write_json
+from .options import Overrides, parse_overrides
+from .simulate import window_of
+
+__all__ = ["EPILOG", "compare"]
+
+EPILOG = """\b
+Examples:
+  stmoe compare qwen3-30b-a3b.route.csv --regime edge
+  stmoe compare gpt-oss-20b-math.npz --regime paper --rival on-demand,pre-gated,st-moe-published,ours
+  stmoe compare qwen3-30b-a3b.route.csv --regime edge --set slots=400 --json out.json --plot out.png
+"""
+
+
+def compare(
+        trace: Annotated[Path, typer.Argument(
+            metavar="TRACE", help="Routing trace, .npz or route_trace v1 .csv.")],
+        regime: Annotated[str, typer.Option(
+            "--regime", "-r", metavar="NAME", help="Machine and memory: paper, edge, ecp5.",
+        )] = "edge",
+        rival: Annotated[str, typer.Option(
+            "--rival", metavar="A,B", help="Rivals; 'help' lists them.")] = "all",
+        tokens: Annotated[int, typer.Option(
+            "--tokens", "-n", metavar="N", help="Decode tokens to measure.")] = 64,
+        warmup: Annotated[int | None, typer.Option(
+            "--warmup", metavar="N", help="Decode tokens replayed before, uncounted; 16 where the "
+                                          "trace has as many to spare.")] = None,
+        profile: Annotated[int | None, typer.Option(
+            "--profile-tokens", metavar="N",
+            help="Tokens at the trace's front that predictors are profiled on.")] = None,
+        overrides: Overrides = None,
+        technology: Annotated[str, typer.Option(
+            "--technology", metavar="NAME", help="Energy table: 45nm, 7nm, or a .toml file.",
+        )] = "7nm",
+        json_file: Annotated[Path | None, typer.Option(
+            "--json", metavar="FILE", help="Write everything as JSON.")] = None,
+        plot: Annotated[Path | None, typer.Option(
+            "--plot", metavar="FILE", help="Write the plot, .png.")] = None,
+) -> None:
+    """Compare ways to bring experts near on one machine, at the size of the real model.
+
+    Nothing is simulated in RTL: the timing model, which 'stmoe validate' holds against it, runs
+    every rival on the same link, buffer and PEs. Definitions: docs/timing-model.md.
+    """
+    from stmoe_golden.trace import load
+
+    from ..compare import compare as run
+    from ..energy import technology as energy_table
+    from ..regimes import REGIMES, scene
+    from ..report.compare import plot_rivals, print_rivals
+    from ..rivals import RIVALS, Case, parse_rivals
+
+    console = Console(width=None if Console().is_terminal else 140, soft_wrap=False)
+    if rival == "help":
+        for one in RIVALS.values():
+            console.print(f"{one.name:18} {one.summary} ({one.source}); output: {one.output}",
+                          highlight=False)
+        return
+    if regime not in REGIMES:
+        raise ConfigError("--regime", regime, f"one of {', '.join(REGIMES)}")
+    chosen, prices = parse_rivals(rival), energy_table(technology)
+    check_range("--tokens", tokens, 1, 1 << 20)
+    if warmup is not None:
+        check_range("--warmup", warmup, 0, 1 << 20)
+    if plot is not None and plot.suffix != ".png":
+        raise ConfigError("--plot", str(plot), "a file that ends in .png")
+    check_distinct(json=json_file, plot=plot)
+    for option, path in (("--json", json_file), ("--plot", plot)):
+        if path is not None:
+            check_writable(option, path)
+    recorded = load(trace)
+    window = window_of(recorded, tokens, warmup, profile)
+    case = Case(scene(REGIMES[regime], recorded, parse_overrides(overrides)), window)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+               TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task("rivals", total=len(chosen) + 3)
+        records = run(case, chosen, prices,
+                      lambda name: bars.update(task, advance=1, description=name))
+    about = print_rivals(case, records, console)
+    if json_file:
+        write_json(json_file, about | {"rivals": records})
+        console.print(f"JSON: {json_file}", highlight=False)
+    if plot:
+        write_bytes(plot, plot_rivals(about, records))
+        console.print(f"Plot: {plot}", highlight=False)

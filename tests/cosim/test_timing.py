@@ -1,0 +1,46 @@
+"""The timing model against the netlist: the same event in the same cycle."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from stmoe_golden.timing import model as timing
+from stmoe_sim.image import Experts, write_image
+from stmoe_sim.memory import memory
+from stmoe_sim.policies import parse_policies
+from stmoe_sim.replay import measure
+from stmoe_sim.timing import model
+from stmoe_sim.validation import COUNTS
+
+
+def both(machine, name, **changes):
+    """Outcome and events of the netlist, and the model's run, without warm-up."""
+    window = dataclasses.replace(machine.replay.window, warmup=0)
+    replay = dataclasses.replace(machine.replay, window=window, **changes)
+    policy, = parse_policies(name)
+    stimulus = replay.stimulus()
+    image = write_image(Experts(replay.geometry, replay.seed), replay.cache)
+    outcome, events = measure(replay, policy, replay.simulator(), image, stimulus)
+    run = model(replay, policy, stimulus, start=events[0][0] - 2, log=len(events) + 9)
+    return outcome, np.array(events), run
+
+
+@pytest.mark.parametrize("policy", ["on-demand", "lru", "ewma", "table", "linear", "st-moe"])
+@pytest.mark.parametrize("part", ["lpddr4-3200", "hbm2-2000", "ideal"])
+def test_events_come_in_the_netlists_cycles(machine, policy, part):
+    outcome, events, run = both(machine, policy, memory=memory(part))
+    total = outcome["ended"] - (events[0, 0] - 2)
+    assert abs(run.cycles / total - 1) < 0.01
+    for name in COUNTS:
+        if policy in ("on-demand", "lru", "ewma"):
+            assert run.counters[name] == outcome["counters_all"][name], name
+    assert [int(kind) for kind in events[:40, 1]] == [int(kind) for kind in run.events[:40, 1]]
+
+
+def test_a_cycle_too_many_is_seen(machine, monkeypatch):
+    right = both(machine, "on-demand")
+    assert (right[1] == right[2].events).all()
+    monkeypatch.setattr(timing, "REQUANTISE", timing.REQUANTISE + 1)
+    wrong = both(machine, "on-demand")
+    assert not (wrong[1] == wrong[2].events).all()
