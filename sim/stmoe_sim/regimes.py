@@ -26,7 +26,7 @@ class Regime:
 
     Parameters
     ----------
-    changes: of the preset ``server``. buffer_bytes: of the expert buffer; ``slots`` instead if not 0.
+    changes: of the preset ``server``. buffer_bytes: of the expert buffer, or ``slots`` if not 0.
     part: expert memory, of ``memories.toml``, whose DRAM timing applies; None = behind a link of
         ``link_gbps`` and ``link_ns`` latency, without rows. attention_gbps: bandwidth that the
         attention phase reads projections and KV cache with. context: tokens in the KV cache.
@@ -58,8 +58,8 @@ REGIMES = {regime.name: regime for regime in (
                                 "there 4 GB hold experts, which flash of 2 GB/s and 80 us feeds",
            changes={"pes": 1, "rows": 8, "lanes": 8, "clock_mhz": 800, "outstanding": 64},
            buffer_bytes=4 << 30, link_gbps=2, link_ns=80_000, attention_gbps=51.2),
-    Regime(name="ecp5", summary="preset edge at 100 MHz on an ECP5 board: 16 slots, DDR3 of 1.6 GB/s; "
-                                "experts scaled to d_model 128, d_ff 32",
+    Regime(name="ecp5", summary="preset edge at 100 MHz on an ECP5 board: 16 slots, DDR3 of 1.6 "
+                                "GB/s; experts scaled to d_model 128, d_ff 32",
            changes={"pes": 2, "rows": 4, "lanes": 8, "clock_mhz": 100, "axi_data_bits": 64,
                     "tile_bytes": 512, "outstanding": 8}, slots=16, part="lpddr4-3200",
            bandwidth_scale=0.25, attention_gbps=1.6, context=128, scaled=True,

@@ -111,7 +111,7 @@ class Rival:
 
 
 def _gated(case: Case) -> np.ndarray:
-    """Experts whose router weight is at least :data:`DROP` of the token's, the first in any case."""
+    """Experts whose router weight is at least :data:`DROP` of the token's, one in any case."""
     weights = case.window.trace.weights
     assert weights is not None
     share = weights[case.window.replayed]
@@ -153,8 +153,8 @@ RIVALS = {rival.name: rival for rival in (
           summary=f"lru; the next layer's gate on this layer's input, {WIDER:g} k experts",
           rounds=lambda case: case.rounds("lookahead", limit=_top(case, WIDER), threshold=-1 << 29),
           needs="lookahead"),
-    Rival(name="apex", source="arXiv 2608.11688", summary=f"lru; top-(k + {SPARE}) by confidence; "
-                                                          "our predictor in place of its trained one",
+    Rival(name="apex", source="arXiv 2608.11688",
+          summary=f"lru; top-(k + {SPARE}) by confidence; our predictor in place of its trained one",
           rounds=lambda case: case.rounds(
               "linear", limit=case.scene.config.model.top_k + SPARE, threshold=-1 << 29)),
     Rival(name="linear", source="this project", summary="lru; the learned predictor",

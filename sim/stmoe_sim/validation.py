@@ -1,4 +1,4 @@
-"""Random configurations, memories, policies and stretches of traces, on the netlist and in the model."""
+"""Random configurations, memories, policies and stretches of traces, on netlist and model."""
 
 import hashlib
 import json
@@ -131,7 +131,7 @@ def compare(point: Point, traces: list[Trace], cache: Path, folder: Path) -> dic
 
 
 def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
-    """Errors over all points: of cycles, by cause in shares of the total, and counts that differ."""
+    """Errors over all points: of cycles, by cause in shares of the total; counts that differ."""
     errors = np.abs([one["error"] for one in results])
     causes = {}
     for cause in results[0]["causes_model"]:

@@ -3,7 +3,7 @@
 from numba import njit
 
 from .array import arrive
-from .memory import READS, access, taken
+from .memory import COLUMN, READS, access, taken
 from .state import NEVER
 
 __all__ = ["CHANNELS", "accept", "busy", "can_take", "cancel", "demanding", "promote",
@@ -87,14 +87,46 @@ def promote(cycle, slot, s, a):  # pragma: no cover - compiled
 
 
 @njit(cache=True)
-def beats_before(cycle, b, a):  # pragma: no cover - compiled
+def part(b, n, a):  # pragma: no cover - compiled
+    """Of burst ``b`` of the ring, the stretch without a pause that beat ``n`` (from 0) is in: beats
+    before it, in it, first and last cycle."""
+    burst = a.burst[b]
+    if n < burst.gap_at:
+        return 0, burst.gap_at, burst.first, burst.gap_from
+    if burst.gap_at:
+        return burst.gap_at, burst.beats - burst.gap_at, burst.gap_to, burst.last
+    return 0, burst.beats, burst.first, burst.last
+
+
+@njit(cache=True)
+def beat_cycle(b, n, g, a):  # pragma: no cover - compiled
+    """Cycle in which beat ``n`` (from 0) comes: columns in equal steps, in each a beat a cycle."""
+    before, beats, first, last = part(b, n, a)
+    per = COLUMN // g.axi_bytes
+    columns, n = (beats - 1) // per, n - before
+    step = last - (beats - 1) % per - first
+    return first + (n // per) * step // max(1, columns) + n % per
+
+
+@njit(cache=True)
+def beats_before(cycle, b, g, a):  # pragma: no cover - compiled
     """Beats of burst ``b`` of the ring that have come before ``cycle``."""
-    first, last, beats = a.burst[b].first, a.burst[b].last, a.burst[b].beats
-    if cycle <= first:
+    burst = a.burst[b]
+    if cycle <= burst.first:
         return 0
+    if cycle > burst.last:
+        return burst.beats
+    n = 0 if burst.gap_at == 0 or cycle <= burst.gap_to else burst.gap_at
+    before, beats, first, last = part(b, n, a)
     if cycle > last:
-        return beats
-    return 1 + (cycle - 1 - first) * (beats - 1) // max(1, last - first)
+        return before + beats
+    per = COLUMN // g.axi_bytes
+    columns = (beats - 1) // per
+    step = last - (beats - 1) % per - first
+    at = min(columns, (cycle - 1 - first) * columns // max(1, step))
+    while at < columns and first + (at + 1) * step // columns < cycle:
+        at += 1
+    return before + min(beats, at * per + min(per, cycle - first - at * step // max(1, columns)))
 
 
 @njit(cache=True)
@@ -108,7 +140,7 @@ def cancel(cycle, slot, g, s, a):  # pragma: no cover - compiled
             for i in range(s.b_head, s.b_tail):
                 b = i % RING
                 if a.burst[b].channel == c and not a.burst[b].dropped:
-                    got = beats_before(cycle, b, a)
+                    got = beats_before(cycle, b, g, a)
                     if g.integrity:
                         got -= got // g.tile_beats + (
                             got == a.burst[b].beats and got % g.tile_beats != 0)
@@ -134,11 +166,11 @@ def slack_to(cycle, s):  # pragma: no cover - compiled
 def drained(b, cycle, g, s, a):  # pragma: no cover - compiled
     """A burst has come whole: the drain may be measured anew."""
     size = g.prefetch_bursts * g.burst_beats
-    beats, first, last = a.burst[b].beats, a.burst[b].first, a.burst[b].last
+    beats = a.burst[b].beats
     while s.drain_count + beats >= size:
         need = size - s.drain_count
         total = a.burst[b].beats
-        at = first + (total - beats + need - 1) * (last - first) // max(1, total - 1)
+        at = beat_cycle(b, total - beats + need - 1, g, a)
         active = s.active_before + (cycle - s.active_from if s.busy else 0) - (cycle - at) + 1
         passed = min(DRAIN_MAX, active - s.drain_start)
         slack_to(at + 1, s)
@@ -150,30 +182,35 @@ def drained(b, cycle, g, s, a):  # pragma: no cover - compiled
 
 
 @njit(cache=True)
-def received(cycle, s, a):  # pragma: no cover - compiled
+def received(cycle, g, s, a):  # pragma: no cover - compiled
     """Beats that have come before ``cycle``, of all bursts so far."""
     while s.r_head < s.b_tail and a.burst[s.r_head % RING].last < cycle:
         s.r_before += a.burst[s.r_head % RING].beats
         s.r_head += 1
     if s.r_head < s.b_tail:
-        return s.r_before + beats_before(cycle, s.r_head % RING, a)
+        return s.r_before + beats_before(cycle, s.r_head % RING, g, a)
     return s.r_before
 
 
 @njit(cache=True)
-def due_at(cycle, most, s, a):  # pragma: no cover - compiled
+def due_at(cycle, most, g, s, a):  # pragma: no cover - compiled
     """First cycle, after this one, with at most ``most`` beats due, if all asked for are on AR."""
     missing = s.asked - most
     before = s.r_before
     for i in range(s.r_head, s.b_tail):
         b = i % RING
         if before + a.burst[b].beats >= missing:
-            need = missing - before
-            at = a.burst[b].first + (need - 1) * (a.burst[b].last - a.burst[b].first) // max(
-                1, a.burst[b].beats - 1)
+            at = beat_cycle(b, max(0, missing - before - 1), g, a)
             return max(cycle + 1, at + 1)
         before += a.burst[b].beats
     return cycle + 1
+
+
+@njit(cache=True)
+def wanting(cycle, c, g, a):  # pragma: no cover - compiled
+    """Whether a channel has bursts to be asked for."""
+    channel = a.channel[c]
+    return channel.valid and channel.located <= cycle and channel.issued < g.blob_beats
 
 
 @njit(cache=True)
@@ -181,7 +218,7 @@ def pick(cycle, ahead, g, s, a):  # pragma: no cover - compiled
     """Channel whose burst is chosen next, -1 = none."""
     best, demand = -1, False
     for c in range(CHANNELS):
-        if a.channel[c].valid and a.channel[c].located <= cycle and a.channel[c].issued < g.blob_beats:
+        if wanting(cycle, c, g, a):
             wants = a.channel[c].demand <= cycle
             if (wants and not demand) or (wants == demand and (wants or ahead) and (
                     best < 0 or a.channel[c].order < a.channel[best].order)):
@@ -217,7 +254,8 @@ def step_dma(cycle, row_on_ar, g, s, k, a):  # pragma: no cover - compiled
             first, last = access(cycle, a.burst[b % RING].begin, a.burst[b % RING].beats, g, s, a)
             a.burst[b % RING].first = first
             a.burst[b % RING].last = last
-            a.burst[b % RING].sent = 1
+            a.burst[b % RING].gap_at = s.gap_at
+            a.burst[b % RING].gap_from, a.burst[b % RING].gap_to = s.gap_from, s.gap_to
             a.reads[s.read_tail % READS] = last
             s.read_tail += 1
             s.ar_at = NEVER
@@ -231,12 +269,12 @@ def step_dma(cycle, row_on_ar, g, s, k, a):  # pragma: no cover - compiled
     if s.lat_at <= cycle:
         s.lat, s.lat_at = s.next_lat, NEVER
     flight = s.b_tail - s.b_head
-    due = s.asked - received(cycle, s, a)
+    due = s.asked - received(cycle, g, s, a)
     ahead = due <= s.lat + ISSUE and flight < g.prefetch_bursts
     sent = False
     c = s.chosen
     room = s.ar_at == NEVER and flight < g.outstanding
-    if c >= 0 and a.channel[c].valid and a.channel[c].located <= cycle and a.channel[c].issued < g.blob_beats:
+    if c >= 0 and wanting(cycle, c, g, a):
         if room and (ahead or a.channel[c].demand <= cycle):
             beats = burst_of(c, a.channel[c].demand <= cycle, g, a)
             b = s.b_tail % RING
@@ -245,7 +283,7 @@ def step_dma(cycle, row_on_ar, g, s, k, a):  # pragma: no cover - compiled
             a.burst[b].beats = beats
             a.burst[b].begin = a.channel[c].address + a.channel[c].issued * g.axi_bytes
             a.burst[b].first = a.burst[b].last = NEVER
-            a.burst[b].sent = 0
+            a.burst[b].gap_at = 0
             s.b_tail += 1
             a.channel[c].issued += beats
             s.ar_at = cycle + 1
@@ -263,7 +301,7 @@ def step_dma(cycle, row_on_ar, g, s, k, a):  # pragma: no cover - compiled
         elif s.chosen < 0 and not ahead and flight < g.prefetch_bursts and due:
             if pick(cycle, True, g, s, a) >= 0:
                 if s.ar_at == NEVER:
-                    wake = min(wake, due_at(cycle, s.lat + ISSUE, s, a))
+                    wake = min(wake, due_at(cycle, s.lat + ISSUE, g, s, a))
                 else:
                     wake = min(wake, cycle + 1)
         for c in range(CHANNELS):
@@ -296,7 +334,7 @@ def step_dma(cycle, row_on_ar, g, s, k, a):  # pragma: no cover - compiled
             elif g.chase and end >= g.tile_beats > end - a.burst[b].beats:
                 a.channel[c].first = cycle + 1
         k.beats_link += a.burst[b].beats
-        received(cycle, s, a)
+        received(cycle, g, s, a)
         drained(b, cycle, g, s, a)
         s.b_head += 1
         wake = min(wake, cycle + 1)

@@ -100,7 +100,7 @@ def step_sequencer(cycle, g, s, k, a):  # pragma: no cover - compiled
             s.q_at = max(idle, s.result_at + TURN)
             s.ended = s.result_at
         return s.q_at
-    return NEVER
+    return s.run_from if s.run_from > cycle else NEVER
 
 
 @njit(cache=True)

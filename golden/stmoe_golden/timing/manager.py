@@ -163,7 +163,8 @@ def choose(cycle, g, s, k, a):  # pragma: no cover - compiled
             k.predicted += 1
             return cycle + 1
         c = s.out_candidate
-        s.tag_layer, s.tag_expert, s.tag_score = s.out_layer, a.candidate[c].expert, a.candidate[c].score
+        s.tag_layer, s.tag_expert = s.out_layer, a.candidate[c].expert
+        s.tag_score = a.candidate[c].score
         s.tag_deep = s.guessing or s.tag_layer != s.about
         at = max(s.list_at, s.scan_at if g.retention and s.front >= 0 else 0)
         if cycle >= at and can_take(cycle, True, s, a) and not (s.tag_deep and busy(s, a)):

@@ -63,7 +63,14 @@ def more_columns(now, count, g, s, a, bank):  # pragma: no cover - compiled
 
 @njit(cache=True)
 def access(cycle, at, beats, g, s, a):  # pragma: no cover - compiled
-    """A burst is taken in ``cycle``: first and last cycle with a beat of it on R."""
+    """A burst is taken in ``cycle``: first and last cycle with a beat of it on R.
+
+    ``s.gap_at``: beats before its longest pause, if that is long, which are over in ``s.gap_from``;
+    the next one comes in ``s.gap_to``.
+    """
+    long = 2 * max(COLUMN // g.axi_bytes, -(-g.column // g.clk))
+    sent = 0
+    s.gap_at = 0
     edge = max(cycle, s.sched)
     left = beats * g.axi_bytes
     now = (edge + 1) * g.clk
@@ -84,7 +91,11 @@ def access(cycle, at, beats, g, s, a):  # pragma: no cover - compiled
         begin = max(v + 1, max(-(-(done + g.latency) // g.clk), edge + 2))
         if first == 0:
             first = begin
+        elif begin - v > long:
+            long = begin - v
+            s.gap_at, s.gap_from, s.gap_to = sent, v, begin
         v = begin + here - 1
+        sent += here
         edge += 1
         now += g.clk
         at += piece
@@ -103,6 +114,7 @@ def access(cycle, at, beats, g, s, a):  # pragma: no cover - compiled
                 at += count * COLUMN
                 left -= count * COLUMN
                 per = COLUMN // g.axi_bytes
+                sent += count * per
                 v = max(v + count * per,
                         max(-(-(done + g.latency) // g.clk), edge + 1) + per - 1)
     s.sched = edge

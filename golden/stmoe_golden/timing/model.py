@@ -216,7 +216,8 @@ def _arrays(g: Geometry, stimulus: Stimulus, rounds: Rounds, log: int) -> Arrays
         group=zeros(c.pes, g.gu_groups), intervals=zeros(model.active * (2 * g.tiles + 4), 2),
         table=records("table", tables, row=-1, due=-1, next=model.layers),
         row=records("row", tables, model.layers, landed=NEVER), ring=zeros(8), routing=routing,
-        count=keep.astype(np.int64), future=_future(routing, ids), rows=rounds.rows, round=rounds.round, segment=rounds.segment, candidate=rounds.candidate,
+        count=keep.astype(np.int64), future=_future(routing, ids), rows=rounds.rows,
+        round=rounds.round, segment=rounds.segment, candidate=rounds.candidate,
         events=zeros(log, 6))
 
 
@@ -228,8 +229,8 @@ def simulate(geometry: Geometry, settings: Settings, memory: MemoryTiming, stimu
     ----------
     start: cycle since reset in which the first token's command is taken; what is before matters to
         refresh alone. log: most events that are kept.
-    grain: bursts of a demand that are followed as one; 0: as many as make 128 of an expert, 1: every
-        burst by itself.
+    grain: bursts of a demand that are followed as one; 0: as many as make 128 of an expert, 1:
+        every burst by itself.
     """
     model = geometry.config.model
     tokens = len(stimulus.routing)

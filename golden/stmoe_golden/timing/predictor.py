@@ -19,7 +19,7 @@ TABLE_FINAL, TABLE_LEARNED = 4, 6
 
 @njit(cache=True)
 def order(start, segment, close, g, s, a):  # pragma: no cover - compiled
-    """Candidates of a segment, -1 = none, go out from ``start`` on, then, with ``close``, an end."""
+    """Candidates of a segment, -1 = none, go out from ``start`` on; with ``close`` an end follows."""
     s.o_active, s.o_segment, s.o_close = 1, segment, close
     if segment < 0:
         s.o_next = s.o_stop = 0
@@ -51,8 +51,9 @@ def following(cycle, g, s, a):  # pragma: no cover - compiled
         if more and a.candidate[s.o_next].expert >= g.experts:
             return cycle + 1
         cycle, score = max(cycle, s.o_ready - 1), g.top_score
-        return cycle + 1 + score - a.candidate[s.o_next].score if more else cycle + 2 + score - g.threshold
-    return cycle + 1 + score - a.candidate[s.o_next].score if more else cycle + 2 + score - g.threshold
+    if more:
+        return cycle + 1 + score - a.candidate[s.o_next].score
+    return cycle + 2 + score - g.threshold
 
 
 @njit(cache=True)
@@ -62,7 +63,7 @@ def step_order(cycle, g, s, a):  # pragma: no cover - compiled
         return NEVER
     if cycle < s.o_at:
         return s.o_at
-    if s.o_cut and s.o_next < s.o_stop:
+    if s.o_cut:
         s.o_active, s.o_ended = 0, cycle
         return cycle + 1
     if s.out_at != NEVER:
@@ -152,7 +153,7 @@ def score(cycle, g, s, k, a):  # pragma: no cover - compiled
 def step_unit(cycle, g, s, k, a):  # pragma: no cover - compiled
     """The same, without what the order does next."""
     waiting = s.token_due <= cycle or s.observe_from <= cycle
-    s.o_cut = waiting and s.p_state >= DEEPER
+    s.o_cut = waiting and s.p_deep and s.p_state == DEEPER
     wake = step_order(cycle, g, s, a)
     if cycle < s.p_at:
         return min(wake, s.p_at)
@@ -174,9 +175,9 @@ def step_unit(cycle, g, s, k, a):  # pragma: no cover - compiled
             return wake if s.o_active else cycle + 1
         if waiting or a.round[s.p_round + 1].segment == s.p_segment:
             order(cycle, -1, 1, g, s, a)
-            s.p_state = IDLE
+            s.p_state, s.p_deep, s.o_cut = IDLE, 0, 0
         else:
-            s.p_state = DEEP_BEGIN
+            s.p_state, s.p_deep = DEEP_BEGIN, 1
         s.p_at = cycle + 1
     elif s.p_state == DEEP_BEGIN:
         if waiting:
@@ -195,12 +196,9 @@ def step_unit(cycle, g, s, k, a):  # pragma: no cover - compiled
         if waiting:
             s.p_state = DEEPER
         elif cycle >= s.p_final:
-            more = a.round[s.p_round + 1].segment - s.p_segment
-            order(cycle, s.p_segment, more == 1, g, s, a)
+            order(cycle, s.p_segment, 0, g, s, a)
             s.p_segment += 1
             s.p_state = DEEPER
-            if more == 1:
-                s.p_state = IDLE
             s.p_at = cycle + 1
         else:
             return min(wake, s.p_final)

@@ -8,7 +8,8 @@ from numba import njit
 
 from .state import NEVER
 
-__all__ = ["changed", "decided", "list_op", "pays", "reach_due", "refresh", "spares", "victim", "visit"]
+__all__ = ["changed", "decided", "follow_slack", "forget", "list_op", "pays", "reach_due",
+           "refresh", "spares", "use", "victim", "visit"]
 
 PUSH_FRONT, PUSH_BACK, REMOVE, MOVE_BACK = range(4)
 FREE = 0
@@ -127,7 +128,9 @@ def visit(cycle, layer, g, s, a):  # pragma: no cover - compiled
     s.ret_end = cycle + g.ids + LATENCY
     for e in range(g.ids):
         for i in range(3 if g.retention == EWMA else 0):
-            which, shift = (0, 1) if i == 0 else (1, 3) if i == 1 else (2 + a.known[layer, e].pattern, 5)
+            which, shift = (0, 1) if i == 0 else (1, 3)
+            if i == 2:
+                which, shift = 2 + a.known[layer, e].pattern, 5
             f = a.frequency[layer, e, which]
             a.frequency[layer, e, which] = f + ((4095 - f) >> shift) if a.id[e].used else f - (
                 f >> shift)

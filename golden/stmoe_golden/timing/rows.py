@@ -77,7 +77,7 @@ def step_rows(cycle, g, s, k, a):  # pragma: no cover - compiled
         s.f_on_ar = cycle
     # AR, which these have before experts' bursts; a burst on it is taken in this cycle.
     if s.f_at <= cycle and taken(cycle, g, s, a):
-        first, last = access(cycle, s.f_address, g.row_beats, g, s, a)
+        _, last = access(cycle, s.f_address, g.row_beats, g, s, a)
         a.reads[s.read_tail % READS] = last
         s.read_tail += 1
         k.row_beats_read += g.row_beats
@@ -105,7 +105,8 @@ def step_rows(cycle, g, s, k, a):  # pragma: no cover - compiled
         if flight < AT_A_TIME:
             best = -1
             for t in range(g.tables):
-                if a.table[t].next < g.layers and (best < 0 or a.table[t].next < a.table[best].next):
+                following = a.table[t].next
+                if following < g.layers and (best < 0 or following < a.table[best].next):
                     best = t
             s.f_table, s.f_layer = best, a.table[best].next
             s.f_address = address(best, a.table[best].row, a.table[best].next, g, a)

@@ -36,10 +36,11 @@ CONFIG = (  # what a run does not change
 SCALARS = (
     # Memory: first edge free for a column, last cycle with a beat on R, and DRAM state.
     "sched", "last_v", "bus_free", "next_refresh", "last_activate", "w0", "w1", "w2", "w3",
-    "read_head", "read_tail",
+    "read_head", "read_tail", "gap_at", "gap_from", "gap_to",
     # DMA.
     "ar_at", "ar_ch", "ar_beats", "chosen", "locate_end", "sequence", "b_head", "b_tail",
-    "asked", "r_before", "r_head", "lat", "next_lat", "lat_at", "timing_from", "st_at", "st_slot", "st_kind",
+    "asked", "r_before", "r_head", "lat", "next_lat", "lat_at", "timing_from", "st_at", "st_slot",
+    "st_kind",
     "accepted_at", "active_from", "active_before", "demanding", "busy",
     # Slack.
     "drain_count", "drain_start", "unit", "phase", "slack", "quiet", "quiet_from",
@@ -56,7 +57,7 @@ SCALARS = (
     "q_state", "q_at", "q_token", "q_layer", "done_at", "observe_from", "token_due",
     "round_due", "result_at", "run_from", "ended",
     # Predictor and its candidates.
-    "p_state", "p_at", "p_round", "p_segment", "p_layer", "p_learn", "p_guess", "p_final",
+    "p_state", "p_at", "p_round", "p_segment", "p_layer", "p_learn", "p_guess", "p_deep", "p_final",
     "observed_at", "o_active", "o_segment", "o_next", "o_stop", "o_at", "o_ready", "o_close",
     "o_cut", "o_ended", "o_pick", "out_at", "out_kind", "out_candidate", "out_layer",
     # Rows by identity.
@@ -84,7 +85,8 @@ FIELDS = {  # of arrays of records
     "rank": ("missing", "slot", "at"),
     "channel": ("valid", "slot", "address", "issued", "demand", "located", "first", "done", "order",
                 "written"),
-    "burst": ("channel", "dropped", "first", "last", "beats", "begin", "sent"),
+    "burst": ("channel", "dropped", "first", "last", "beats", "begin", "gap_at",
+              "gap_from", "gap_to"),
     "bank": ("open", "row", "ready", "activated"),
     "pe": ("slot", "words", "next", "start", "ready", "end", "complete", "follow", "follow_at",
            "release", "release_slot"),

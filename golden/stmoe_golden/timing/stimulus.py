@@ -50,7 +50,7 @@ class _Listening(LearnedUnit):
 
     def _candidates(self, layer: int, scores: np.ndarray, rows: int) -> list[Candidate]:
         found = super()._candidates(layer, scores, rows)
-        self.scored.append((layer, rows, found))
+        self.scored.append((layer, rows, list(found)))  # what is returned is added to
         return found
 
 

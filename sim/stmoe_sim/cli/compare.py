@@ -19,7 +19,7 @@ __all__ = ["EPILOG", "compare"]
 EPILOG = """\b
 Examples:
   stmoe compare qwen3-30b-a3b.route.csv --regime edge
-  stmoe compare gpt-oss-20b-math.npz --regime paper --rival on-demand,pre-gated,st-moe-published,ours
+  stmoe compare gpt-oss-20b-math.npz --regime paper --rival pre-gated,st-moe-published,ours
   stmoe compare qwen3-30b-a3b.route.csv --regime edge --set slots=400 --json out.json --plot out.png
 """
 

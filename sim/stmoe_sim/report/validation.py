@@ -36,7 +36,8 @@ def print_validation(about: dict[str, Any], results: list[dict[str, Any]],
          for cause, off in about["causes"].items()]))
     worst = sorted(results, key=lambda one: -abs(one["error"]))[:5]
     console.print(table(
-        "Worst points", ["point", "netlist", "d_ff", "memory", "attention", "policy", "cycles", "model", "error"],
+        "Worst points", ["point", "netlist", "d_ff", "memory", "attention", "policy", "cycles",
+                         "model", "error"],
         [[str(one["number"]), str(one["netlist"]), str(one["d_ff"]),
           f"{one['memory']} x{one['scale']:g}", str(one["attention"]), one["policy"],
           f"{one['cycles_rtl']:,}", f"{one['cycles_model']:,}", _per_cent(one["error"])]

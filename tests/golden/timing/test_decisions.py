@@ -4,7 +4,6 @@ from itertools import groupby
 
 import numpy as np
 import pytest
-from support.synthetic import synthetic
 
 from stmoe.config import Geometry, preset
 from stmoe_golden.buffer.manager import ExpertManager, ManagerEvent, Mismatch
@@ -13,6 +12,7 @@ from stmoe_golden.predict.unit import LearnedUnit, TableUnit
 from stmoe_golden.timing.model import MemoryTiming, Settings, simulate
 from stmoe_golden.timing.state import CAUSES
 from stmoe_golden.timing.stimulus import Stimulus, rounds_of
+from support.synthetic import synthetic
 
 TRACE = synthetic(seed=5, layers=4, experts=12, top_k=3, tokens=40, sequences=2)
 ROUTE, TOKEN = 1, 18
