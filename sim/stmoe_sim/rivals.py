@@ -154,7 +154,7 @@ RIVALS = {rival.name: rival for rival in (
           rounds=lambda case: case.rounds("lookahead", limit=_top(case, WIDER), threshold=-1 << 29),
           needs="lookahead"),
     Rival(name="apex", source="arXiv 2608.11688",
-          summary=f"lru; top-(k + {SPARE}) by confidence; our predictor in place of its trained one",
+          summary=f"lru; top-(k + {SPARE}) by confidence of our predictor, not its trained one",
           rounds=lambda case: case.rounds(
               "linear", limit=case.scene.config.model.top_k + SPARE, threshold=-1 << 29)),
     Rival(name="linear", source="this project", summary="lru; the learned predictor",

@@ -19,7 +19,7 @@ TABLE_FINAL, TABLE_LEARNED = 4, 6
 
 @njit(cache=True)
 def order(start, segment, close, g, s, a):  # pragma: no cover - compiled
-    """Candidates of a segment, -1 = none, go out from ``start`` on; with ``close`` an end follows."""
+    """Candidates of a segment, -1 = none, go out from ``start`` on; ``close``: then an end."""
     s.o_active, s.o_segment, s.o_close = 1, segment, close
     if segment < 0:
         s.o_next = s.o_stop = 0

@@ -128,7 +128,7 @@ class Arrays(NamedTuple):
     row: np.ndarray  # [table, layer]
     ring: np.ndarray  # last cycles of rows read
     routing: np.ndarray  # [token, layer, rank], shared ones behind
-    count: np.ndarray  # [token, layer]: experts active, shared ones too
+    count: np.ndarray  # type: ignore[assignment]  # [token, layer]: experts, shared ones too
     future: np.ndarray  # [token, layer, rank]: quarters of layer visits to the next use
     rows: np.ndarray  # [token, table]: row by identity, -1 none
     round: np.ndarray

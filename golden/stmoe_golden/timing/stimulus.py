@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -66,9 +67,10 @@ def rounds_of(config: AcceleratorConfig, unit: PredictionUnit | None, routing: n
     """
     if unit is None:
         return None
-    learned = isinstance(unit, LearnedUnit)
-    if learned:
+    listening: _Listening | None = None
+    if isinstance(unit, LearnedUnit):
         unit.__class__ = _Listening
+        listening = cast(_Listening, unit)
     tokens, layers, _ = routing.shape
     segments: list[int] = [0]
     about: list[int] = []
@@ -82,8 +84,8 @@ def rounds_of(config: AcceleratorConfig, unit: PredictionUnit | None, routing: n
                        strict=False))
 
     def add(step: Sequence[Candidate]) -> None:
-        groups = ([(layer, number, part) for layer, number, part in unit.scored] if learned
-                  else [(step[0][0], 0, step)] if step else [])
+        groups: list[tuple[int, int, Sequence[Candidate]]] = (
+            list(listening.scored) if listening else [(step[0][0], 0, step)] if step else [])
         for layer, number, part in groups:
             about.append(layer)
             rows.append(number)
@@ -92,22 +94,22 @@ def rounds_of(config: AcceleratorConfig, unit: PredictionUnit | None, routing: n
         segments.append(len(about))
 
     for t in range(tokens):
-        if learned:
-            unit.scored = []
+        if listening:
+            listening.scored = []
         add(unit.token(int(token[t]), bool(first[t])))
-        if learned:
-            for name, row in unit._chosen().items():
+        if listening:
+            for name, row in listening._chosen().items():
                 by_table[t, list(options.tables).index(name)] = offsets[name] + row
         for layer in range(layers):
             step = t * (layers + 1) + layer + 1
-            if learned:
-                unit.scored = []
-                learns[step] = len(unit.predictor.rows(layer))
+            if listening:
+                listening.scored = []
+                learns[step] = len(listening.predictor.rows(layer))
             else:
                 learns[step] = config.model.top_k + 6 if layer else 0
             add(unit.observe(layer, routing[t, layer].tolist(), bool(first[t]),
                              None if ahead is None else ahead[t, layer]))
-            if not learned and layer + 1 < layers and len(segments) > 1 and (
+            if not listening and layer + 1 < layers and len(segments) > 1 and (
                     segments[-1] == segments[-2]):  # a scan that finds nothing
                 about.append(layer + 1)
                 rows.append(0)
