@@ -158,7 +158,7 @@ def _state(g: Geometry, start: int) -> np.ndarray:
         s[name] = -1
     drain = g.prefetch_bursts * g.config.burst_beats
     s["unit"], s["quiet"], s["quiet_from"] = max(1, drain // 16), 1, start
-    s["average"] = SLACK_MAX << 4
+    s["average"], s["slack"] = SLACK_MAX << 4, SLACK_MAX  # nobody has asked for anything
     s["next_refresh"] = 1000000
     s["q_at"] = s["now"] = start
     s["back"], s["listed"] = g.slots - 1, g.slots
@@ -202,6 +202,7 @@ def _arrays(g: Geometry, stimulus: Stimulus, rounds: Rounds, log: int) -> Arrays
     slot = records("slot", g.slots, in_list=1)
     slot["before"] = np.arange(g.slots) - 1
     slot["after"][:-1], slot["after"][-1] = np.arange(1, g.slots), -1
+    bursts = 2 * max(g.tiles, -(-g.blob_beats // c.burst_beats))
     worth = records("worth", 16)
     worth["rate"] = Worth(model.experts, c.linear.fraction).rate
     never = {"demand": NEVER, "first": NEVER, "done": NEVER}
@@ -213,7 +214,7 @@ def _arrays(g: Geometry, stimulus: Stimulus, rounds: Rounds, log: int) -> Arrays
         burst=records("burst", RING), reads=zeros(READS), bank=records("bank", BANKS),
         pe=records("pe", c.pes, slot=-1, follow=-1, ready=NEVER, end=NEVER, complete=NEVER,
                    release=NEVER),
-        group=zeros(c.pes, g.gu_groups), intervals=zeros(model.active * (2 * g.tiles + 4), 2),
+        group=zeros(c.pes, g.gu_groups), intervals=zeros(model.active * (bursts + 4), 2),
         table=records("table", tables, row=-1, due=-1, next=model.layers),
         row=records("row", tables, model.layers, landed=NEVER), ring=zeros(8), routing=routing,
         count=keep.astype(np.int64), future=_future(routing, ids), rows=rounds.rows,
