@@ -21,6 +21,7 @@ READ_LATENCY, REQUANTISE, SILU = 2, 3, 2  # of the PE's pipeline
 LANES = 4  # of the learned unit's error steps
 SCAN_ROWS, SCAN_LANES = 64, 16
 GRAINS = 128  # bursts of an expert up to which each is followed by itself
+LUMPS = 16  # else, at least so many
 READS, RING, BANKS, CHANNELS = 256, 64, 16, 4
 
 
@@ -230,8 +231,8 @@ def simulate(geometry: Geometry, settings: Settings, memory: MemoryTiming, stimu
     ----------
     start: cycle since reset in which the first token's command is taken; what is before matters to
         refresh alone. log: most events that are kept.
-    grain: bursts of a demand that are followed as one; 0: as many as make 128 of an expert, 1:
-        every burst by itself.
+    grain: bursts of a demand that are followed as one; 0: every burst
+        by itself, of experts of more than 128 bursts as many as make 16 of one.
     """
     model = geometry.config.model
     tokens = len(stimulus.routing)
@@ -243,7 +244,7 @@ def simulate(geometry: Geometry, settings: Settings, memory: MemoryTiming, stimu
     if not 0 <= warmup < tokens:
         raise ValueError(f"warm-up tokens must be 0 to {tokens - 1}, not {warmup}")
     bursts = -(-geometry.blob_beats // geometry.config.burst_beats)
-    grain = grain or max(1, bursts // GRAINS)
+    grain = grain or (1 if bursts <= GRAINS else bursts // LUMPS)
     rounds = stimulus.rounds or no_rounds(geometry, tokens)
     g, s, k = _config(geometry, settings, memory, grain), _state(geometry, start), counters()
     before = k.copy()
