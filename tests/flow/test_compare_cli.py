@@ -23,8 +23,8 @@ def trace(tmp_path_factory):
     (["--rival", "lru,lru"], ["rival", "different"]),
     (["--tokens", "0"], ["--tokens", "0"]),
     (["--plot", "p.pdf"], ["--plot", ".png"]),
-    (["--regime", "edge"], ["trace", "widths", "gpt-oss-20b"]),
-    (["--regime", "ecp5", "--set", "slots=1"], ["slots", "2"])])
+    (["--regime", "edge", "--tokens", "9"], ["trace", "widths", "gpt-oss-20b"]),
+    (["--regime", "ecp5", "--tokens", "9", "--set", "slots=1"], ["slots", "2"])])
 def test_wrong_options_are_refused(stmoe, trace, options, words):
     refused(stmoe("compare", trace, *options), *words)
 
