@@ -39,7 +39,8 @@ def about(report: dict[str, Any]) -> list[str]:
         (f"Routing is the trace's; experts are scaled to {sizes} with seeded random weights"
          if report["weights"] == "random" else
          f"Routing, activations and experts are those of {report['weights']}, {sizes}")
-        + (f"; {shared} shared per layer." if shared else "."),
+        + (f"; {shared} shared per layer." if shared else ".")
+        + (" The on-chip router routes." if report["routing"] == "hardware" else ""),
         f"Preset {report['preset']}, hash {report['config_hash']}: {report['slots']} slots "
         f"({percent(report['slots'] / report['experts_total'])} of {report['experts_total']} "
         f"experts), {config['pes']} PEs of {config['rows']} x {config['lanes']} MACs, "
