@@ -101,10 +101,10 @@ def print_report(report: dict[str, Any], console: Console) -> None:
         console.print(part)
     console.print()
     compared = {name: sum(p["compared"].get(name, 0) for p in policies)
-                for name in ("results", "predictions", "events", "counters")}
+                for name in ("results", "predictions", "events", "counters", "rows")}
     console.print(
         "Held against golden: " + ", ".join(f"{count:,} {name}"
-                                            for name, count in compared.items())
+                                            for name, count in compared.items() if count)
         + f". Simulated at {report['simulated_cycles_per_second']:,.0f} cycles/s per core.",
         highlight=False)
     for policy in policies:
