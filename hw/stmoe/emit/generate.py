@@ -12,10 +12,10 @@ from ..config import AcceleratorConfig, Geometry
 from .constraints import constraints
 from .documents import c_header, core_file, register_pages
 from .lint import WAIVERS
-from .netlist import NAME, Netlist, build_netlist
+from .netlist import NAME, Netlist, build_netlist, build_rtlil
 from .sidecar import Sidecar, tool_versions
 
-__all__ = ["emit_verilog", "generate"]
+__all__ = ["emit_rtlil", "emit_verilog", "generate"]
 
 FILES = {
     "verilog": "stmoe.v", "rtlil": "stmoe.il", "registers": "stmoe.rdl", "c_header": "stmoe.h",
@@ -43,6 +43,11 @@ def _netlist(config: AcceleratorConfig, top: Top | None) -> Netlist:
 def emit_verilog(config: AcceleratorConfig, top: Top | None = None) -> str:
     """The Verilog of ``config`` alone; its top module is ``stmoe``."""
     return _netlist(config, top).verilog
+
+
+def emit_rtlil(config: AcceleratorConfig, top: Top | None = None) -> str:
+    """The RTLIL of ``config`` alone, for synthesis; its top module is ``stmoe``."""
+    return build_rtlil((top or _accelerator)(Geometry(config)))
 
 
 def generate(config: AcceleratorConfig, out: Path, top: Top | None = None) -> Sidecar:

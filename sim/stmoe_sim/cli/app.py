@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from . import chat, config, faults, generate, predict, simulate, trace
+from . import chat, config, faults, generate, predict, simulate, synth, trace
 
 __all__ = ["app"]
 
@@ -20,6 +20,7 @@ app.command("chat", epilog=chat.EPILOG)(chat.chat)
 app.command("faults", epilog=faults.EPILOG)(faults.faults)
 app.command("predict", epilog=predict.EPILOG)(predict.predict)
 app.command("simulate", epilog=simulate.EPILOG)(simulate.simulate)
+app.command("synth", epilog=synth.EPILOG)(synth.synth)
 
 
 def _version(asked: bool) -> None:
