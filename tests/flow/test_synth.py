@@ -8,7 +8,6 @@ import pytest
 from amaranth.hdl import Module, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
-from support.cli import refused
 
 from stmoe.buffer.bank import BankMemory
 from stmoe.config import PRESETS
@@ -18,6 +17,7 @@ from stmoe_sim.synth import asic, flow, gates, place, targets
 from stmoe_sim.synth.synthesis import synthesise
 from stmoe_sim.synth.tools import ToolError
 from stmoe_sim.synth.units import instance_counts, split_units, without_zeros
+from support.cli import refused
 
 WORDS, WIDTH = 64, 8
 
@@ -237,7 +237,7 @@ def test_what_cannot_fit_is_said_at_once(stmoe, tmp_path):
 def test_a_total_beyond_the_part_names_the_resource():
     part = targets.part("LFE5U-25F", "ecp5")
     flow.check_fit({"lut": 24288, "dsp": 28}, part, "exact")
-    with pytest.raises(flow.Unfit, match=r"^x does not fit LFE5U-25F: 29 DSPs asked for, 28 there$"):
+    with pytest.raises(flow.Unfit, match=r"^x does not fit LFE5U-25F: 29 DSPs asked .* 28 there$"):
         flow.check_fit({"lut": 24288, "dsp": 29}, part, "x")
 
 

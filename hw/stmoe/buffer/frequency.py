@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import Geometry
 from ..interfaces import expert_tag
+from ..ram_style import fast_read
 from .victim import CLOCK_BITS
 
 __all__ = ["UseFrequency"]
@@ -56,7 +57,8 @@ class UseFrequency(wiring.Component):
             "all": data.ArrayLayout(average, 2), "pattern": 2,
             "after": data.ArrayLayout(average, PATTERNS)})
         m.submodules.ram = ram = memory.Memory(
-            shape=record, depth=model.layers << g.expert_bits, init=[])
+            shape=record, depth=model.layers << g.expert_bits, init=[],
+            attrs=fast_read(model.layers << g.expert_bits))
         read, write = ram.read_port(), ram.write_port()
         asked = Signal.like(self.ask)
         old, aged, fresh = read.data, Signal(record), Signal(record)

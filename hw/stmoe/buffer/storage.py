@@ -28,7 +28,7 @@ def _times(value, constant: int):
 
 
 def _chosen(values: list, select):
-    """``values[select]``, the last one beyond: a tree of multiplexers, one bit of select a level."""
+    """``values[select]``, any beyond the last: a tree of multiplexers, a bit of select a level."""
     level = 0
     while len(values) > 1:
         values = [Mux(select[level], *reversed(values[at:at + 2])) if len(values) > at + 1
@@ -40,10 +40,11 @@ def _chosen(values: list, select):
 class BufferStorage(wiring.Component):
     """``slots * banks_per_slot`` banks of weight words, and a RAM of their parameter rows per PE.
 
-    Rows of parameters are few: each PE has its own copy of all, without a network. A slot is ``2**shape.group`` banks, which take words in turn; changing ``group`` regroups the
-    banks, after which every slot counts as empty. A beat that is filled in is readable by what is
-    issued two cycles later, which is when a watermark given with it can be seen. No back-pressure.
-    Not reset: a watermark means nothing until ``progress`` has set it.
+    Rows of parameters are few: each PE has its own copy of all, without a network. A slot is
+    ``2**shape.group`` banks, which take words in turn; changing ``group`` regroups the banks, after
+    which every slot counts as empty. A beat that is filled in is readable by what is issued two
+    cycles later, which is when a watermark given with it can be seen. No back-pressure. Not reset:
+    a watermark means nothing until ``progress`` has set it.
 
     Parameters
     ----------

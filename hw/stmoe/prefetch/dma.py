@@ -71,7 +71,6 @@ class PrefetchDma(wiring.Component):
         m = Module()
         g, shape = self.geometry, self.shape
         model = g.config.model
-        m.submodules.legaliser = legaliser = Legaliser(g)
         m.submodules.reader = reader = BurstReader(g, CHANNELS)
         connect(m, reader.axi, flipped(self.axi))
         m.d.comb += [
@@ -146,23 +145,34 @@ class PrefetchDma(wiring.Component):
                 valid[c] & located[c] & ~done[c] & ~failed[c] & ~waiting_fail[c] & ~stopping[c]
                 & (channels[c].issued != shape.blob_beats))
         pool, ahead = Signal(CHANNELS), Signal()
+        limit = Signal(range((1 << len(reader.latency)) + ISSUE))
+        m.d.sync += limit.eq(reader.latency + ISSUE)
         m.d.comb += [
-            ahead.eq((reader.due <= reader.latency + ISSUE)
+            ahead.eq((reader.due <= limit)
                      & (reader.in_flight < g.prefetch_bursts)),
             pool.eq(Mux((wanting & demanded).any(), wanting & demanded,
                         Mux(ahead, wanting, 0)))]
-        sending = Array(channels)[chosen]
+        # The next burst of each channel; what it follows from is stable a cycle before a choice.
+        following = []
+        for c in range(CHANNELS):
+            m.submodules[f"legaliser_{c}"] = legaliser = Legaliser(g)
+            burst = Signal(data.StructLayout({"address": g.config.axi_addr_bits, "beats": 9}),
+                           name=f"burst_{c}")
+            following.append(burst)
+            m.d.comb += [
+                legaliser.base.eq(channels[c].base), legaliser.beat.eq(channels[c].issued),
+                legaliser.blob_beats.eq(shape.blob_beats)]
+            m.d.sync += [burst.address.eq(legaliser.address), burst.beats.eq(legaliser.beats)]
+        sending, burst = Array(channels)[chosen], Array(following)[chosen]
         m.d.comb += [
-            legaliser.base.eq(sending.base), legaliser.beat.eq(sending.issued),
-            legaliser.blob_beats.eq(shape.blob_beats),
             reader.order.valid.eq(chosen_valid & wanting.bit_select(chosen, 1)
                                   & (ahead | demanded.bit_select(chosen, 1))),
             reader.order.payload.channel.eq(chosen), reader.order.payload.slot.eq(sending.slot),
-            reader.order.payload.address.eq(legaliser.address),
+            reader.order.payload.address.eq(burst.address),
             reader.order.payload.beat.eq(sending.issued),
-            reader.order.payload.beats.eq(legaliser.beats)]
+            reader.order.payload.beats.eq(burst.beats), reader.blob_beats.eq(shape.blob_beats)]
         with m.If(reader.order.valid & reader.order.ready):
-            m.d.sync += [sending.issued.eq(sending.issued + legaliser.beats), chosen_valid.eq(0)]
+            m.d.sync += [sending.issued.eq(sending.issued + burst.beats), chosen_valid.eq(0)]
         with m.Else():  # a demand takes the place of a prefetch that waits
             m.d.sync += chosen_valid.eq(pool.any())
             for c in range(CHANNELS):
@@ -180,13 +190,8 @@ class PrefetchDma(wiring.Component):
             reader.hold.eq(accept), reader.drop.eq(stopping),
             stopping.eq(cancelled | Mux(fails, 1 << failing, 0))]
         tile_beats = g.tile_beats
-        landed = Signal(g.beat_bits)  # beats of the content, until all have
-        tile_bits = tile_beats.bit_length() - 1
-        crcs, of_blob = (reader.landed.beats >> tile_bits,
-                         (shape.blob_beats + tile_beats - 1) >> tile_bits
-                         ) if g.config.integrity else (0, 0)
-        m.d.comb += landed.eq(Mux(reader.landed.beats == shape.blob_beats, shape.blob_beats,
-                                  reader.landed.beats - crcs))
+        of_blob = ((shape.blob_beats + tile_beats - 1) >> (tile_beats.bit_length() - 1)
+                   if g.config.integrity else 0)
         with m.If(fails):
             failed_channel = Array(channels)[failing]
             m.d.sync += [waiting_fail.bit_select(failing, 1).eq(1),
@@ -196,13 +201,12 @@ class PrefetchDma(wiring.Component):
             m.d.comb += [self.progress.valid.eq(1), self.progress.slot.eq(order.slot)]
         with m.Elif(reader.landed.valid):
             m.d.comb += [self.progress.valid.eq(1), self.progress.slot.eq(finishing.slot),
-                         self.progress.beats.eq(landed)]
+                         self.progress.beats.eq(reader.landed.content)]
             for c in range(CHANNELS):
                 with m.If(reader.landed.channel == c):
-                    with m.If((reader.landed.beats == tile_beats)
-                              & (shape.blob_beats != tile_beats)):
+                    with m.If(reader.landed.first):
                         m.d.sync += first[c].eq(1)
-                    with m.If(reader.landed.beats == shape.blob_beats):
+                    with m.If(reader.landed.whole):
                         m.d.sync += done[c].eq(1)
         with m.Else():
             for c in range(CHANNELS):

@@ -94,9 +94,8 @@ def macro(words: int, width: int, nm: float) -> dict[str, float]:
     capacity = max(1, words * width / 8)
     points = [(math.log(size), math.log(pj)) for size, pj in model["energy"]]
     at = math.log(capacity)
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):  # noqa: B007
-        if at <= x1:
-            break
+    upper = next((i for i in range(1, len(points)) if at <= points[i][0]), len(points) - 1)
+    (x0, y0), (x1, y1) = points[upper - 1:upper + 1]
     energy = math.exp(y0 + (y1 - y0) * (at - x0) / (x1 - x0)) * width / 64
     return {"area": words * width * model["bit_um2"] * scale**2, "pj": energy * scale**2}
 

@@ -46,7 +46,8 @@ def check_fit(asked: Mapping[str, int], part: Part, what: str) -> None:
 
 def synth(config: AcceleratorConfig, target: str, cache: Path, *, part: Part | None = None,
           place: bool = False, mhz: float = 0, seed: int = 1, liberty: Path | None = None,
-          nm: float = asic.DEFAULT_NM, chosen: Sequence[str] = (), steps: Steps = lambda done, of, step: None) -> dict[str, Any]:
+          nm: float = asic.DEFAULT_NM, chosen: Sequence[str] = (),
+          steps: Steps = lambda done, of, step: None) -> dict[str, Any]:
     """Synthesise ``config``; the report as plain data. Units that were made before are kept.
 
     ``chosen``: blocks by the names of the report; none: all. ``place``: on to a bitstream, at

@@ -37,7 +37,9 @@ class Harness(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        inputs, outputs, connections = [], [], {}
+        inputs: list[Signal] = []
+        outputs: list[Signal] = []
+        connections: dict[str, Signal] = {}
         for name, direction, width in self.of:
             if name not in ("clk", "rst"):
                 wire = Signal(width, name=name)

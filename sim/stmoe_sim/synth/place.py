@@ -22,7 +22,7 @@ def merge_script(target: str, mapped: list[Path]) -> list[str]:
 
 def place_and_route(home: Path, netlist: Path, part: Part, mhz: float, seed: int,
                     progress: Progress) -> None:
-    """From ``netlist`` (JSON, a path from ``home``) to ``harness.config``, ``harness.bit`` and ``timing.json``."""
+    """From ``netlist`` (JSON, a path from ``home``) to ``harness.bit`` and ``timing.json``."""
     run_tool("nextpnr-ecp5", [
         *part.nextpnr, "--json", str(netlist), "--textcfg", "harness.config",
         "--report", "timing.json", "--freq", f"{mhz:g}", "--seed", str(seed),

@@ -70,20 +70,14 @@ class Part:
     bram: int
     bram_bits: int
     nextpnr: tuple[str, ...] = ()
-    pack: tuple[str, ...] = ()
 
 
 @cache
 def parts() -> dict[str, Part]:
     """All known parts, by name."""
     data = tomllib.loads((Path(__file__).with_name("devices.toml")).read_text())
-    found = {}
-    for target, of in data.items():
-        for name, fields in of.items():
-            found[name] = Part(name=name, target=target, **{
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in fields.items()})
-    return found
+    return {name: Part(name=name, target=target, nextpnr=tuple(fields.pop("nextpnr", ())), **fields)
+            for target, of in data.items() for name, fields in of.items()}
 
 
 def part(name: str | None, target: str) -> Part:

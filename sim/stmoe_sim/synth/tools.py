@@ -57,7 +57,7 @@ def run_tool(tool: str, arguments: list[str], home: Path, log: str,
     ``progress`` is told of each step that the output names. :class:`ToolError` if the tool fails;
     it is ended with this process.
     """
-    with (home / log).open("w") as out, subprocess.Popen(
+    with (home / log).open("w", buffering=1) as out, subprocess.Popen(
             [*tool_command(tool), *arguments], cwd=home, text=True, errors="replace",
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         assert process.stdout
