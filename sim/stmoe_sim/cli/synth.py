@@ -18,6 +18,7 @@ EPILOG = """\b
 Examples:
   stmoe synth --preset edge --no-place
   stmoe synth --preset edge --part LFE5U-85F --mhz 100 --json edge.json
+  stmoe synth --preset edge --block dma --place
   stmoe synth --preset edge --no-place --compare docs/resources.json
   stmoe synth --preset tiny --target generic
   stmoe synth --preset tiny --target asic --liberty cells.lib --nm 130
@@ -33,8 +34,9 @@ def synth(
         )] = "ecp5",
         part: Annotated[str | None, typer.Option(
             "--part", metavar="NAME", help="Part of the target; its largest by default.")] = None,
-        place: Annotated[bool, typer.Option(
-            "--place/--no-place", help="ecp5: go on to place and route, and a bitstream.")] = True,
+        place: Annotated[bool | None, typer.Option(
+            "--place/--no-place", help="ecp5: go on to place and route, and a bitstream; by "
+            "default unless blocks are chosen. One block can be placed by itself.")] = None,
         mhz: Annotated[int, typer.Option(
             "--mhz", metavar="N", help="Clock to place for; 0: the configuration's.")] = 0,
         seed: Annotated[int, typer.Option(
@@ -78,6 +80,12 @@ def synth(
             raise ConfigError(option, str(given), f"left out with --target {target}")
     if liberty is not None and not liberty.is_file():
         raise ConfigError("--liberty", str(liberty), "a readable file")
+    if place and target != "ecp5":
+        raise ConfigError("--place", target, "left out: only ecp5 is placed")
+    if place and block and len(block) > 1:
+        raise ConfigError("--place", ", ".join(block), "given with one --block at most")
+    if place is None:
+        place = target == "ecp5" and not block
     kept = kept_table(compare, target, chosen.name) if compare else {}
     if json_file is not None:
         check_writable("--json", json_file)
@@ -93,7 +101,7 @@ def synth(
         def steps(done: int, of: int, step: str) -> None:
             bars.update(task, description=step[:60], completed=done, total=of or None)
         report = flow.synth(
-            chosen, target, build, part=fitted, place=place and target == "ecp5" and not block,
+            chosen, target, build, part=fitted, place=place,
             mhz=mhz, seed=seed, liberty=liberty, nm=nm, chosen=block or (), steps=steps)
     print_synth(report, None if Console().is_terminal else 160)
     if json_file is not None:

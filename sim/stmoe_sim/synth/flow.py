@@ -13,7 +13,7 @@ from .place import merge_script, place_and_route, timing_of
 from .synthesis import Block, keep, netlist_units, synthesise
 from .targets import RESOURCES, Part
 from .tools import run_tool, tool_version
-from .units import Unit, stub
+from .units import Unit, instance_counts, stub
 
 __all__ = ["TARGETS", "Unfit", "check_fit", "least", "place_units", "synth"]
 
@@ -53,7 +53,7 @@ def synth(config: AcceleratorConfig, target: str, cache: Path, *, part: Part | N
     ``chosen``: blocks by the names of the report; none: all. ``place``: on to a bitstream, at
     ``mhz`` (0: the configuration's clock). :class:`Unfit` before that if it cannot be.
     """
-    if part is not None and place:
+    if part is not None and place and not chosen:
         check_fit(least(config), part, config.name)
     units = netlist_units(config, cache, lambda step: steps(0, 0, step))
     script: Callable[[str], list[str]]
@@ -70,8 +70,14 @@ def synth(config: AcceleratorConfig, target: str, cache: Path, *, part: Part | N
         for name in chosen:
             if name not in known:
                 raise targets.ConfigError("--block", name, f"one of {', '.join(known)}")
+    top = "stmoe"
+    if chosen:
+        wanted = {unit.name for unit in units.values() if unit.path in chosen}
+        if place:  # with what is inside it
+            top, = wanted
+            units = {name: units[name] for name in instance_counts(units, top)}
     blocks = synthesise(units, target, script, cache, steps,
-                        lambda unit: not chosen or unit.path in chosen)
+                        lambda unit: place or not chosen or unit.path in chosen)
     report: dict[str, Any] = {
         "target": target, "config": config.name, "hash": f"{config.hash:016x}",
         "tools": {"yosys": tool_version("yosys")},
@@ -84,8 +90,9 @@ def synth(config: AcceleratorConfig, target: str, cache: Path, *, part: Part | N
                           **{name: getattr(part, name) for name in RESOURCES}}
     if place and part is not None:
         check_fit(report["total"], part, config.name)
-        report["place"] = place_units(config.name, part, mhz or config.clock_mhz, seed, units,
-                                      blocks, cache, steps)
+        name = config.name + "".join(f"-{block}" for block in chosen)
+        report["place"] = place_units(name, part, mhz or config.clock_mhz, seed, units, blocks,
+                                      cache, top, steps)
     return report
 
 
@@ -111,21 +118,22 @@ def _total(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def place_units(name: str, part: Part, mhz: float, seed: int, units: Mapping[str, Unit],
-                blocks: Sequence[Block], cache: Path,
+                blocks: Sequence[Block], cache: Path, module: str = "stmoe",
                 steps: Steps = lambda done, of, step: None) -> dict[str, Any]:
-    """Put the units together in the harness, place and route; what is there already is kept."""
-    top, target = units["stmoe"], part.target
+    """Put the units below ``module`` together in the harness, place and route; what is there
+    already is kept."""
+    top, target = units[module], part.target
     around = harness(top.name, stub(top.text))
     outer = Unit(name=HARNESS, text=around + stub(top.text), uses={top.name: 1}, path=HARNESS)
     made = synthesise({HARNESS: outer}, target, lambda unit: targets.script(target, unit), cache,
                       steps, lambda unit: True)
     homes = [block.result.home for block in (*made, *blocks)]
-    key = hashlib.sha256("\n".join(sorted(home.name for home in homes)).encode())
+    commands = merge_script(target, [Path("..") / home.name / "mapped.il" for home in homes])
+    key = hashlib.sha256("\n".join(commands).encode())
     folder = cache / "synth" / target / f"{name}-{key.hexdigest()[:16]}"
 
     def merge(scratch: Path) -> None:
         steps(0, 0, "putting the units together")
-        commands = merge_script(target, [Path("..") / path.name / "mapped.il" for path in homes])
         (scratch / "merge.ys").write_text("\n".join(commands) + "\n")
         run_tool("yosys", ["-q", "-s", "merge.ys"], scratch, "yosys.log")
 
@@ -135,4 +143,4 @@ def place_units(name: str, part: Part, mhz: float, seed: int, units: Mapping[str
         scratch, Path("..") / "netlist.json", part, mhz, seed,
         lambda step: steps(0, 0, step)))
     return {"seed": seed, "bitstream": str(placed / "harness.bit"),
-            "tool": tool_version("nextpnr-ecp5"), **timing_of(placed)}
+            "tool": tool_version("nextpnr-ecp5"), **timing_of(placed, module)}

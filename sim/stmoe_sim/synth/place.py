@@ -17,7 +17,8 @@ def merge_script(target: str, mapped: list[Path]) -> list[str]:
     """Commands that put mapped units together as ``netlist.json``, names as below the top."""
     return [f"read_verilog -lib -specify {' '.join(FAMILIES[target].library)}",
             *(f"read_rtlil {path}" for path in mapped), f"hierarchy -top {HARNESS}", "flatten",
-            "opt_clean -purge", "blackbox =A:whitebox", "write_json netlist.json"]
+            "opt_clean -purge", "blackbox =A:whitebox", "setattr -unset src",
+            "write_json netlist.json"]
 
 
 def place_and_route(home: Path, netlist: Path, part: Part, mhz: float, seed: int,
@@ -32,9 +33,9 @@ def place_and_route(home: Path, netlist: Path, part: Part, mhz: float, seed: int
              home, "ecppack.log")
 
 
-def timing_of(home: Path) -> dict[str, Any]:
-    """What :func:`place_and_route` found in ``home``."""
-    return timing(json.loads((home / "timing.json").read_text()))
+def timing_of(home: Path, top: str) -> dict[str, Any]:
+    """What :func:`place_and_route` found in ``home``, cells named as below ``top``."""
+    return timing(json.loads((home / "timing.json").read_text()), top)
 
 
 def _block(cell: str, top: str) -> str:
@@ -46,7 +47,7 @@ def _block(cell: str, top: str) -> str:
     return ".".join(levels[:2])
 
 
-def critical_path(path: list[Mapping[str, Any]], top: str = "stmoe") -> dict[str, Any]:
+def critical_path(path: list[Mapping[str, Any]], top: str) -> dict[str, Any]:
     """Delay of a path of nextpnr's report in ns: whole, of routing, by block it goes through."""
     blocks: dict[str, float] = {}
     for segment in path:
@@ -62,7 +63,7 @@ def critical_path(path: list[Mapping[str, Any]], top: str = "stmoe") -> dict[str
         "blocks": {name: round(ns, 3) for name, ns in blocks.items()}}
 
 
-def timing(report: Mapping[str, Any]) -> dict[str, Any]:
+def timing(report: Mapping[str, Any], top: str) -> dict[str, Any]:
     """Fmax in MHz, the critical path, and resources used, from nextpnr's report."""
     clock, fmax = min(report["fmax"].items(), key=lambda item: item[1]["achieved"])
     found = {"fmax_mhz": round(fmax["achieved"], 2), "asked_mhz": fmax["constraint"],
@@ -70,5 +71,5 @@ def timing(report: Mapping[str, Any]) -> dict[str, Any]:
                       if use["used"]}}
     for one in report["critical_paths"]:
         if one["from"] == one["to"] == f"posedge {clock}":
-            found["critical_path"] = critical_path(one["path"])
+            found["critical_path"] = critical_path(one["path"], top)
     return found
