@@ -49,7 +49,7 @@ def build_netlist(component: Component, name: str = NAME) -> Netlist:
     through_yosys, text, by_hand = "", "", ""
     signals: dict[str, int] = {}
     for unit, module, part, inside in _modules(component, name):
-        text += part
+        text += leave_collisions(part)
         if hasattr(unit, "verilog"):
             by_hand += "\n" + unit.verilog(f"\\{module} ")
         else:
@@ -65,7 +65,7 @@ def build_netlist(component: Component, name: str = NAME) -> Netlist:
 
 def build_rtlil(component: Component, name: str = NAME) -> str:
     """The RTLIL of :func:`build_netlist` alone, for synthesis: no yosys is needed."""
-    return "".join(part for _, _, part, _ in _modules(component, name))
+    return "".join(leave_collisions(part) for _, _, part, _ in _modules(component, name))
 
 
 def _modules(component: Component,
@@ -95,9 +95,10 @@ def _convert(component: Component, platform: Emission, ports: dict[str, Any],
     """RTLIL of a component as module ``name``, and its signals: path -> width."""
     text, names = rtlil.convert_fragment(Fragment.get(component, platform), ports, name,
                                          emit_src=False)
-    return leave_collisions(text), {".".join(path): len(signal) for signal, path in names.items()}
+    return text, {".".join(path): len(signal) for signal, path in names.items()}
 
 
+_MODULE = re.compile(r"^module .*?^end$", re.M | re.S)
 _MEMORY = re.compile(r"  attribute \\no_rw_check 1\n(?:  attribute [^\n]*\n)*"
                      r"  memory [^\n]* (\\\S+)\n")
 _READ = re.compile(r"(    parameter \\MEMID \"(?P<name>\S+)\"\n(?:    parameter [^\n]*\n)*?"
@@ -110,9 +111,12 @@ def leave_collisions(text: str) -> str:
     yosys looks at the attribute only where it makes a read port of a register itself; Amaranth's
     ports say that they want the old contents, for which FPGAs need logic beside the RAM.
     """
-    free = {name.replace("\\", "\\\\") for name in _MEMORY.findall(text)}
-    return _READ.sub(lambda match: match[1] + match["mask"].replace("0", "1") + "\n"
-                     if match["name"] in free else match[0], text) if free else text
+    def free_all(module: re.Match[str]) -> str:
+        free = {name.replace("\\", "\\\\") for name in _MEMORY.findall(module[0])}
+        return _READ.sub(lambda match: match[1] + match["mask"].replace("0", "1") + "\n"
+                         if match["name"] in free else match[0], module[0]) if free else module[0]
+
+    return _MODULE.sub(free_all, text)
 
 
 _INITIAL = re.compile(
