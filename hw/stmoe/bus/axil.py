@@ -68,7 +68,7 @@ class AxiLiteFront(wiring.Component):
             m.d.sync += self.bvalid.eq(0)
 
         have_read, settled = Signal(), Signal()
-        m.d.comb += [self.arready.eq(~have_read), self.read.eq(settled & ~self.rvalid)]
+        m.d.comb += [self.arready.eq(~have_read), self.read.eq(have_read & settled & ~self.rvalid)]
         m.d.sync += settled.eq(have_read & ~self.read)
         with m.If(self.arvalid & self.arready):
             m.d.sync += [have_read.eq(1), self.read_word.eq(self.araddr[2:])]
