@@ -98,13 +98,14 @@ def hit_rates(experts: np.ndarray, num_experts: int, slots: int,
 
     Each missed expert takes a slot of its own, as in the machine, which experts of the layer in
     work do not give up. ``bound`` is the clairvoyant optimum of a machine that need not hold an
-    expert to compute it: no policy is better.
+    expert to compute it: no policy is better. ``told`` is ``ewma`` that knows at a token's start, in
+    truth, which experts the token will use: no predictor of the token gives retention more.
 
     Parameters
     ----------
     experts: [token, layer, rank], integers below ``num_experts``.
     slots: of the buffer, at least as many as ranks.
-    policies: of ``lru``, ``lfu`` (uses ever), ``ewma``, ``clairvoyant``, ``bound``.
+    policies: of ``lru``, ``lfu`` (uses ever), ``ewma``, ``told``, ``clairvoyant``, ``bound``.
     """
     if experts.ndim != 3 or not experts.size:
         raise ValueError(f"experts has the shape {experts.shape}, not [token, layer, rank]")

@@ -5,8 +5,8 @@ from numba import njit
 
 __all__ = ["POLICIES", "replay", "wait"]
 
-POLICIES = ("lru", "lfu", "ewma", "clairvoyant", "bound")
-LRU, LFU, EWMA, CLAIRVOYANT, BOUND = range(5)
+POLICIES = ("lru", "lfu", "ewma", "told", "clairvoyant", "bound")
+LRU, LFU, EWMA, TOLD, CLAIRVOYANT, BOUND = range(6)
 NEVER = 1 << 40
 LED, LEADERS = 6, 16  # averages by leader begin behind the others
 
@@ -44,9 +44,9 @@ def visit(key, frequency, pattern, uses, following, policy, now, layers, shifts,
             key[e] = -(now * len(uses) + r)
         elif policy == LFU:
             key[e] -= 1
-        elif policy != EWMA:
+        elif policy >= CLAIRVOYANT:
             key[e] = following[r]
-    if policy == EWMA:
+    if policy == EWMA or policy == TOLD:
         former, leader = pattern[-1], uses[0] % LEADERS
         for e in range(len(key)):
             used = (uses == e).any()
@@ -76,6 +76,11 @@ def replay(experts, num_experts, slots, policy, shifts, weights,
     pinned = np.zeros(slots, np.bool_)
     hits = 0
     for t in range(tokens):
+        if policy == TOLD:  # who is not used by this token is due a token later
+            key += 4 * layers
+            for layer in range(layers):
+                for expert in experts[t, layer]:
+                    key[layer, expert] = 4 * (t * layers + layer + 1)
         for layer in range(layers):
             uses = experts[t, layer]
             now = t * layers + layer + 1
@@ -84,7 +89,7 @@ def replay(experts, num_experts, slots, policy, shifts, weights,
                 if slot >= 0:
                     hits += 1
                     pinned[slot] = True
-            visited = policy != EWMA
+            visited = policy != EWMA and policy != TOLD
             if visited:
                 visit(key[layer], frequency[layer], pattern[layer], uses, following[t, layer],
                       policy, now, layers, shifts, weights, waits)
