@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Hit rates of the retention policies on a recorded trace, without any prefetch.
 
-Against LRU, LFU, one that is told what the token will use, the clairvoyant choice of victim, and the bound of a machine that need not hold
-what it computes; see ``stmoe_golden.buffer.retention``.
+Against LRU, LFU, one that is told what the token will use, the clairvoyant choice of victim, and
+the bound of a machine that need not hold what it computes; see ``stmoe_golden.buffer.retention``.
 """
 
 import argparse

@@ -90,8 +90,8 @@ async def experts_land_whole(dut):
                 done.append(slot)
                 want = image[in_slot[slot] * job["stride"]:][:job["blob_beats"] * size]
                 words = [want[i * size:][:size] for i in range(job["blob_beats"])
-                         if not job["tile_beats"] or (i + 1) % job["tile_beats"]
-                         and i + 1 != job["blob_beats"]]
+                         if not job["tile_beats"] or (
+                             (i + 1) % job["tile_beats"] and i + 1 != job["blob_beats"])]
                 assert landed.pop(slot) == dict(enumerate(words)), f"slot {slot}"
         if len(done) == len(job["orders"]):
             break

@@ -34,8 +34,8 @@ import numpy as np
 
 from .retention_kernel import POLICIES, replay, wait
 
-__all__ = ["CLOCK_BITS", "FREQUENCY_ONE", "LEADERS", "LEADER_ONE", "PATTERNS", "SHIFTS", "VISIT", "WAIT", "WEIGHTS",
-           "UseFrequencies", "ahead", "hit_rates"]
+__all__ = ["CLOCK_BITS", "FREQUENCY_ONE", "LEADERS", "LEADER_ONE", "PATTERNS", "SHIFTS", "VISIT",
+           "WAIT", "WEIGHTS", "UseFrequencies", "ahead", "hit_rates"]
 
 SHIFTS = (1, 3, 5, 4)  # of the two averages over all visits, of those by pattern, by leader
 WEIGHTS = (1, 2, 5, 8)
@@ -98,8 +98,8 @@ def hit_rates(experts: np.ndarray, num_experts: int, slots: int,
 
     Each missed expert takes a slot of its own, as in the machine, which experts of the layer in
     work do not give up. ``bound`` is the clairvoyant optimum of a machine that need not hold an
-    expert to compute it: no policy is better. ``told`` is ``ewma`` that knows at a token's start, in
-    truth, which experts the token will use: no predictor of the token gives retention more.
+    expert to compute it: no policy is better. ``told`` is ``ewma`` that knows at a token's start,
+    in truth, which experts the token will use: no predictor of the token gives retention more.
 
     Parameters
     ----------

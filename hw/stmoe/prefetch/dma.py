@@ -22,10 +22,10 @@ class PrefetchDma(wiring.Component):
     prefetches no more is asked for ahead than what the memory needs to go on without a pause: a
     burst, while no more beats are due than its latency has cycles, and at most the beats of
     ``prefetch_bursts`` in all: a demand waits for about a burst of them. Half of the
-    ``transfers`` in hand may be prefetches: one outdated early is better not ordered at all. A transfer's watermark is set to 0 in the
-    cycle in which it is accepted and grows as tiles land in order. After the last tile DONE is
-    reported; FIRST before it, once the first tile has landed. A burst that fails ``retries`` + 1
-    times ends its transfer: watermark at the blob's end, FAILED.
+    ``transfers`` in hand may be prefetches: one outdated early is better not ordered at all.
+    A transfer's watermark is set to 0 in the cycle in which it is accepted and grows as tiles land
+    in order. After the last tile DONE is reported; FIRST before it, once the first tile has landed.
+    A burst that fails ``retries`` + 1 times ends its transfer: watermark at the blob's end, FAILED.
     With ``integrity`` no watermark covers a beat whose tile has not been checked.
     A transfer's first burst is asked for five cycles after its order; then one burst per two cycles
     is issued, as ``outstanding`` allows, and a beat per cycle is taken. Back-pressure on ``status``
@@ -87,7 +87,7 @@ class PrefetchDma(wiring.Component):
             Signal(channel_count, name=name)
             for name in ("valid", "demanded", "located", "first", "done", "failed"))
         older = [Signal(channel_count, name=f"older_{c}") for c in range(channel_count)]  # than c
-        waiting_fail = Signal(channel_count)  # the watermark of a failed transfer is still to be moved
+        waiting_fail = Signal(channel_count)  # a failed transfer's watermark is still to be moved
         cancelled, stopping = Signal(channel_count), Signal(channel_count)
         for c in range(channel_count):
             m.d.comb += cancelled[c].eq(

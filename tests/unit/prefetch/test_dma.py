@@ -75,7 +75,7 @@ def test_demand_overtakes_prefetch_and_promotion_is_no_second_read():
         await bench.put(ctx, "prefetch", 0, 1, 1)
         for _ in range(60):
             await ctx.tick()
-        assert not ctx.get(bench.dut.prefetch.ready), "more than half of the transfers are prefetches"
+        assert not ctx.get(bench.dut.prefetch.ready), "more than half are prefetches"
         await bench.put(ctx, "demand", 0, 2, 2)
         await bench.pulse(ctx, "promote", 1)
         await bench.settle(ctx)
