@@ -60,10 +60,11 @@ class Both(Passed, Paid):
     """Both corrections."""
 
 
-MANAGERS: dict[str, tuple[type[ExpertManager], int]] = {  # and layers that are predicted ahead
-    "ewma, no prefetch": (ExpertManager, 0), "ewma": (ExpertManager, 1), "passed": (Passed, 1),
-    "paid": (Paid, 1), "both": (Both, 1), "ewma, two deep": (ExpertManager, 2),
-    "both, two deep": (Both, 2)}
+MANAGERS: dict[str, tuple[type[ExpertManager], int, int]] = {  # layers ahead; floor of 256
+    "ewma, no prefetch": (ExpertManager, 0, 0), "ewma": (ExpertManager, 1, 0),
+    "ewma, floor 0.3": (ExpertManager, 1, 77), "ewma, floor 0.4": (ExpertManager, 1, 102),
+    "passed": (Passed, 1, 0), "paid": (Paid, 1, 0), "both": (Both, 1, 0),
+    "ewma, two deep": (ExpertManager, 2, 0), "both, two deep": (Both, 2, 0)}
 Rounds = list[list[Candidate]]
 
 
@@ -146,10 +147,10 @@ def main() -> None:
         for share in SHARES:
             slots = int(share * trace.layers * trace.num_experts)
             g = Geometry(replace(config, slots=slots))
-            for name, (kind, depth) in MANAGERS.items():
+            for name, (kind, depth, floor) in MANAGERS.items():
                 manager = kind(g, retain=True, prefetch=depth > 0, retention="ewma",
                                prefetch_round=config.prefetch_round,
-                               worth=Worth(model.experts, config.linear.fraction))
+                               worth=Worth(model.experts, config.linear.fraction, floor))
                 rows.append({"trace": trace.name, "slots": slots, "manager": name} | play(
                     manager, trace, start, start + options.tokens, rounds, depth))
     Console(width=110, highlight=False).print(table(

@@ -83,7 +83,8 @@ def image_of(g, rng):
     return bytes(image)
 
 
-def failed(tmp_path, monkeypatch, g, *, seed=1, shift=0, pause=0.3, runs=(False, True)):
+def failed(tmp_path, monkeypatch, g, *, seed=1, shift=0, pause=0.3, count=12,
+           runs=(False, True)):
     """Runs with the answers in order and in any that failed, of those that were asked for."""
     for name, value in toolchain_env().items():
         monkeypatch.setenv(name, value)
@@ -96,7 +97,7 @@ def failed(tmp_path, monkeypatch, g, *, seed=1, shift=0, pause=0.3, runs=(False,
                  build_args=["-Wno-fatal", "-Wno-lint", "-Wno-style"], always=True,
                  log_file=tmp_path / "build.log")
     rng, bad = random.Random(seed), []
-    slots = rng.sample(range(g.slots), min(g.slots, 12))
+    slots = rng.sample(range(g.slots), min(g.slots, count))
     job = {"seed": seed, "blob_beats": g.blob_beats, "stride": g.stride, "bytes": g.axi_bytes,
            "tile_beats": g.tile_beats if g.config.integrity else 0, "pause": pause,
            "image": image_of(g, rng).hex(),
@@ -126,7 +127,7 @@ def failed(tmp_path, monkeypatch, g, *, seed=1, shift=0, pause=0.3, runs=(False,
     (64, {"outstanding": 1, "burst_beats": 1, "integrity": False})])
 def test_experts_land_whole_at_every_width(tmp_path, monkeypatch, bits, more):
     g = geometry(**{"axi_data_bits": bits, "rows": 8, "integrity": True} | more)
-    assert failed(tmp_path, monkeypatch, g) == []
+    assert failed(tmp_path, monkeypatch, g, count=2 if g.config.outstanding == 1 else 12) == []
 
 
 def test_a_wrong_address_is_noticed(tmp_path, monkeypatch):

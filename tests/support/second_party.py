@@ -17,7 +17,7 @@ from cocotbext.axi import AxiRamRead, AxiReadBus
 __all__ = ["AnyOrder"]
 
 DONE = 1  # Status.DONE, what the DMA reports of an expert that has landed
-LIMIT = 40_000  # cycles
+LIMIT = 100_000  # cycles
 
 
 class AnyOrder(AxiRamRead):
