@@ -48,7 +48,7 @@ class BurstReader(wiring.Component):
         ``content``, beats of its content, or all of its beats if ``whole``; ``first``: its first
         tile has, and is not all of it. blob_beats: of every transfer, stable.
     failed: channel that failed, at which tile, and whether it was ``corrupt`` in the end.
-    axi: read channels. busy, in_flight: bursts in flight, and how many.
+    axi: read channels. busy: bursts are in flight.
     due: beats asked for that have not come.
     latency: cycles from the last burst taken while nothing was due to its first beat, to 1023.
     beats, bursts, retried, corrupted: increments for counters.
@@ -72,7 +72,7 @@ class BurstReader(wiring.Component):
             "axi": Out(AxiReadSignature(g)),
             "beats": Out(1), "bursts": Out(1), "retried": Out(1), "corrupted": Out(1),
             "busy": Out(1), "due": Out(range(256 * g.config.outstanding + 1)),
-            "in_flight": Out(range(g.config.outstanding + 1)), "latency": Out(LATENCY_BITS)})
+            "latency": Out(LATENCY_BITS)})
 
     def elaborate(self, platform):
         m = Module()
@@ -91,7 +91,7 @@ class BurstReader(wiring.Component):
         dropping = Signal(count)
         for i in range(count):
             m.d.comb += dropping[i].eq(self.drop.bit_select(entries[i].channel, 1))
-        m.d.comb += [self.busy.eq(used.any()), self.in_flight.eq(sum(used))]
+        m.d.comb += self.busy.eq(used.any())
 
         # AR: bursts to be repeated first, then the next one.
         free, repeat = (Signal(range(max(2, count)), name=name) for name in ("free", "repeat"))
