@@ -14,7 +14,7 @@ COLUMNS = {
                 "sram_bits": "SRAM bits", "register_file_bits": "register file bits",
                 "multipliers": "multipliers", "area": "mm2, estimate"},
     "asic": {"cells": "cells", "area_cells": "mm2 of cells", "sram_bits": "SRAM bits",
-             "area_sram": "mm2 of SRAM, model", "area": "mm2", "logic_ps": "ns of logic, abc"}}
+             "area_sram": "mm2 of SRAM, model", "area": "mm2"}}
 
 
 def prediction_share(report: dict[str, Any], key: str) -> float:
@@ -25,8 +25,6 @@ def prediction_share(report: dict[str, Any], key: str) -> float:
 
 
 def _shown(key: str, value: float) -> str:
-    if key == "logic_ps":
-        return f"{value / 1000:.2f}" if value else ""
     return f"{value / 1e6:.4f}" if key.startswith("area") else f"{value:,.0f}"
 
 
@@ -38,12 +36,11 @@ def print_synth(report: dict[str, Any], width: int | None = None) -> None:
     for one in report["blocks"]:
         cells = [one["block"], str(one["count"])]
         for key in columns:
-            value = one[key] * (1 if key == "logic_ps" else one["count"])
-            share = f" ({100 * value / total[key]:.1f} %)" if value and key != "logic_ps" else ""
+            value = one[key] * one["count"]
+            share = f" ({100 * value / total[key]:.1f} %)" if value else ""
             cells.append(_shown(key, value) + share)
         rows.append(cells)
-    rows.append(["total", "", *("" if key == "logic_ps" else _shown(key, total[key])
-                                for key in columns)])
+    rows.append(["total", "", *(_shown(key, total[key]) for key in columns)])
     if "part" in report:
         part = report["part"]
         rows.append([part["name"], "", *(

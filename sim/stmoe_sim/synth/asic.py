@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import re
 import shutil
 import subprocess
 import tempfile
@@ -21,7 +20,6 @@ __all__ = ["DEFAULT_PACKAGE", "default_liberty", "macro", "row", "script", "with
 DEFAULT_PACKAGE = "qflow-tech-osu018"
 INSIDE = Path("usr/share/qflow/tech/osu018/osu018_stdcells.lib")
 DEFAULT_NM = 180
-_DELAY = re.compile(r"Delay *= *([\d.]+) ps")
 
 
 def default_liberty(cache: Path) -> Path:
@@ -101,13 +99,11 @@ def macro(words: int, width: int, nm: float) -> dict[str, float]:
 
 
 def row(result: Result, memories: str, nm: float = DEFAULT_NM) -> dict[str, Any]:
-    """Figures of a unit: cells and their area, macros and theirs, delay of logic by abc in ps."""
+    """Figures of a unit: cells and their area, macros and theirs, in um2."""
     found = [one for one in instances(memories) if one["WR_PORTS"]]
     macros = [macro(one["SIZE"], one["WIDTH"], nm) for one in found]
-    delays = [float(ps) for ps in _DELAY.findall((result.home / "yosys.log").read_text())]
     return {
         "cells": sum(times for kind, times in result.cells.items() if not kind.startswith("$")),
         "area_cells": result.area, "sram_bits": sum(one["SIZE"] * one["WIDTH"] for one in found),
         "macros": len(found), "area_sram": sum(one["area"] for one in macros),
-        "area": result.area + sum(one["area"] for one in macros),
-        "logic_ps": max(delays, default=0.0)}
+        "area": result.area + sum(one["area"] for one in macros)}

@@ -13,7 +13,7 @@ from .place import merge_script, place_and_route, timing_of
 from .synthesis import Block, keep, netlist_units, synthesise
 from .targets import RESOURCES, Part
 from .tools import run_tool, tool_version
-from .units import Unit, instance_counts, stub
+from .units import Unit, instance_counts, stub, submodules
 
 __all__ = ["TARGETS", "Unfit", "check_fit", "least", "place_units", "synth"]
 
@@ -143,4 +143,4 @@ def place_units(name: str, part: Part, mhz: float, seed: int, units: Mapping[str
         scratch, Path("..") / "netlist.json", part, mhz, seed,
         lambda step: steps(0, 0, step)))
     return {"seed": seed, "bitstream": str(placed / "harness.bit"),
-            "tool": tool_version("nextpnr-ecp5"), **timing_of(placed, module)}
+            "tool": tool_version("nextpnr-ecp5"), **timing_of(placed, module, submodules(units))}

@@ -1,8 +1,9 @@
 """Place and route on ECP5: units put together, nextpnr, a bitstream, and where the time goes."""
 
+import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from .harness import HARNESS
 from .targets import FAMILIES, Part
 from .tools import Progress, run_tool
 
-__all__ = ["critical_path", "merge_script", "place_and_route", "timing", "timing_of"]
+__all__ = ["critical_path", "merge_script", "place_and_route", "timing_of"]
 
 
 def merge_script(target: str, mapped: list[Path]) -> list[str]:
@@ -33,26 +34,39 @@ def place_and_route(home: Path, netlist: Path, part: Part, mhz: float, seed: int
              home, "ecppack.log")
 
 
-def timing_of(home: Path, top: str) -> dict[str, Any]:
-    """What :func:`place_and_route` found in ``home``, cells named as below ``top``."""
-    return timing(json.loads((home / "timing.json").read_text()), top)
+def timing_of(home: Path, top: str, submodules: Collection[str]) -> dict[str, Any]:
+    """Fmax in MHz, the critical path, and resources used, by what :func:`place_and_route` left in
+    ``home``; cells are named as below ``top``, ``submodules`` as for :func:`critical_path`."""
+    report = json.loads((home / "timing.json").read_text())
+    clock, fmax = min(report["fmax"].items(), key=lambda item: item[1]["achieved"])
+    found = {"fmax_mhz": round(fmax["achieved"], 2), "asked_mhz": fmax["constraint"],
+             "used": {name: dict(use) for name, use in report["utilization"].items()
+                      if use["used"]}}
+    for one in report["critical_paths"]:
+        if one["from"] == one["to"] == f"posedge {clock}":
+            found["critical_path"] = critical_path(one["path"], top, submodules)
+    return found
 
 
-def _block(cell: str, top: str) -> str:
-    """The submodule, to two levels, that a cell's name is below."""
+def _block(cell: str, top: str, submodules: Collection[str]) -> str:
+    """The submodule of ``top``, to two levels, that a cell's name is below."""
     inside = re.sub(r"^\\?" + re.escape(top) + r"\.", "", cell)
     if inside == cell:
         return HARNESS
-    levels = [level for level in re.split(r"[.$]", inside) if level]
-    return ".".join(levels[:2])
+    levels = list(itertools.takewhile(lambda level: level in submodules, inside.split(".")))
+    return ".".join(levels[:2]) or top.rpartition(".")[2]
 
 
-def critical_path(path: list[Mapping[str, Any]], top: str) -> dict[str, Any]:
-    """Delay of a path of nextpnr's report in ns: whole, of routing, by block it goes through."""
+def critical_path(path: list[Mapping[str, Any]], top: str,
+                  submodules: Collection[str]) -> dict[str, Any]:
+    """Delay of a path of nextpnr's report in ns: whole, of routing, by block it goes through.
+
+    ``submodules``: names of instances, whatever they are in.
+    """
     blocks: dict[str, float] = {}
     for segment in path:
         cell = segment["from" if segment["type"] != "setup" else "to"]["cell"]
-        block = _block(cell, top)
+        block = _block(cell, top, submodules)
         blocks[block] = blocks.get(block, 0.0) + segment["delay"]
     total = sum(segment["delay"] for segment in path)
     return {
@@ -61,15 +75,3 @@ def critical_path(path: list[Mapping[str, Any]], top: str) -> dict[str, Any]:
         "levels": sum(s["type"] == "logic" for s in path),
         "from": path[0]["from"]["cell"], "to": path[-1]["to"]["cell"],
         "blocks": {name: round(ns, 3) for name, ns in blocks.items()}}
-
-
-def timing(report: Mapping[str, Any], top: str) -> dict[str, Any]:
-    """Fmax in MHz, the critical path, and resources used, from nextpnr's report."""
-    clock, fmax = min(report["fmax"].items(), key=lambda item: item[1]["achieved"])
-    found = {"fmax_mhz": round(fmax["achieved"], 2), "asked_mhz": fmax["constraint"],
-             "used": {name: dict(use) for name, use in report["utilization"].items()
-                      if use["used"]}}
-    for one in report["critical_paths"]:
-        if one["from"] == one["to"] == f"posedge {clock}":
-            found["critical_path"] = critical_path(one["path"], top)
-    return found

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["Unit", "instance_counts", "split_units", "stub", "without_zeros"]
+__all__ = ["Unit", "instance_counts", "split_units", "stub", "submodules",
+           "without_zeros"]
 
 _MODULE = re.compile(r"^(?:attribute [^\n]*\n)*module \\(\S+)\n.*?^end$", re.M | re.S)
 _CELL = re.compile(r"^  cell \\(\S+) \\(\S+)$", re.M)
@@ -89,6 +90,11 @@ def split_units(rtlil: str, top: str = "stmoe") -> dict[str, Unit]:
             units[name] = unit(name)
             waiting += units[name].uses
     return units
+
+
+def submodules(units: Mapping[str, Unit]) -> set[str]:
+    """Names of all instances of modules, without what they are in."""
+    return {instance for unit in units.values() for _, instance in _CELL.findall(unit.text)}
 
 
 def instance_counts(units: Mapping[str, Unit], top: str = "stmoe") -> dict[str, int]:
