@@ -65,11 +65,12 @@ class CobsEncoder(wiring.Component):
 
     Members
     -------
-    frame: stream of :func:`framed`. byte: stream of bytes.
+    frame: stream of :func:`framed`. byte: stream of bytes. active: a block is given.
     """
 
     frame: In(stream.Signature(framed()))
     byte: Out(stream.Signature(8))
+    active: Out(1)
 
     def elaborate(self, platform):
         m = Module()
@@ -80,6 +81,7 @@ class CobsEncoder(wiring.Component):
         taken = self.frame.payload
         m.d.comb += [write.addr.eq(count), write.data.eq(taken.data), read.addr.eq(given)]
         sent = self.byte.valid & self.byte.ready
+        m.d.comb += self.active.eq(~self.frame.ready)
         with m.FSM():
             with m.State("TAKE"):
                 m.d.comb += self.frame.ready.eq(1)
