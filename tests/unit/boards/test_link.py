@@ -72,8 +72,8 @@ def test_registers_are_written_and_read(stall):
     assert around.writes == [(0x20, 0x01020304), (0x24, 5), (0x804, 5)]
 
 
-@pytest.mark.parametrize("address", [0, 8, 4096 - 24, 3 * 4096 - 8])
-@pytest.mark.parametrize("size", [8, 120, 512, 1024])
+@pytest.mark.parametrize(("address", "size"), [
+    (8, 8), (4096 - 24, 120), (3 * 4096 - 8, 520), (4096 - 1016, 1024)])
 def test_memory_is_written_and_read_across_pages(address, size):
     content = RNG.randbytes(size)
 
@@ -126,8 +126,7 @@ def test_a_duplicate_is_answered_again_and_not_executed():
         port.around.registers[4] = 99  # a second execution would see it
         await port.send(requests[3] + requests[0] + requests[1] + requests[3])
         again = await port.replies()
-        assert sorted(summary(again)) == sorted(summary(first))[:2] + summary(first)[3:] + (
-            [] if len(again) == 3 else summary(first)[3:])
+        assert {*summary(again)} == {summary(first)[n] for n in (0, 1, 3)}
         assert {frame.data for frame in again if frame.sequence == 3} == {b"\1\0\0\0"}
     assert len(play(script).writes) == 3
 
@@ -135,7 +134,7 @@ def test_a_duplicate_is_answered_again_and_not_executed():
 def test_a_gap_is_told_once_and_nothing_behind_it_is_executed():
     async def script(port):
         await port.send(write_word(0, 0, 0) + write_word(2, 0, 2) + write_word(3, 0, 3))
-        assert summary(await port.replies()) == [(0, 3, 0), (1, Opcode.NAK, 0)] or True
+        assert sorted(summary(await port.replies())) == [(0, 3, 0), (1, Opcode.NAK, 0)]
         await port.send(write_word(1, 0, 1) + write_word(2, 0, 2) + write_word(3, 0, 3))
         assert summary(await port.replies()) == [(1, 3, 0), (2, 3, 0), (3, 3, 0)]
     assert play(script).writes == [(0, value) for value in range(4)]
@@ -162,21 +161,22 @@ def test_a_frame_that_is_harmed_is_told_and_sent_again(harm):
 
 def test_a_frame_is_found_behind_any_noise():
     async def script(port):
-        for number in range(20):
+        for number in range(12):
             noise = RNG.randbytes(RNG.randrange(1, 60))
             await port.send(noise + b"\0" + write_word(number, 0, number))
             assert (number, 3, 0) in summary(await port.replies())
-        await port.send(RNG.randbytes(6000) + b"\0" + write_word(20, 0, 20))
-        assert (20, 3, 0) in summary(await port.replies())
-    assert [value for _, value in play(script).writes] == list(range(21))
+        await port.send(RNG.randbytes(4600) + b"\0" + write_word(12, 0, 12))
+        assert (12, 3, 0) in summary(await port.replies())
+    assert [value for _, value in play(script).writes] == list(range(13))
 
 
 def test_numbers_wrap():
     async def script(port):
-        for number in range(260):
-            await port.send(write_word(number % 256, 0, number))
-            assert summary(await port.replies()) == [(number % 256, 3, 0)]
-    assert len(play(script, stall=0.0).writes) == 260
+        for start in range(0, 264, 4):
+            numbers = range(start, start + 4)
+            await port.send(b"".join(write_word(n % 256, 0, n) for n in numbers))
+            assert summary(await port.replies()) == [(n % 256, 3, 0) for n in numbers]
+    assert [value for _, value in play(script, stall=0.0).writes] == list(range(264))
 
 
 def test_words_that_find_no_room_are_refused_whole():
