@@ -1,19 +1,14 @@
-"""A link engine in Amaranth's simulator, its line at the other end of a pseudo-terminal."""
+"""A link engine in Amaranth's simulator, between a script that says every byte and what an
+accelerator and a memory would be."""
 
-import os
-import pty
 import random
-import select
-import threading
-import time
-import tty
 
 from amaranth.sim import Simulator
 
 from stmoe.boards.link import LinkEngine
 from stmoe.boards.memory_port import MemorySignature
 from stmoe.config import PRESETS, Geometry
-from stmoe_sim.host.frames import FrameReader
+from stmoe_sim.host.frames import FrameReader, Opcode, encode
 
 CONFIG = PRESETS["tiny"].replace(
     model_layers=1, model_experts=4, model_top_k=1, model_d_model=32, slots=2, max_d_ff=0, pes=1,
@@ -22,6 +17,7 @@ GEOMETRY = Geometry(CONFIG)
 MEMORY = 1 << 14
 CLOCK, BAUD = 25_000_000, 3_000_000
 SPACING = 2  # cycles per byte
+SESSION = 0x1234
 
 
 def engine(geometry=GEOMETRY):
@@ -154,10 +150,7 @@ class Surroundings:
 
 
 def play(script, *, stall=0.2):
-    """Run ``script(port)``, a generator-free coroutine with ``send``, ``replies`` and ``idle``.
-
-    Returns the surroundings.
-    """
+    """Run the coroutine ``script`` on a :class:`Port` whose session is open; the surroundings."""
     dut = engine()
     around = Surroundings(dut, stall=stall)
     sim = Simulator(dut)
@@ -167,6 +160,8 @@ def play(script, *, stall=0.2):
 
     async def host(ctx):
         port.ctx = ctx
+        await port.send(encode(0, Opcode.HELLO, SESSION.to_bytes(4, "little")))
+        await port.replies()
         await script(port)
 
     async def take(ctx):
@@ -210,83 +205,3 @@ class Port:
         frames = self.reader.feed(bytes(self.raw))
         self.raw.clear()
         return frames
-
-
-class PtyBoard:
-    """A thread that simulates the engine at the other end of ``path`` while the context is open.
-
-    ``down``, ``up``: functions on the bytes of a direction, to lose or change some.
-    """
-
-    def __init__(self, *, stall=0.1, down=lambda data: data, up=lambda data: data):
-        self.dut = engine()
-        self.around = Surroundings(self.dut, stall=stall)
-        self.down, self.up, self.stop = down, up, False
-        self.master = self.keep = -1
-        self.path, self.error = "", None
-        self.reset_board = False
-
-    def plug(self):
-        """A new terminal, as after a cable was pulled and plugged in again."""
-        self.master, self.keep = pty.openpty()
-        tty.setraw(self.keep)
-        self.path = os.ttyname(self.keep)
-
-    def unplug(self):
-        master, keep = self.master, self.keep
-        self.master = self.keep = -1
-        time.sleep(0.02)
-        os.close(keep)
-        os.close(master)
-
-    async def run(self, ctx):
-        line, waiting = self.dut.line, bytearray()
-        ctx.set(line.ready, 1)
-        quiet = 0
-        while not self.stop:
-            if quiet > 40 and not waiting and self.master >= 0:
-                select.select([self.master], [], [], 0.01)
-            if not waiting and self.master >= 0 and select.select([self.master], [], [], 0)[0]:
-                try:
-                    waiting += self.down(os.read(self.master, 4096))
-                except OSError:
-                    time.sleep(0.001)
-            elif self.master < 0:
-                time.sleep(0.001)
-            sent = bytearray()
-            for _ in range(64):
-                if waiting:
-                    ctx.set(self.dut.byte, {"valid": 1, "data": waiting.pop(0)})
-                for _ in range(SPACING):
-                    _, _, valid, byte, active = await ctx.tick().sample(
-                        line.valid, line.payload, self.dut.active)
-                    ctx.set(self.dut.byte.valid, 0)
-                    if valid:
-                        sent.append(byte)
-                quiet = 0 if active or waiting else quiet + 1
-            sent = self.up(bytes(sent))
-            if sent and self.master >= 0:
-                os.write(self.master, sent)
-
-    def _simulate(self):
-        sim = Simulator(self.dut)
-        sim.add_clock(1e-8)
-        self.around.attach(sim)
-        sim.add_testbench(self.run)
-        try:
-            sim.run()
-        except BaseException as error:
-            self.error = error
-            raise
-
-    def __enter__(self):
-        self.plug()
-        self.thread = threading.Thread(target=self._simulate, daemon=True)
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stop = True
-        self.thread.join(20)
-        self.unplug()
-        assert self.error is None

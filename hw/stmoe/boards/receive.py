@@ -23,9 +23,9 @@ class RequestReceiver(wiring.Component):
     """Bytes of a line in; requests out, each once, in order of their sequence numbers.
 
     A frame whose CRC is right and whose number is the expected one waits for its execution. One of
-    the ``WINDOW`` numbers before is a duplicate: told, not executed. Another number is answered by
-    a NAK, once per gap; so is every frame that is bad or finds no room. HELLO has no number and
-    does not wait. Verdicts come two cycles after the delimiter. A byte per cycle from the line,
+    the ``WINDOW`` numbers before is a duplicate: told, not executed. Another number, and any until
+    a HELLO has opened a session, is answered by a NAK, once per gap; so is every frame that is bad
+    or finds no room. HELLO has no number and does not wait. Verdicts come two cycles after the delimiter. A byte per cycle from the line,
     no back-pressure there; a byte every two cycles to ``body``, with back-pressure.
     Reset: nothing waits, number 0 is expected, session 0.
 
@@ -80,10 +80,11 @@ class RequestReceiver(wiring.Component):
             with m.If(count < 6):
                 m.d.sync += nonce.eq(Cat(nonce[8:], frame.data))
 
-        good, ahead, again = Signal(), Signal(8), Signal()
+        good, ahead, again, opened = Signal(), Signal(8), Signal(), Signal()
         said = Signal()  # a NAK of this gap
         entry = Signal(header())
         m.d.comb += [
+            opened.eq(self.session != 0),
             good.eq(frame.good & (crc == GOOD_CRC) & (count >= 2 + CRC_BYTES) & ~overflow),
             ahead.eq(sequence - self.expected), again.eq(ahead >= 256 - WINDOW),
             entry.sequence.eq(sequence), entry.opcode.eq(opcode),
@@ -98,9 +99,9 @@ class RequestReceiver(wiring.Component):
                 m.d.sync += self.hello.eq(1)
                 with m.If((count == 10) & (nonce != 0)):
                     m.d.sync += self.session.eq(nonce)
-            with m.Elif(again):
+            with m.Elif(again & opened):
                 m.d.sync += self.duplicate.valid.eq(1)
-            with m.Elif((ahead == 0) & waiting.w_rdy):
+            with m.Elif((ahead == 0) & opened & waiting.w_rdy):
                 m.d.comb += waiting.w_en.eq(1)
                 m.d.sync += [tail.eq(tail + entry.length), said.eq(0),
                              self.expected.eq(self.expected + 1)]

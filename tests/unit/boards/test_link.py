@@ -260,3 +260,14 @@ def test_a_full_window_of_long_frames_is_kept():
         assert summary(got) == [(0, 4, 0), (1, 5, 0), (2, 5, 0), (3, 5, 0)]
     around = play(script)
     assert around.memory[:3072] == b"".join(parts) and not around.writes
+
+
+def test_nothing_is_executed_before_a_session_is_open(monkeypatch):
+    monkeypatch.setattr("support.link_bench.SESSION", 0)
+
+    async def script(port):
+        await port.send(write_word(0, 0, 0) + write_word(255, 0, 0))
+        assert summary(await port.replies()) == [(0, Opcode.NAK, 0)]
+        await port.send(encode(0, Opcode.HELLO, b"\1\0\0\0") + write_word(0, 4, 7))
+        assert (0, 3, 0) in summary(await port.replies())
+    assert play(script).writes == [(4, 7)]
