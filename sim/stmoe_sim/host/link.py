@@ -60,7 +60,7 @@ class Link:
         self.next = 0
         self.flying: deque[_Sent] = deque()
         self.answered: dict[int, Frame] = {}
-        self.refused: int | None = None  # number that was NAKed and sent again since
+        self.refused: int | None = None  # number of the last NAK, if there were no news since
         self.trip = 0.0  # seconds from a request to its reply, smoothed
         self.identity = self._open()
 
@@ -165,7 +165,7 @@ class Link:
             now = time.monotonic()
             if now - quiet > self.patience + takes:
                 self._give_up()
-            if order and now - sent_at > (max(self.timeout, 4 * self.trip) + takes) * 2**tries:
+            if order and now - sent_at > (max(self.timeout, 4 * self.trip) + takes) * 2**min(tries, 4):
                 sent_at, tries = now, tries + 1
                 self._send(self.flying, again=True)
 
@@ -229,11 +229,14 @@ class Link:
         return news
 
     def _refused(self, sequence: int) -> None:
-        """The board waits for ``sequence``: send it and all behind, once until there are news."""
+        """The board waits for ``sequence``: send it and all behind it; if it is asked for again, it
+        alone, or on a bad line each frame that is lost would bring a window of them."""
         numbers = [sent.sequence for sent in self.flying]
-        if sequence in numbers and self.refused != sequence:
+        if sequence in numbers:
+            first = numbers.index(sequence)
+            last = first + 1 if self.refused == sequence else len(numbers)
             self.refused = sequence
-            self._send(list(self.flying)[numbers.index(sequence):], again=True)
+            self._send(list(self.flying)[first:last], again=True)
 
     def _guarded(self, action: Callable[[], None]) -> None:
         """Do it; if the line is gone, wait for it to come back and send all again."""
