@@ -19,7 +19,6 @@ from stmoe_sim.rehearsal.line import Faults, SimulatedBoard
 from support.rehearsal import CONFIG, SETTINGS, build
 
 
-
 @pytest.fixture(scope="module")
 def binary(cache):
     return build(cache)

@@ -32,8 +32,8 @@ class CobsDecoder(wiring.Component):
     byte: :func:`~stmoe.boards.uart.received`. frame: :func:`decoded`, for a cycle.
     """
 
-    byte: In(received())
-    frame: Out(decoded())
+    def __init__(self):
+        super().__init__({"byte": In(received()), "frame": Out(decoded())})
 
     def elaborate(self, platform):
         m = Module()
@@ -68,9 +68,9 @@ class CobsEncoder(wiring.Component):
     frame: stream of :func:`framed`. byte: stream of bytes. active: a block is given.
     """
 
-    frame: In(stream.Signature(framed()))
-    byte: Out(stream.Signature(8))
-    active: Out(1)
+    def __init__(self):
+        super().__init__({"frame": In(stream.Signature(framed())),
+                          "byte": Out(stream.Signature(8)), "active": Out(1)})
 
     def elaborate(self, platform):
         m = Module()

@@ -117,7 +117,8 @@ class RequestExecutor(wiring.Component):
             axil.wdata.eq(argument[16:48]),
             burst.address.eq(address[:self.port.addr_bits]),
             burst.writes.eq(opcode == Opcode.MEM_WRITE),
-            burst.beats.eq(Mux(opcode == Opcode.MEM_WRITE, left, size) >> axi_bytes.bit_length() - 1),
+            burst.beats.eq(
+                Mux(opcode == Opcode.MEM_WRITE, left, size) >> axi_bytes.bit_length() - 1),
             burst.write.payload.eq(word), cmd_queue.w_data.eq(word), act_queue.w_data.eq(word),
             self.put.data.eq(out[:8])]
 

@@ -21,8 +21,8 @@ SENT = 16  # bytes that wait for the line while a block is encoded
 class LinkEngine(wiring.Component):
     """Requests of a byte-wide line executed, replies given to one: the link without its UART.
 
-    No back-pressure from the line, a byte per two cycles at most; ``line`` honours it. What happens to
-    a request: :class:`~stmoe.boards.receive.RequestReceiver`,
+    The line gives a byte per cycle at most and is not stalled; ``line`` honours back-pressure. What
+    happens to a request: :class:`~stmoe.boards.receive.RequestReceiver`,
     :class:`~stmoe.boards.execute.RequestExecutor`, :class:`~stmoe.boards.respond.ReplySender`.
     Reset: no session, number 0.
 

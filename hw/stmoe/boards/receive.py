@@ -25,30 +25,28 @@ class RequestReceiver(wiring.Component):
     A frame whose CRC is right and whose number is the expected one waits for its execution. One of
     the ``WINDOW`` numbers before is a duplicate: told, not executed. Another number, and any until
     a HELLO has opened a session, is answered by a NAK, once per gap; so is every frame that is bad
-    or finds no room. HELLO has no number and does not wait. Verdicts come two cycles after the delimiter. A byte per cycle from the line,
-    no back-pressure there; a byte every two cycles to ``body``, with back-pressure.
+    or finds no room. HELLO has no number and does not wait. Verdicts come two cycles after the
+    delimiter. A byte per cycle from the line, no back-pressure there; a byte every two cycles to
+    ``body``, with back-pressure.
     Reset: nothing waits, number 0 is expected, session 0.
 
     Members
     -------
     byte: :func:`~stmoe.boards.uart.received`.
-    request: the oldest request that waits, held until ``done``, which also drops what is left of it.
+    request: the oldest request that waits, held until ``done``, which drops what is left of it.
     body: its payload, from the first byte on.
     expected: the next request's number. session: of the last HELLO that brought one.
     hello, nak, bad: pulses: a HELLO to answer, a NAK to send, a frame was bad.
     duplicate: a pulse and the number.
     """
 
-    byte: In(received())
-    request: Out(data.StructLayout({"valid": 1, "header": header()}))
-    done: In(1)
-    body: Out(stream.Signature(8))
-    expected: Out(8)
-    session: Out(32)
-    hello: Out(1)
-    nak: Out(1)
-    bad: Out(1)
-    duplicate: Out(data.StructLayout({"valid": 1, "sequence": 8}))
+    def __init__(self):
+        super().__init__({
+            "byte": In(received()),
+            "request": Out(data.StructLayout({"valid": 1, "header": header()})), "done": In(1),
+            "body": Out(stream.Signature(8)), "expected": Out(8), "session": Out(32),
+            "hello": Out(1), "nak": Out(1), "bad": Out(1),
+            "duplicate": Out(data.StructLayout({"valid": 1, "sequence": 8}))})
 
     def elaborate(self, platform):
         m = Module()

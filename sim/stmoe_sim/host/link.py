@@ -165,7 +165,8 @@ class Link:
             now = time.monotonic()
             if now - quiet > self.patience + takes:
                 self._give_up()
-            if order and now - sent_at > (max(self.timeout, 4 * self.trip) + takes) * 2**min(tries, 4):
+            overdue = (max(self.timeout, 4 * self.trip) + takes) * 2**min(tries, 4)
+            if order and now - sent_at > overdue:
                 sent_at, tries = now, tries + 1
                 self._send(self.flying, again=True)
 

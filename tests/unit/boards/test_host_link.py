@@ -111,7 +111,7 @@ def test_a_cable_that_stays_away_is_named():
     board = ModelBoard()
     link = connect(board, patience=0.3)
     board.pull(100)
-    with pytest.raises(LinkError, match="is gone .*is the cable plugged in"):
+    with pytest.raises(LinkError, match=r"is gone .*is the cable plugged in"):
         link.request(*write_word(1))
 
 
@@ -167,7 +167,7 @@ def test_a_board_whose_memory_hangs_is_named():
 
 
 def test_a_port_that_is_not_there_is_named():
-    with pytest.raises(LinkError, match="/dev/no-such-port cannot be opened .*dialout"):
+    with pytest.raises(LinkError, match=r"/dev/no-such-port cannot be opened .*dialout"):
         Link(SerialTransport("/dev/no-such-port", BAUD))
 
 
@@ -180,6 +180,6 @@ def test_another_configuration_is_refused():
 def test_an_error_of_the_bus_is_told_with_the_request():
     board = ModelBoard(CONFIG.hash)
     device = Device(connect(board), CONFIG)
-    with pytest.raises(LinkError, match="MEM_WRITE 0040.* answered with a bus error"):
+    with pytest.raises(LinkError, match=r"MEM_WRITE 0040.* answered with a bus error"):
         device.write_memory(1 << 14, bytes(16))
     device.write_memory(0, bytes(16))

@@ -82,7 +82,7 @@ def test_memory_is_written_and_read_across_pages(address, size):
         assert summary(await port.replies()) == [(0, 5, 0)]
         parts = []
         for number, at in enumerate(range(0, size, 512)):
-            await port.send(read_memory(1 + number, address + at, min(512, size)))
+            await port.send(read_memory(1 + number, address + at, min(512, size - at)))
             parts += [frame.data for frame in await port.replies(8000)]
         assert b"".join(parts) == content
     around = play(script)

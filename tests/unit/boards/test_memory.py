@@ -149,6 +149,6 @@ def test_beyond_the_end_is_an_error_and_changes_nothing():
 @pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 def test_a_size_that_is_no_whole_beats_is_named():
     for size in (8, 4092, 1 << 21):
-        with pytest.raises(ConfigError, match=f"memory_bytes must be a multiple of 8 .* not {size}"):
+        with pytest.raises(ConfigError, match=rf"a multiple of 8 .* not {size}"):
             BlockRam(size, SIGNATURE)
     gc.collect()

@@ -127,6 +127,6 @@ def test_what_is_sent_has_its_edges_in_place(clock):
 
 @pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 def test_a_rate_that_the_clock_does_not_carry_is_named():
-    with pytest.raises(ConfigError, match="baud must be 1 to 3000000, .* not 3000001"):
+    with pytest.raises(ConfigError, match=r"baud must be 1 to 3000000, .* not 3000001"):
         UartReceiver(24_000_000, 3_000_001)
     gc.collect()
