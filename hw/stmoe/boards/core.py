@@ -35,9 +35,9 @@ class BoardCore(wiring.Component):
 
     Members
     -------
-    rx, tx: UART. heartbeat: changes every half second. busy: the link was active, or a layer's
-        result was waited for, in the last 50 ms. error: the interrupt line, or a bad frame in the
-        last 50 ms. active: at this moment a request waits or a reply is on its way.
+    rx, tx: UART. heartbeat: changes every half second. busy: the link was active in the last
+        50 ms. error: the interrupt line, or a bad frame, in the last 50 ms.
+    active: at this moment a request waits or is executed, or a reply is on its way.
     memory: :class:`MemorySignature`, manager side. reset: for the memory's controller.
     """
 

@@ -258,7 +258,7 @@ def bring_up(connect: Callable[[], Device], workload: Workload, policy: Policy, 
     ----------
     connect: opens the link; the first step. workload: what is computed.
     policy, unit: settings of the accelerator, and golden's unit whose rows it starts with.
-    test_bytes: of memory that every cell is tested of, 0 = all. retention: seconds without access.
+    test_bytes: of memory that every cell is tested of, if there are as many, 0 = all. retention: seconds without access.
     progress, report: called as work goes on and when a step is over.
     """
     outcome = BringUp()
@@ -276,11 +276,10 @@ def bring_up(connect: Callable[[], Device], workload: Workload, policy: Policy, 
     try:
         over(Step("link", True, f"{link.transport.name}, window of {device.identity.window} "
                                 f"requests"))
-        size = test_bytes or device.identity.memory_bytes
-        if size > device.identity.memory_bytes or size % device.identity.axi_bytes:
+        size = min(test_bytes or device.identity.memory_bytes, device.identity.memory_bytes)
+        if size % device.identity.axi_bytes:
             raise ConfigError("--test-bytes", size,
-                              f"a multiple of {device.identity.axi_bytes}, at most "
-                              f"{device.identity.memory_bytes}")
+                              f"a multiple of {device.identity.axi_bytes}, a beat")
         run = _Run(device, workload, policy, unit, outcome, progress, size, retention, seed)
         for name, step in STEPS:
             try:

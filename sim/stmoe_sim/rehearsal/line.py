@@ -25,9 +25,9 @@ class Faults:
     Parameters
     ----------
     noise, drop: chance per byte, each way, that a bit of it is flipped, that it is lost.
-    stuck: word of memory, mask of its bits, and what they read as; None: memory is whole.
-    silent: nothing comes from the board. pull_after: bytes after which the cable is pulled, and
-    plugged in again at once; 0: never. seed: of the chances.
+    stuck: beat of memory, mask of its bits, and what they read as; None: memory is whole.
+    silent: nothing comes from the board. pull_after: bytes from the host after which the cable is
+        pulled for 0.2 s; 0: never. seed: of the chances.
     """
 
     noise: float = 0.0
