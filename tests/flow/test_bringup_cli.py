@@ -18,7 +18,7 @@ PORT = ["bringup", "--port", "/dev/no-such-port"]
     ([*PORT, "--policy", "combined"], ["combined", "look-ahead"]),
     ([*PORT, "--policy", "magic"], ["policy", "magic", "lru"]),
     ([*PORT, "--trace", "none.npz"], ["none.npz", "no such file"]),
-    ([*PORT, "--json", "/proc/nowhere/x"], ["--json"]),
+    ([*PORT, "--json", "/"], ["--json", "not a folder"]),
     ([*PORT, "--json", "a", "--dump", "a"], ["json", "dump"]),
     (["rehearse", "--memory-bytes", "4096"], ["--memory-bytes", "at least", "4096"]),
     (["rehearse", "--noise", "2"], ["--noise", "0 to 1", "2"]),

@@ -107,9 +107,10 @@ def bringup(
 
         def report(step: Step) -> None:
             console.print(f"{'ok' if step.passed else 'FAILED':7}{step.name:10} {step.found}",
-                          highlight=False, markup=False)
+                          highlight=False, markup=False, soft_wrap=True)
             if not step.passed:
-                console.print(f"{'':7}next: {step.check}", highlight=False, markup=False)
+                console.print(f"{'':7}next: {step.check}", highlight=False, markup=False,
+                              soft_wrap=True)
         outcome = bring_up(
             lambda: Device(Link(SerialTransport(port, baud), timeout=timeout, patience=patience),
                            chosen),

@@ -1,6 +1,7 @@
 """Byte streams to a board: a serial port, or anything that behaves like one."""
 
 import contextlib
+import os
 from typing import Protocol
 
 import serial
@@ -48,7 +49,8 @@ class SerialTransport:
             self.port = serial.serial_for_url(self.name, baudrate=self.baud, timeout=0,
                                               write_timeout=2, exclusive=True)
         except serial.SerialException as error:
-            raise OSError(error.errno or 0, str(error), self.name) from None
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise OSError(error.errno or 0, reason, self.name) from None
 
     def _opened(self) -> serial.SerialBase:
         if self.port is None:
