@@ -141,6 +141,7 @@ def _print(measured: dict[str, Any], console: Console) -> None:
         ["cycles of the replay", number(measured["cycles_total"], 0)],
         ["of these with a layer in work", number(measured["cycles_computing"], 0)],
         ["coverage", percent(measured["coverage"])],
+        ["bytes per cycle of the DMA at work", number(measured["dma_bytes_per_cycle"])],
         ["tokens per second, over the link", number(measured["tokens_per_second"], 1)],
         ["tokens per second, link left out",
          number(measured["tokens_per_second_without_link"], 1)],

@@ -236,6 +236,8 @@ def _replay(run: _Run) -> str:
     run.outcome.measured |= {
         "tokens": tokens, "results_equal": tokens * layers,
         "cycles_total": counters["cycles_total"], "cycles_computing": busy,
+        "dma_bytes_per_cycle": (counters["beats_link"] * device.identity.axi_bytes
+                                / max(1, counters["dma_active"])),
         "coverage": covered / counters["routed"],
         "tokens_per_second": tokens * clock / counters["cycles_total"],
         "tokens_per_second_without_link": tokens * clock / busy, "replay_seconds": seconds}

@@ -144,6 +144,7 @@ class Link:
             while waiting and self._fits(waiting[0]):
                 sent = waiting.popleft()
                 sent.sequence, self.next = self.next, (self.next + 1) % 256
+                self.answered.pop(sent.sequence, None)  # of a caller that went away
                 self.flying.append(sent)
                 order.append(sent)
                 self.statistics.requests += 1

@@ -183,3 +183,19 @@ def test_an_error_of_the_bus_is_told_with_the_request():
     with pytest.raises(LinkError, match=r"MEM_WRITE 0040.* answered with a bus error"):
         device.write_memory(1 << 14, bytes(16))
     device.write_memory(0, bytes(16))
+
+
+def test_replies_that_nobody_took_are_not_those_of_later_requests():
+    held = [b""]
+
+    def late(line):  # by a read
+        held.append(line)
+        return held.pop(0)
+    board = ModelBoard(CONFIG.hash, up=late)
+    link = connect(board, timeout=0.2)
+    wrong = [(Opcode.MEM_WRITE, struct.pack("<Q", 1 << 14) + bytes(8))] * 3
+    with pytest.raises(LinkError, match="answered with a bus error"):
+        list(link.stream(wrong))
+    for value in range(300):
+        assert link.request(*write_word(value)).status == Status.OK
+        assert board.writes[-1][1] == value
