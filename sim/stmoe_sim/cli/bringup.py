@@ -39,7 +39,7 @@ def bringup(
             "--policy", metavar="NAME", help="Policy of the replay, see stmoe simulate.")] = "lru",
         test_bytes: Annotated[int, typer.Option(
             "--test-bytes", metavar="N",
-            help="Bytes of memory whose every cell is tested, as far as there are, 0 = all.")] = 1 << 18,
+            help="Bytes of memory whose every cell is tested, at most; 0 = all.")] = 1 << 18,
         retention: Annotated[float, typer.Option(
             "--retention", metavar="SECONDS",
             help="Time without an access after which cells are read.")] = 0.5,

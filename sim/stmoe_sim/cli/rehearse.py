@@ -19,7 +19,8 @@ Examples:
   stmoe rehearse --config board.toml --noise 0.0001 --drop 0.0001
   stmoe rehearse --config board.toml --stuck 0x40:3
 In another terminal:
-  stmoe bringup --config board.toml --port build/board.tty --timeout 1 --patience 60 --test-bytes 1024
+  stmoe bringup --config board.toml --port build/board.tty --timeout 1 --patience 60 \\
+    --test-bytes 1024
 A board.toml that takes seconds:
   stmoe config show --set model.layers=2 --set model.experts=4 --set model.d_ff=16 \\
     --set router_layers=0 --set predictor=table --set slots=6 --set max_d_ff=0

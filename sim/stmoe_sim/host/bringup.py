@@ -260,7 +260,8 @@ def bring_up(connect: Callable[[], Device], workload: Workload, policy: Policy, 
     ----------
     connect: opens the link; the first step. workload: what is computed.
     policy, unit: settings of the accelerator, and golden's unit whose rows it starts with.
-    test_bytes: of memory that every cell is tested of, if there are as many, 0 = all. retention: seconds without access.
+    test_bytes: of memory that every cell is tested of, if there are as many, 0 = all.
+    retention: seconds without access.
     progress, report: called as work goes on and when a step is over.
     """
     outcome = BringUp()
@@ -299,5 +300,5 @@ def bring_up(connect: Callable[[], Device], workload: Workload, policy: Policy, 
 
 
 def _failed(name: str, error: LinkError) -> Step:
-    found, _, check = str(error).partition(": ")
-    return Step(name, False, found, check or "read docs/host-link.md")
+    found, _, check = str(error).rpartition(": ")
+    return Step(name, False, found, check)

@@ -179,7 +179,8 @@ class Link:
     def _checked(self, sent: _Sent) -> Frame:
         frame = self.answered.pop(sent.sequence)
         if frame.status in (Status.BUS, Status.MALFORMED):
-            what = {Status.BUS: "answered with a bus error", Status.MALFORMED: "was refused"}
+            what = {Status.BUS: "answered with a bus error: is the address one that the board has?",
+                    Status.MALFORMED: "was refused: are board and host of one version?"}
             raise LinkError(f"request {Opcode(sent.opcode).name} {sent.payload[:10].hex()} "
                             f"{what[Status(frame.status)]}")
         return frame

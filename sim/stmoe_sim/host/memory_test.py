@@ -79,14 +79,13 @@ def test_cells(device: Device, size: int, seconds: float, seed: int,
     rng = np.random.default_rng((seed, 0x3E))
     content = rng.bytes(size)
     inverse = (~np.frombuffer(content, np.uint8)).tobytes()
-    for number, pattern in enumerate((content, inverse)):
-        at = 2 * number * size
 
-        def report(done: int, base: int) -> None:
-            progress(base + done, 4 * size)
-        device.write_memory(0, pattern, lambda done, at=at: report(done, at))  # type: ignore[misc]
+    def part(number: int) -> Callable[[int], None]:
+        return lambda done: progress(number * size + done, 4 * size)
+    for number, pattern in enumerate((content, inverse)):
+        device.write_memory(0, pattern, part(2 * number))
         if number == 0:
             time.sleep(seconds)
-        got = device.read_memory(0, size, lambda done, at=at: report(done, at + size))  # type: ignore[misc]
+        got = device.read_memory(0, size, part(2 * number + 1))
         _compare(pattern, got, 0, "cells" if number else f"cells, after {seconds:g} s")
     return f"{size:,} bytes of {device.identity.memory_bytes:,}, kept for {seconds:g} s"

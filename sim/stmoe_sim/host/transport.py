@@ -10,7 +10,7 @@ __all__ = ["LinkError", "SerialTransport", "Transport"]
 
 
 class LinkError(RuntimeError):
-    """The board does not answer, or not as it should; the message says what to check."""
+    """The board does not answer, or not as it should; behind the last colon, what to check."""
 
 
 class Transport(Protocol):
