@@ -120,7 +120,7 @@ def main() -> int:
         attention = attention_cycles(config, part.bytes_per_cycle(config))
     policies = parse_policies(options.policy)
     for policy in policies:
-        policy.check(config)
+        policy.check(config, False)
     scales = [f"{float(text):g}" for text in options.scales.split(",")]
     settings = {
         "trace": trace.name, "config": f"{config.hash:016x}", "memory": part.name,

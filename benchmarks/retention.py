@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Hit rates of the retention policies on a recorded trace, without any prefetch.
 
-Against LRU, LFU, the clairvoyant choice of victim, and the bound of a machine that need not hold
-what it computes; see ``stmoe_golden.buffer.retention``.
+Against LRU, LFU, one that is told what the token will use, the clairvoyant choice of victim, and
+the bound of a machine that need not hold what it computes; see ``stmoe_golden.buffer.retention``.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from stmoe_golden.trace import load
 from stmoe_sim.report.terminal import table
 
 SHARES = (0.06, 0.10, 0.15, 0.25, 0.50)
-SHOWN = ("lru", "lfu", "ewma", "clairvoyant", "bound")
+SHOWN = ("lru", "lfu", "ewma", "told", "clairvoyant", "bound")
 
 
 def main() -> None:

@@ -1,8 +1,12 @@
-"""What tests of the command line share."""
+"""What all tests share: no deadlines, and the command line."""
 
 import pytest
+from hypothesis import settings
 
 from stmoe_sim.cli import main
+
+settings.register_profile("patient", deadline=None)  # machines are busy
+settings.load_profile("patient")
 
 
 @pytest.fixture

@@ -142,11 +142,13 @@ def shape_layout(g: Geometry) -> data.StructLayout:
 class BufferReadSignature(wiring.Signature):
     """A PE's port into the expert buffer (PE side: ``Out`` = driven by the PE).
 
-    ``data`` (weight word ``word`` of ``slot``) answers two cycles after ``en``, ``params``
-    (parameter row ``row`` of ``param_slot``) two cycles after ``param_en``; they hold no longer
-    than that cycle. ``watermark`` (beats landed in slot ``watch``) answers one cycle later.
+    ``data`` (weight word ``word`` of ``slot``) answers ``LATENCY`` cycles after ``en``, ``params``
+    (parameter row ``row`` of ``param_slot``) as many after ``param_en``; they hold no longer than
+    that cycle. ``watermark`` (beats landed in slot ``watch``) answers one cycle later.
     At most one PE reads a slot at a time.
     """
+
+    LATENCY = 3
 
     def __init__(self, g: Geometry):
         super().__init__({

@@ -203,6 +203,8 @@ async def play(dut: Any) -> None:
     registers = job["registers"]
     experts, gates, acts = stimulus["experts"], stimulus["gates"], stimulus["x"]
     headers, identity_of, first = stimulus["header"], stimulus["token"], stimulus["first"]
+    scales = stimulus["scale"].tolist() if "scale" in stimulus else []
+    set_scales: dict[int, int] = {}
     tokens, layers, _ = experts.shape
     width = acts.shape[-1]
     results = np.zeros((tokens, layers, width), np.int16)
@@ -219,6 +221,11 @@ async def play(dut: Any) -> None:
             if not words[0] >> 8 & 1:  # not routed on chip
                 words += [int(e) | int(g) << 16
                           for e, g in zip(experts[t, layer], gates[t, layer], strict=True)]
+            for address, (mult, shift) in zip(registers["router_scale"], scales[layer:layer + 2],
+                                              strict=False):
+                if set_scales.get(address) != (value := mult | shift << 16):
+                    await driver.write(address, value)
+                    set_scales[address] = value
             try:
                 results[t, layer], errors[t, layer] = await driver.layer(
                     words, acts[t, layer].tobytes(), width, job["attention_cycles"])

@@ -10,6 +10,7 @@ from stmoe.config import Geometry
 from stmoe.predict import UNITS
 from stmoe_golden.predict.unit import LearnedUnit, PredictionUnit, TableUnit
 
+from .back_door import DUMPED_ROWS
 from .lexical import pack_memory
 from .memory import Memory
 from .memory_files import write_words
@@ -17,7 +18,7 @@ from .policies import Policy
 from .rows import table_commands, weight_commands
 from .verilator import layout
 
-__all__ = ["LEXICAL_AFTER", "PUBLISHED_THRESHOLD", "load_commands", "memory_plusargs",
+__all__ = ["PUBLISHED_THRESHOLD", "load_commands", "memory_plusargs",
            "prediction_unit", "router_scale", "write_job"]
 
 PUBLISHED_THRESHOLD = 2
@@ -26,7 +27,8 @@ SHAPE = ("in_words", "gu_groups", "dn_tiles", "out_groups", "side_words", "blob_
          "group", "slots")
 PREDICTORS, RETENTIONS = tuple(UNITS), ("lru", "ewma")  # as registers number them
 ROUTER_SHIFT = 14
-LEXICAL, LEXICAL_AFTER = "lexical.bin", "lexical.hex"
+ROUTER_SCALES = ("router_scale", "router_scale_next")
+LEXICAL = "lexical.bin"
 
 
 def router_scale(d_model: int) -> tuple[int, int]:
@@ -59,7 +61,7 @@ def setup_registers(registers: dict[str, Any], policy: Policy,
             *((registers[name]["address"], least)
               for name in ("linear_threshold", "deep_threshold")),
             *((registers[name]["address"], mult | shift << 16)
-              for name in ("router_scale", "router_scale_next")),
+              for name in ROUTER_SCALES),
             *((registers[f"shape_{name}"]["address"], getattr(geometry, name)) for name in SHAPE)]
 
 
@@ -94,7 +96,7 @@ def memory_plusargs(geometry: Geometry, image: Path) -> list[str]:
     if g.streams_rows:
         at, words = g.lexical_base // g.axi_bytes, g.row_bytes // g.axi_bytes
         arguments += [f"+rows={LEXICAL}", f"+rows_at={at}", f"+rows_words={words}",
-                      f"+dump={LEXICAL_AFTER}", f"+dump_at={at}", f"+dump_words={words}"]
+                      f"+dump={DUMPED_ROWS}", f"+dump_at={at}", f"+dump_words={words}"]
     return arguments
 
 
@@ -123,6 +125,7 @@ def write_job(home: Path, *, geometry: Geometry, policy: Policy, unit: Predictio
         "registers": {
             "hash": [registers["hash_lo"]["address"], registers["hash_hi"]["address"]],
             "setup": setup_registers(registers, policy, geometry), "counters": counters,
+            "router_scale": [registers[name]["address"] for name in ROUTER_SCALES],
             "freeze": [freeze["address"], 1 << freeze["fields"]["freeze"]["lsb"]],
             "busy": [status["address"], 1 << status["fields"]["busy"]["lsb"]],
             "errors": {name: registers[name]["address"]

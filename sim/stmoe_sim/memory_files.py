@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["read_dump", "write_words"]
+__all__ = ["read_dump", "read_numbers", "write_words"]
 
 
 def write_words(path: Path, content: bytes, word_bytes: int) -> None:
@@ -19,3 +19,8 @@ def read_dump(path: Path, word_bytes: int) -> bytes:
                      if line.strip() and line[0] not in "@/")
     words = np.frombuffer(bytes.fromhex(digits), np.uint8).reshape(-1, word_bytes)
     return words[:, ::-1].tobytes()
+
+
+def read_numbers(path: Path) -> list[int]:
+    """The words of a file that ``$writememh`` wrote, as numbers."""
+    return [int(line, 16) for line in path.read_text().split() if line[0] not in "@/"]

@@ -39,8 +39,9 @@ class Policy:
         """Whether the prediction unit runs."""
         return self.predictor is not None
 
-    def check(self, config: AcceleratorConfig) -> None:
-        """:class:`ConfigError` unless a netlist of ``config`` has what the policy needs."""
+    def check(self, config: AcceleratorConfig, route_on_chip: bool) -> None:
+        """:class:`ConfigError` unless a netlist of ``config`` has what the policy needs, and the
+        run."""
         if self.predictor is not None and self.predictor not in config.predictor.split("+"):
             raise ConfigError("policy", self.name, f"one without the predictor {self.predictor}: "
                                                    f"the configuration has predictor = "
@@ -48,6 +49,9 @@ class Policy:
         if self.lookahead and not config.linear.lookahead:
             raise ConfigError("policy", self.name, "one without look-ahead: the configuration has "
                                                    "linear.lookahead = false")
+        if self.lookahead and not route_on_chip:
+            raise ConfigError("policy", self.name, "one without look-ahead: it takes the on-chip "
+                                                   "router's logits, hence --routing hardware")
 
 
 def _table(name: str, summary: str, *, cct: bool = True, ht: bool = True) -> Policy:

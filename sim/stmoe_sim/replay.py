@@ -17,18 +17,19 @@ from stmoe_golden.model.quantised import QuantisedModel
 from stmoe_golden.predict.quality import stretch_of
 from stmoe_golden.predict.unit import PredictionUnit
 from stmoe_golden.router.router import GateMode, ahead_logits, route
-from stmoe_golden.trace import Trace, Window, gates
+from stmoe_golden.trace import Trace, TraceError, Window, gates
 
 from .image import Experts, ModelExperts
 from .job import memory_plusargs, prediction_unit, router_scale, write_job
+from .lookahead import lookahead_of
 from .memory import Memory
 from .policies import Policy
 from .verify import (
     Verdict,
     check_counters,
+    check_learned,
     check_predictions_and_events,
     check_results,
-    check_rows,
     read_log,
 )
 from .verilator import Simulator, build
@@ -63,7 +64,8 @@ class Replay:
     attention_cycles: cycles between a layer's last result and the next layer's command.
     stall: chance of a stall per stream port and cycle, of 256.
     d_ff: hidden width set at run time, 0 = the configured one.
-    route_on_chip: routing is the router's, by seeded random gate weights, not the trace's.
+    route_on_chip: the router routes: by the gate weights of ``model``, which must choose what the
+        trace has, or, without one, by seeded random ones, whatever the trace has.
     model: whose experts are computed, on the trace's activations where it has them; None: seeded
         random experts and activations.
     """
@@ -78,6 +80,12 @@ class Replay:
     route_on_chip: bool = False
     model: QuantisedModel | None = None
     cache: Path = field(default_factory=lambda: Path("build"))
+
+    def __post_init__(self) -> None:
+        layers = self.config.model.layers
+        if self.route_on_chip and self.config.router_layers != layers:
+            raise ConfigError("router_layers", self.config.router_layers,
+                              f"{layers}, every layer, to replay with routing on chip")
 
     @property
     def geometry(self) -> Geometry:
@@ -100,7 +108,10 @@ class Replay:
         """Golden's prediction unit, profiled as the netlist's is."""
         unit = prediction_unit(self.geometry, policy)
         if unit is not None:
-            unit.profile(stretch_of(self.window.trace, *self.window.profile))
+            ahead = None
+            if policy.lookahead and self.model is not None:
+                ahead, _ = lookahead_of(self.window.trace)
+            unit.profile(stretch_of(self.window.trace, *self.window.profile, ahead))
         return unit
 
     def stimulus(self) -> dict[str, np.ndarray]:
@@ -124,23 +135,39 @@ class Replay:
     def _routed(self, x: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Gate weights of every layer, golden's routing by them, its look-ahead if there is one."""
         model = self.config.model
-        if self.config.router_layers != model.layers:
-            raise ConfigError("router_layers", self.config.router_layers,
-                              f"{model.layers}, every layer, to replay with routing on chip")
-        weights = rng.integers(-128, 128, (model.layers, model.experts, model.d_model), np.int8)
-        mult, shift = router_scale(model.d_model)
+        if self.model is not None:
+            weights = self.model.router_int8
+            scales = [self.model.router_registers(layer) for layer in range(model.layers)]
+        else:
+            weights = rng.integers(-128, 128, (model.layers, model.experts, model.d_model), np.int8)
+            scales = [router_scale(model.d_model)] * model.layers
         routed = np.array([[
             route(weights[layer], row, model.top_k, mode=GateMode.SOFTMAX, renormalise=True,
-                  mult=mult, shift=shift)
+                  mult=scales[layer][0], shift=scales[layer][1])
             for layer, row in enumerate(rows)] for rows in x])
-        found = {"router": weights, "experts": routed[..., 0].astype(np.int64),
+        found = {"router": weights, "scale": np.array(scales),
+                 "experts": routed[..., 0].astype(np.int64),
                  "gates": routed[..., 1].astype(np.uint16)}
+        if self.model is not None:
+            self._check_routing(found["experts"])
         if self.geometry.looks_ahead:
             found["ahead"] = np.zeros((len(x), model.layers, model.experts), np.int32)
             for t, rows in enumerate(x):
                 for layer, row in enumerate(rows[:-1]):
-                    found["ahead"][t, layer] = ahead_logits(weights[layer + 1], row, mult, shift)
+                    found["ahead"][t, layer] = ahead_logits(weights[layer + 1], row,
+                                                            *scales[layer + 1])
         return found
+
+    def _check_routing(self, routed: np.ndarray) -> None:
+        trace, start = self.window.trace, self.window.replayed.start
+        wrong = np.argwhere(routed != trace.experts[self.window.replayed])
+        if len(wrong):
+            t, layer, rank = wrong[0]
+            raise TraceError(
+                f"{trace.name}: experts[{start + t}, {layer}, {rank}] is "
+                f"{trace.experts[start + t, layer, rank]}, but the model's router chooses "
+                f"{routed[t, layer, rank]}: routing on chip needs a trace of the model with the "
+                "int8 inputs of its layers")
 
 
 @dataclass
@@ -181,8 +208,7 @@ def run(replay: Replay, policy: Policy, simulator: Simulator, image: Path, exper
             stimulus["token"], stimulus["first"], unit,
             stimulus.get("ahead") if policy.lookahead else None)
         check_counters(verdict, outcome["counters_all"], golden["counters"])
-        if unit is not None:
-            check_rows(verdict, replay.geometry, home, unit)
+        check_learned(verdict, replay.geometry, home, unit)
         if outcome["violations"]:
             verdict.differ(f"protocol checkers: violations 0x{outcome['violations']:x}")
         return Outcome(policy, outcome["counters"], outcome["counters_all"], verdict, golden,

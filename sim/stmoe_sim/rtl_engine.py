@@ -14,7 +14,7 @@ from stmoe_golden.router.router import ahead_logits
 
 from .live import LiveMachine
 from .policies import Policy
-from .verify import Verdict, check_counters, check_predictions_and_events, check_rows
+from .verify import Verdict, check_counters, check_learned, check_predictions_and_events
 
 __all__ = ["RtlEngine"]
 
@@ -97,8 +97,7 @@ class RtlEngine:
             np.array(self.routes), np.array(self.identities), np.array(self.first), self.unit,
             np.array(self.ahead) if self.policy.lookahead and self.routing == "hardware" else None)
         check_counters(self.verdict, outcome["counters_all"], golden["counters"])
-        if self.unit is not None:
-            check_rows(self.verdict, geometry, self.machine.home, self.unit)
+        check_learned(self.verdict, geometry, self.machine.home, self.unit)
         if outcome["violations"]:
             self.verdict.differ(f"protocol checkers: violations 0x{outcome['violations']:x}")
         if outcome["errors"]["error"]:

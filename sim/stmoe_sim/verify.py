@@ -12,16 +12,16 @@ from stmoe.config import Geometry
 from stmoe_golden.buffer.manager import ExpertManager, ManagerEvent, Mismatch
 from stmoe_golden.buffer.worth import Worth
 from stmoe_golden.compute.expert import moe_layer
-from stmoe_golden.predict.unit import Candidate, LearnedUnit, PredictionUnit
+from stmoe_golden.predict.combined import Combined
+from stmoe_golden.predict.unit import Candidate, LearnedUnit, PredictionUnit, TableUnit
 
+from .back_door import gains, table_rows, weight_rows
 from .image import Experts
-from .job import LEXICAL_AFTER
-from .lexical import identity_rows, layer_rows, unpack_memory
-from .memory_files import read_dump
+from .lexical import identity_rows, layer_rows
 from .policies import Policy
 
-__all__ = ["Verdict", "check_counters", "check_predictions_and_events", "check_results",
-           "check_rows", "read_log"]
+__all__ = ["Verdict", "check_counters", "check_learned", "check_predictions_and_events",
+           "check_results", "read_log"]
 
 ROUTE, TOKEN = 1, 18
 NOTHING_PREDICTED = dict.fromkeys((
@@ -196,20 +196,35 @@ def _compare_rounds(verdict: Verdict, seen: list[list[Candidate]],
             return
 
 
-def check_rows(verdict: Verdict, geometry: Geometry, home: Path, unit: PredictionUnit) -> None:
-    """Rows of weights in expert memory, as the run in ``home`` left them, against golden's."""
-    if not (geometry.streams_rows and isinstance(unit, LearnedUnit)):
+def check_learned(verdict: Verdict, geometry: Geometry, home: Path,
+                  unit: PredictionUnit | None) -> None:
+    """What the predictor has learned, as the run in ``home`` left it, against golden's: weights
+    on chip and in expert memory, gains, rows of the table."""
+    if isinstance(unit, TableUnit):
+        for name, found, want in zip(("ids", "confidences"), table_rows(geometry.config, home),
+                                     unit.table.rows(), strict=True):
+            _compare_rows(verdict, f"{name} of the table, layer pair, expert, entry", found, want)
+    if not isinstance(unit, LearnedUnit):
         return
-    memory = read_dump(home / LEXICAL_AFTER, geometry.axi_bytes)
-    wanted = {"token identity": identity_rows, "layer": layer_rows}
-    for kind, found in unpack_memory(memory, geometry).items():
-        want = wanted[kind](unit.predictor)
-        if kind == "layer":  # as the others, row by row
-            found, want = found.transpose(1, 0, 2), want.transpose(1, 0, 2)
-        verdict.count("rows", len(want) * want.shape[1])
-        for row, layer, expert in np.argwhere(found != want)[:1]:
-            verdict.differ(f"row {row} by {kind}, layer {layer}, expert {expert}: hardware "
-                           f"{found[row, layer, expert]}, golden {want[row, layer, expert]}")
+    predictor = unit.predictor
+    wanted = {"token identity": identity_rows(predictor),
+              "layer": layer_rows(predictor).transpose(1, 0, 2)}
+    for kind, found in weight_rows(geometry, home).items():
+        _compare_rows(verdict, f"weights by {kind}, row, layer, expert", found, wanted[kind])
+    if isinstance(predictor, Combined):
+        _compare_rows(verdict, "gains, layer", gains(home)[:len(predictor.gain)], predictor.gain)
+
+
+def _compare_rows(verdict: Verdict, what: str, found: np.ndarray, want: np.ndarray) -> None:
+    """Row by row; the first difference is reported with its indices, which ``what`` names."""
+    verdict.count("rows", max(1, want[..., 0].size))
+    if found.shape != want.shape:
+        verdict.differ(f"{what}: hardware has {found.shape}, golden {want.shape}")
+        return
+    for at in np.argwhere(found != want)[:1]:
+        place = tuple(at)
+        verdict.differ(f"{what} {', '.join(map(str, at))}: hardware {found[place]}, "
+                       f"golden {want[place]}")
 
 
 def check_counters(verdict: Verdict, found: dict[str, int], want: dict[str, int]) -> None:

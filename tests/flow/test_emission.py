@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyslang
 import pytest
 from amaranth.hdl import Cat, Module
 from amaranth.lib import wiring
@@ -17,6 +18,7 @@ from stmoe.emit import LintError, Sidecar, generate, lint
 from stmoe.emit.netlist import build_netlist, loop_uniform_memories, settle_constants
 from stmoe.sharing import share
 from stmoe.top import Accelerator
+from stmoe_sim.verilator import toolchain_env
 
 EDGE = PRESETS["edge"]
 
@@ -207,6 +209,56 @@ def test_fusesoc_reads_the_core_file(emitted):
     lint_flags = {"tool": "verilator", "is_toplevel": True, "target": "lint"}
     assert "waivers.vlt" in {file["name"] for file in core.get_files(lint_flags)}
     assert core.get_toplevel(lint_flags) == sidecar.top
+
+
+def test_fusesoc_lints_the_core(emitted, tmp_path):
+    out, _ = emitted
+    env = toolchain_env()
+    run = ["-m", "fusesoc.main", "--cores-root", str(out), "run", "--build-root", str(tmp_path),
+           "--target"]
+    done = subprocess.run([sys.executable, *run, "lint", "stmoe-edge"], cwd=tmp_path, env=env,
+                          capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+    assert list(tmp_path.rglob("stmoe*.vc"))
+    for tool, file in (("vivado", "stmoe.xdc"), ("quartus", "stmoe.sdc"), ("libero", "stmoe.sdc")):
+        done = subprocess.run([sys.executable, *run, tool, "--setup", "stmoe-edge"], cwd=tmp_path,
+                              env=env, capture_output=True, text=True)
+        assert not done.returncode, done.stderr
+        scripts = [path.read_text() for path in tmp_path.rglob("*.tcl") if tool in str(path)]
+        assert any(file in text for text in scripts), tool
+
+
+def slang_errors(verilog):
+    """Errors of a second front end, with its parser and elaboration of its own."""
+    compilation = pyslang.ast.Compilation()
+    compilation.addSyntaxTree(pyslang.syntax.SyntaxTree.fromText(verilog))
+    return [str(one.code) for one in compilation.getAllDiagnostics() if one.isError()]
+
+
+def test_a_second_front_end_has_no_error(emitted):
+    out, _ = emitted
+    text = (out / "stmoe.v").read_text()
+    assert slang_errors(text) == []
+    broken = text.replace("rw_addr_collision = \"no\", ", "rw_addr_collision = ", 1)
+    assert broken != text and slang_errors(broken)
+
+
+def test_banks_leave_collisions_open(emitted):
+    """Otherwise an FPGA puts logic beside each block RAM, in either form of the netlist."""
+    out, _ = emitted
+    assert (out / "stmoe.v").read_text().count('rw_addr_collision = "no"') == 2
+    modules = (out / "stmoe.il").read_text().split("\nmodule \\")
+    free = {text.split()[0] for text in modules if "COLLISION_X_MASK 1'1\n" in text}
+    assert {"stmoe.BankMemory", "stmoe.BankMemory_1"} <= free
+    assert free == {text.split()[0] for text in modules if "attribute \\no_rw_check 1\n" in text}
+
+
+def test_librelane_is_given_files_that_are_there(emitted):
+    out, _ = emitted
+    flow = json.loads((out / "librelane.json").read_text())
+    named = [*flow["VERILOG_FILES"], flow["PNR_SDC_FILE"], flow["SIGNOFF_SDC_FILE"]]
+    assert all((out / name.removeprefix("dir::")).exists() for name in named)
+    assert flow["CLOCK_PERIOD"] == 1000 / EDGE.clock_mhz
 
 
 def test_c_header_compiles(emitted, tmp_path):

@@ -6,7 +6,8 @@ import shlex
 import pytest
 import typer
 
-from stmoe.config import AcceleratorConfig
+from stmoe.config import AcceleratorConfig, ModelShape
+from stmoe.config.linear import LinearOptions
 from stmoe_sim.cli.app import app
 from stmoe_sim.cli.options import parse_overrides
 
@@ -45,7 +46,9 @@ def test_every_verb_has_an_example(path):
 @pytest.mark.parametrize("line", EXAMPLES)
 def test_examples_parse(line):
     changes = parse_overrides(parsed(line).get("overrides"))
-    assert set(changes) <= set(AcceleratorConfig.__dataclass_fields__)
+    parts = {f"{part}_{field}" for part, kind in (("model", ModelShape), ("linear", LinearOptions))
+             for field in kind.__dataclass_fields__}
+    assert set(changes) <= set(AcceleratorConfig.__dataclass_fields__) | parts
 
 
 def test_a_wrong_example_does_not_parse():

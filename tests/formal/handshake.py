@@ -140,7 +140,7 @@ MODULES: tuple[tuple[str, Callable[[], Bench], dict[str, Any]], ...] = (
     ("RowWriteBack", lambda: handshake(
         lambda: linear_writeback.RowWriteBack(linear_shape(small()))), bmc(30, 20)),
     ("BurstReader", lambda: handshake(
-        lambda: reader.BurstReader(small(), dma.CHANNELS)),
+        lambda: reader.BurstReader(small(), small().transfers)),
      {"faults": (READER_FAULT,), "fault_depth": 6}),
     ("PrefetchDma", lambda: handshake(
         lambda: dma.PrefetchDma(small()), ("shape",), withdrawn),

@@ -7,9 +7,12 @@ use
     (4095 - f) >> s if the expert was used, else f -= f >> s. Two are over its visits, s = 1 and 3.
     Four more, s = 5, are over those visits only that followed one of the four patterns of use in
     the two visits before: number = 2 * (used in the one before the last) + (used in the last).
-    All, and the pattern, start at 0 after a flush.
+    Sixteen averages c of 8 bits (one = 255), s = 4, are over those visits only that followed one
+    led by an expert of this number modulo 16; a visit's leader is the first expert of its routing.
+    All, the pattern and the leader, start at 0 after a flush.
 expected time to the next use
-    index = (f[0] + 2 f[1] + 5 f[2 + pattern]) >> 9, 6 bits, after the pattern has moved on;
+    index = (f[0] + 2 f[1] + 5 f[2 + pattern] + 8 * 16 c[leader]) >> 10, 6 bits, after pattern and
+    leader have moved on;
     ``WAIT[index]`` = round(4096 / (index + 4)) is the reciprocal of the use frequency, in units of
     1/64 token: 1 to 16 tokens. A shared expert waits one token. In quarters of a layer visit:
     (layers * WAIT) >> 4.
@@ -31,13 +34,14 @@ import numpy as np
 
 from .retention_kernel import POLICIES, replay, wait
 
-__all__ = ["CLOCK_BITS", "FREQUENCY_ONE", "PATTERNS", "SHIFTS", "VISIT", "WAIT", "WEIGHTS",
-           "UseFrequencies", "ahead", "hit_rates"]
+__all__ = ["CLOCK_BITS", "FREQUENCY_ONE", "LEADERS", "LEADER_ONE", "PATTERNS", "SHIFTS", "VISIT",
+           "WAIT", "WEIGHTS", "UseFrequencies", "ahead", "hit_rates"]
 
-SHIFTS = (1, 3, 5)  # of the two averages over all visits, then of those by pattern
-WEIGHTS = (1, 2, 5)
+SHIFTS = (1, 3, 5, 4)  # of the two averages over all visits, of those by pattern, by leader
+WEIGHTS = (1, 2, 5, 8)
+LEADERS = 16
 PATTERNS = 4
-FREQUENCY_ONE = 4095
+FREQUENCY_ONE, LEADER_ONE = 4095, 255
 WAIT = tuple(round(4096 / (index + 4)) for index in range(64))
 VISIT = 4
 CLOCK_BITS = 24
@@ -61,25 +65,30 @@ class UseFrequencies:
         self.layers, self.experts = layers, experts
         self.frequency = np.zeros((layers, experts + shared, 2 + PATTERNS), np.int64)
         self.pattern = np.zeros((layers, experts + shared), np.int64)
+        self.led = np.zeros((layers, experts + shared, LEADERS), np.int64)
+        self.leader = np.zeros(layers, np.int64)
 
     def visit(self, layer: int, used: list[int]) -> None:
-        """A layer was routed to the experts ``used``."""
+        """A layer was routed to the experts ``used``, in rank order."""
         frequency, pattern = self.frequency[layer], self.pattern[layer]
         ids = np.arange(len(pattern))
         hit = np.isin(ids, used)
-        for which, shift in zip((0, 1, 2 + pattern), SHIFTS, strict=True):
-            f = frequency[ids, which]
-            frequency[ids, which] = np.where(hit, f + ((FREQUENCY_ONE - f) >> shift),
-                                             f - (f >> shift))
+        averages = [(frequency, which, FREQUENCY_ONE) for which in (0, 1, 2 + pattern)]
+        averages.append((self.led[layer], self.leader[layer], LEADER_ONE))
+        for (table, which, one), shift in zip(averages, SHIFTS, strict=True):
+            f = table[ids, which]
+            table[ids, which] = np.where(hit, f + ((one - f) >> shift), f - (f >> shift))
         pattern[:] = (2 * pattern + hit) % PATTERNS
+        self.leader[layer] = used[0] % LEADERS if used else 0
 
     def wait(self, layer: int, expert: int) -> int:
         """Expected quarters of layer visits from the layer's last visit to the expert's use."""
         if expert >= self.experts:
             return wait(self.layers, 64)
         f = self.frequency[layer, expert]
-        mixed = f[[0, 1, 2 + self.pattern[layer, expert]]] @ np.array(WEIGHTS)
-        index = int(mixed) >> 9
+        led = 16 * self.led[layer, expert, self.leader[layer]]
+        mixed = np.array(WEIGHTS) @ [*f[[0, 1, 2 + self.pattern[layer, expert]]], led]
+        index = int(mixed) >> 10
         return wait(self.layers, WAIT[index])
 
 
@@ -89,13 +98,14 @@ def hit_rates(experts: np.ndarray, num_experts: int, slots: int,
 
     Each missed expert takes a slot of its own, as in the machine, which experts of the layer in
     work do not give up. ``bound`` is the clairvoyant optimum of a machine that need not hold an
-    expert to compute it: no policy is better.
+    expert to compute it: no policy is better. ``told`` is ``ewma`` that knows at a token's start,
+    in truth, which experts the token will use: no predictor of the token gives retention more.
 
     Parameters
     ----------
     experts: [token, layer, rank], integers below ``num_experts``.
     slots: of the buffer, at least as many as ranks.
-    policies: of ``lru``, ``lfu`` (uses ever), ``ewma``, ``clairvoyant``, ``bound``.
+    policies: of ``lru``, ``lfu`` (uses ever), ``ewma``, ``told``, ``clairvoyant``, ``bound``.
     """
     if experts.ndim != 3 or not experts.size:
         raise ValueError(f"experts has the shape {experts.shape}, not [token, layer, rank]")

@@ -5,9 +5,10 @@ from numba import njit
 
 __all__ = ["POLICIES", "replay", "wait"]
 
-POLICIES = ("lru", "lfu", "ewma", "clairvoyant", "bound")
-LRU, LFU, EWMA, CLAIRVOYANT, BOUND = range(5)
+POLICIES = ("lru", "lfu", "ewma", "told", "clairvoyant", "bound")
+LRU, LFU, EWMA, TOLD, CLAIRVOYANT, BOUND = range(6)
 NEVER = 1 << 40
+LED, LEADERS = 6, 16  # averages by leader begin behind the others
 
 
 @njit(cache=True)
@@ -33,27 +34,32 @@ def next_uses(experts, num_experts):  # pragma: no cover - compiled
 @njit(cache=True)
 def visit(key, frequency, pattern, uses, following, policy, now, layers, shifts, weights,
           waits):  # pragma: no cover - compiled
-    """The layer's experts get new keys; the resident of the largest is the first that goes."""
+    """The layer's experts get new keys; the resident of the largest is the first that goes.
+
+    ``pattern`` [experts + 1]: by expert, and the number of the visit's leader last.
+    """
     for r in range(len(uses)):
         e = uses[r]
         if policy == LRU:
             key[e] = -(now * len(uses) + r)
         elif policy == LFU:
             key[e] -= 1
-        elif policy != EWMA:
+        elif policy >= CLAIRVOYANT:
             key[e] = following[r]
-    if policy == EWMA:
+    if policy == EWMA or policy == TOLD:
+        former, leader = pattern[-1], uses[0] % LEADERS
         for e in range(len(key)):
             used = (uses == e).any()
-            for i in range(3):
-                which = i if i < 2 else 2 + pattern[e]
-                f = frequency[e, which]
+            for i, which in enumerate((0, 1, 2 + pattern[e], LED + former)):
+                f, one = frequency[e, which], 4095 if which < LED else 255
                 frequency[e, which] = (
-                    f + ((4095 - f) >> shifts[i]) if used else f - (f >> shifts[i]))
+                    f + ((one - f) >> shifts[i]) if used else f - (f >> shifts[i]))
             pattern[e] = (2 * pattern[e] + used) % 4
             mixed = (weights[0] * frequency[e, 0] + weights[1] * frequency[e, 1]
-                     + weights[2] * frequency[e, 2 + pattern[e]])
-            key[e] = 4 * now + wait(layers, waits[mixed >> 9])
+                     + weights[2] * frequency[e, 2 + pattern[e]]
+                     + weights[3] * frequency[e, LED + leader] * 16)
+            key[e] = 4 * now + wait(layers, waits[mixed >> 10])
+        pattern[-1] = leader
 
 
 @njit(cache=True)
@@ -63,13 +69,18 @@ def replay(experts, num_experts, slots, policy, shifts, weights,
     tokens, layers, ranks = experts.shape
     following = next_uses(experts, num_experts) if policy >= CLAIRVOYANT else experts
     key = np.zeros((layers, num_experts), np.int64)
-    frequency = np.zeros((layers, num_experts, 6), np.int64)
-    pattern = np.zeros((layers, num_experts), np.int64)
+    frequency = np.zeros((layers, num_experts, LED + LEADERS), np.int64)
+    pattern = np.zeros((layers, num_experts + 1), np.int64)
     layer_of, expert_of = np.full(slots, -1), np.zeros(slots, np.int64)
     slot_of = np.full((layers, num_experts), -1)
     pinned = np.zeros(slots, np.bool_)
     hits = 0
     for t in range(tokens):
+        if policy == TOLD:  # who is not used by this token is due a token later
+            key += 4 * layers
+            for layer in range(layers):
+                for expert in experts[t, layer]:
+                    key[layer, expert] = 4 * (t * layers + layer + 1)
         for layer in range(layers):
             uses = experts[t, layer]
             now = t * layers + layer + 1
@@ -78,7 +89,7 @@ def replay(experts, num_experts, slots, policy, shifts, weights,
                 if slot >= 0:
                     hits += 1
                     pinned[slot] = True
-            visited = policy != EWMA
+            visited = policy != EWMA and policy != TOLD
             if visited:
                 visit(key[layer], frequency[layer], pattern[layer], uses, following[t, layer],
                       policy, now, layers, shifts, weights, waits)

@@ -6,15 +6,13 @@ from .array import arrive
 from .memory import COLUMN, READS, access, taken
 from .state import NEVER
 
-__all__ = ["CHANNELS", "accept", "busy", "can_take", "cancel", "demanding", "promote",
-           "slack_to", "step_dma"]
+__all__ = ["accept", "busy", "can_take", "cancel", "demanding", "promote", "slack_to", "step_dma"]
 
-CHANNELS = 4
-PREFETCHES = 2
 LOCATE = 3  # cycles from the order to where its bursts can be chosen
 ISSUE = 2
 RING = 64
 CHECKED = 3  # from a tile's last beat to the verdict
+TURN = 2  # from the end of a channel's burst to that of its next
 FIRST, DONE = 0, 1
 DRAIN_MAX, SLACK_ONE, SLACK_MAX = 65535, 16, 63
 LATENCY_MAX = 1023
@@ -23,7 +21,7 @@ LATENCY_MAX = 1023
 @njit(cache=True)
 def demanding(cycle, a):  # pragma: no cover - compiled
     """Whether a demand is in hand."""
-    for c in range(CHANNELS):
+    for c in range(len(a.channel)):
         if a.channel[c].valid and a.channel[c].demand <= cycle:
             return True
     return False
@@ -32,7 +30,7 @@ def demanding(cycle, a):  # pragma: no cover - compiled
 @njit(cache=True)
 def any_valid(a):  # pragma: no cover - compiled
     """Whether a transfer is in hand."""
-    for c in range(CHANNELS):
+    for c in range(len(a.channel)):
         if a.channel[c].valid:
             return True
     return False
@@ -50,16 +48,17 @@ def can_take(cycle, prefetch, s, a):  # pragma: no cover - compiled
     if cycle < s.locate_end:
         return False
     count, prefetching = 0, 0
-    for c in range(CHANNELS):
+    for c in range(len(a.channel)):
         count += a.channel[c].valid
         prefetching += a.channel[c].valid and a.channel[c].demand > cycle
-    return count < CHANNELS and (not prefetch or prefetching < PREFETCHES)
+    channels = len(a.channel)
+    return count < channels and (not prefetch or prefetching < channels // 2)
 
 
 @njit(cache=True)
 def accept(cycle, prefetch, layer, expert, slot, g, s, a):  # pragma: no cover - compiled
     """An order is accepted."""
-    for c in range(CHANNELS):
+    for c in range(len(a.channel)):
         if not a.channel[c].valid:
             a.channel[c].valid = 1
             a.channel[c].slot = slot
@@ -81,7 +80,7 @@ def accept(cycle, prefetch, layer, expert, slot, g, s, a):  # pragma: no cover -
 def promote(cycle, slot, s, a):  # pragma: no cover - compiled
     """The transfer to ``slot`` becomes a demand."""
     s.poked = cycle + 1
-    for c in range(CHANNELS):
+    for c in range(len(a.channel)):
         if a.channel[c].valid and a.channel[c].slot == slot:
             a.channel[c].demand = min(a.channel[c].demand, cycle + 1)
 
@@ -134,7 +133,7 @@ def cancel(cycle, slot, g, s, a):  # pragma: no cover - compiled
     """The transfer to ``slot`` is forgotten: beats asked for, and beats written."""
     issued, written = g.blob_beats, g.content_beats
     s.poked = cycle + 1
-    for c in range(CHANNELS):
+    for c in range(len(a.channel)):
         if a.channel[c].valid and a.channel[c].slot == slot:
             issued, written = a.channel[c].issued, a.channel[c].written
             for i in range(s.b_head, s.b_tail):
@@ -217,7 +216,7 @@ def wanting(cycle, c, g, a):  # pragma: no cover - compiled
 def pick(cycle, ahead, g, s, a):  # pragma: no cover - compiled
     """Channel whose burst is chosen next, -1 = none."""
     best, demand = -1, False
-    for c in range(CHANNELS):
+    for c in range(len(a.channel)):
         if wanting(cycle, c, g, a):
             wants = a.channel[c].demand <= cycle
             if (wants and not demand) or (wants == demand and (wants or ahead) and (
@@ -261,7 +260,7 @@ def step_dma(cycle, row_on_ar, g, s, k, a):  # pragma: no cover - compiled
             s.ar_at = NEVER
             k.bursts += 1
             if s.timing_from >= 0:
-                s.next_lat, s.lat_at = min(LATENCY_MAX, first - s.timing_from), first + 1
+                s.next_lat, s.lat_at = min(LATENCY_MAX, first - s.timing_from), first + 2
                 s.timing_from = -1
         else:
             wake = min(wake, cycle + 1 if row_on_ar else a.reads[s.read_head % READS] + 1)
@@ -270,7 +269,8 @@ def step_dma(cycle, row_on_ar, g, s, k, a):  # pragma: no cover - compiled
         s.lat, s.lat_at = s.next_lat, NEVER
     flight = s.b_tail - s.b_head
     due = s.asked - received(cycle, g, s, a)
-    ahead = due <= s.lat + ISSUE and flight < g.prefetch_bursts
+    most = min(s.lat + ISSUE, (g.prefetch_bursts - 1) * g.burst_beats)
+    ahead = due <= most
     sent = False
     c = s.chosen
     room = s.ar_at == NEVER and flight < g.outstanding
@@ -298,13 +298,13 @@ def step_dma(cycle, row_on_ar, g, s, k, a):  # pragma: no cover - compiled
         s.chosen = pick(cycle, ahead, g, s, a)
         if s.chosen >= 0 and s.chosen != before:
             wake = cycle + 1
-        elif s.chosen < 0 and not ahead and flight < g.prefetch_bursts and due:
+        elif s.chosen < 0 and not ahead and due:
             if pick(cycle, True, g, s, a) >= 0:
                 if s.ar_at == NEVER:
-                    wake = min(wake, due_at(cycle, s.lat + ISSUE, g, s, a))
+                    wake = min(wake, due_at(cycle, most, g, s, a))
                 else:
                     wake = min(wake, cycle + 1)
-        for c in range(CHANNELS):
+        for c in range(len(a.channel)):
             if a.channel[c].valid and a.channel[c].located > cycle:
                 wake = min(wake, a.channel[c].located)
     if s.lat_at > cycle:
@@ -319,11 +319,13 @@ def step_dma(cycle, row_on_ar, g, s, k, a):  # pragma: no cover - compiled
                 wake = min(wake, over)
                 break
         else:
-            if landed or cycle <= over:
-                wake = min(wake, max(cycle + 1, over + 1))
+            c = a.burst[b].channel
+            over = max(over + 1, a.channel[c].retired + TURN)
+            if landed or cycle < over:
+                wake = min(wake, max(cycle + 1, over))
                 break
             landed = True
-            c = a.burst[b].channel
+            a.channel[c].retired = cycle
             end = (a.burst[b].begin - a.channel[c].address) // g.axi_bytes + a.burst[b].beats
             crcs = end // g.tile_beats if g.integrity else 0
             a.channel[c].written = g.content_beats if end == g.blob_beats else end - crcs
@@ -340,7 +342,7 @@ def step_dma(cycle, row_on_ar, g, s, k, a):  # pragma: no cover - compiled
         wake = min(wake, cycle + 1)
     # Reports.
     if s.st_slot < 0:
-        for c in range(CHANNELS):
+        for c in range(len(a.channel)):
             if a.channel[c].valid and min(a.channel[c].first, a.channel[c].done) <= cycle:
                 s.st_slot, s.st_at = a.channel[c].slot, cycle + 1
                 if a.channel[c].first <= cycle:
@@ -351,7 +353,7 @@ def step_dma(cycle, row_on_ar, g, s, k, a):  # pragma: no cover - compiled
                     a.channel[c].valid = 0
                 wake = min(wake, cycle + 1)
                 break
-    for c in range(CHANNELS):
+    for c in range(len(a.channel)):
         if a.channel[c].valid:
             soon = min(a.channel[c].first, a.channel[c].done)
             if soon > cycle:

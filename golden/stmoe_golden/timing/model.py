@@ -6,9 +6,10 @@ import numpy as np
 
 from stmoe.config import Geometry
 
-from ..buffer.retention import WAIT
+from ..buffer.retention import LEADERS, WAIT
 from ..buffer.worth import SLACK_MAX, Worth
 from .machine import play
+from .retention import LED
 from .state import CAUSES, CONFIG, COUNTERS, NEVER, SCALARS, Arrays, counters, record, records
 from .stimulus import Rounds, Stimulus, no_rounds
 
@@ -17,12 +18,12 @@ __all__ = ["MemoryTiming", "Settings", "Timing", "TimingError", "simulate"]
 OFF, TABLE, LINEAR = range(3)
 RETENTIONS = ("lru", "ewma", "clairvoyant", "lfu", "static")
 NO_USE = 1 << 21  # quarters of layer visits, beyond all others
-READ_LATENCY, REQUANTISE, SILU = 2, 3, 2  # of the PE's pipeline
+READ_LATENCY, REQUANTISE, SILU = 3, 4, 3  # of the PE's pipeline; SILU with the product
 LANES = 4  # of the learned unit's error steps
 SCAN_ROWS, SCAN_LANES = 64, 16
 GRAINS = 128  # bursts of an expert up to which each is followed by itself
 LUMPS = 16  # else, at least so many
-READS, RING, BANKS, CHANNELS = 256, 64, 16, 4
+READS, RING, BANKS = 256, 64, 16
 
 
 class TimingError(RuntimeError):
@@ -118,7 +119,8 @@ def _config(g: Geometry, settings: Settings, memory: MemoryTiming, grain: int) -
         "word_beats": g.word_bytes // g.axi_bytes, "round_size": c.prefetch_round,
         "integrity": int(c.integrity), "burst_beats": c.burst_beats, "outstanding": c.outstanding,
         "grain": grain, "prefetch_grain": max(1, grain // 2),
-        "released": total + 1, "summed": scaled + 1, "hidden": scaled + SILU + REQUANTISE + 2,
+        "released": total + 1, "summed": scaled + 1,
+        "hidden": scaled + SILU + REQUANTISE - (READ_LATENCY - 1) + 2,
         "scan_rows": -(-g.banks // lanes), "clk": round(1e6 / c.clock_mhz),
         "mem_outstanding": memory.outstanding, "retain": int(settings.retain),
         "retention": RETENTIONS.index(settings.retention), "chase": int(settings.chase),
@@ -209,9 +211,11 @@ def _arrays(g: Geometry, stimulus: Stimulus, rounds: Rounds, log: int) -> Arrays
     never = {"demand": NEVER, "first": NEVER, "done": NEVER}
     return Arrays(
         slot=slot, known=known,
-        frequency=zeros(model.layers, ids, 6), id=records("id", ids, noted=-1),
+        frequency=zeros(model.layers, ids, LED + LEADERS), leader=zeros(model.layers),
+        id=records("id", ids, noted=-1),
         waits=np.array(WAIT, np.int64), worth=worth, promise=zeros(max(2, c.prefetch_round)),
-        rank=records("rank", 2 * model.active + 4), channel=records("channel", CHANNELS, **never),
+        rank=records("rank", 2 * model.active + 4),
+        channel=records("channel", g.transfers, **never),
         burst=records("burst", RING), reads=zeros(READS), bank=records("bank", BANKS),
         pe=records("pe", c.pes, slot=-1, follow=-1, ready=NEVER, end=NEVER, complete=NEVER,
                    release=NEVER),

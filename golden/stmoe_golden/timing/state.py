@@ -84,7 +84,7 @@ FIELDS = {  # of arrays of records
     "id": ("used", "noted"),
     "rank": ("missing", "slot", "at"),
     "channel": ("valid", "slot", "address", "issued", "demand", "located", "first", "done", "order",
-                "written"),
+                "written", "retired"),
     "burst": ("channel", "dropped", "first", "last", "beats", "begin", "gap_at",
               "gap_from", "gap_to"),
     "bank": ("open", "row", "ready", "activated"),
@@ -111,7 +111,8 @@ class Arrays(NamedTuple):
 
     slot: np.ndarray
     known: np.ndarray  # [layer, id]
-    frequency: np.ndarray  # [layer, id, 6]
+    frequency: np.ndarray  # [layer, id, 22]: as golden's, those by leader behind
+    leader: np.ndarray  # [layer]: of its last visit
     id: np.ndarray  # of the layer in work
     waits: np.ndarray  # tokens to the next use, by frequency
     worth: np.ndarray  # [bucket]

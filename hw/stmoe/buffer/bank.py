@@ -11,7 +11,8 @@ class BankMemory(wiring.Component):
     """RAM of one read and one write port, written in parts of a word.
 
     ``read_data`` answers ``read_en`` one cycle later and holds until the next read. A word written
-    is read from the next cycle on. Contents after power-up: zeros.
+    is read from the next cycle on; read and written in the same cycle, it reads as anything: FPGAs
+    would need logic beside the RAM to tell. Contents after power-up: zeros.
 
     Parameters
     ----------
@@ -38,6 +39,7 @@ module {name} (
   input read_en, input [{bits - 1}:0] read_addr, output reg [{self.width - 1}:0] read_data,
   input [{parts - 1}:0] write_en, input [{bits - 1}:0] write_addr,
   input [{self.part - 1}:0] write_data);
+  (* rw_addr_collision = "no", no_rw_check *)
   reg [{self.width - 1}:0] ram [{self.depth - 1}:0];
   integer i;
   initial begin
@@ -60,7 +62,8 @@ endmodule
     def elaborate(self, platform):
         m = Module()
         m.submodules.ram = ram = memory.Memory(
-            shape=self.width, depth=max(2, self.depth), init=[])
+            shape=self.width, depth=max(2, self.depth), init=[],
+            attrs={"no_rw_check": 1})
         read, write = ram.read_port(), ram.write_port(granularity=self.part)
         m.d.comb += [
             read.addr.eq(self.read_addr), read.en.eq(self.read_en),

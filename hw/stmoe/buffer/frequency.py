@@ -6,14 +6,16 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import Geometry
 from ..interfaces import expert_tag
+from ..ram_style import fast_read
 from .victim import CLOCK_BITS
 
-__all__ = ["UseFrequency"]
+__all__ = ["LEADERS", "UseFrequency"]
 
-SHIFTS = (1, 3, 5)  # of the two averages over all visits, then of those by pattern
-WEIGHTS = (1, 2, 5)
+SHIFTS = (1, 3, 5, 4)  # of the two averages over all visits, of those by pattern, by leader
+WEIGHTS = (1, 2, 5, 8)
 PATTERNS = 4  # of use in two visits
-BITS = 12
+LEADERS = 16
+BITS, LED_BITS = 12, 8
 INDEX_BITS = 6
 WAIT = [round(4096 / (index + 4)) for index in range(1 << INDEX_BITS)]  # in 1/64 token
 TOKEN = 64
@@ -32,8 +34,8 @@ class UseFrequency(wiring.Component):
 
     Members
     -------
-    ask: expert; ``update`` its averages, ``used`` or not, before they are read. layers: of the
-        model.
+    ask: expert; ``update`` its averages, ``used`` or not, before they are read. ``leader`` of its
+        layer's last visit, ``former`` of the one before. layers: of the model.
     wait: answer, quarters of layer visits between its layer's last visit and its use.
     clear, at: sets all of the expert ``at`` to 0; not while anything is asked for.
     """
@@ -42,7 +44,9 @@ class UseFrequency(wiring.Component):
         g = self.geometry = geometry
         tag = expert_tag(g)
         super().__init__({
-            "ask": In(data.StructLayout({"valid": 1, "update": 1, "used": 1, **tag})),
+            "ask": In(data.StructLayout({
+                "valid": 1, "update": 1, "used": 1, "leader": range(LEADERS),
+                "former": range(LEADERS), **tag})),
             "layers": In(9),
             "wait": Out(data.StructLayout({"valid": 1, "time": CLOCK_BITS})),
             "clear": In(1), "at": In(data.StructLayout(tag))})
@@ -56,19 +60,32 @@ class UseFrequency(wiring.Component):
             "all": data.ArrayLayout(average, 2), "pattern": 2,
             "after": data.ArrayLayout(average, PATTERNS)})
         m.submodules.ram = ram = memory.Memory(
-            shape=record, depth=model.layers << g.expert_bits, init=[])
+            shape=record, depth=model.layers << g.expert_bits, init=[],
+            attrs=fast_read(model.layers << g.expert_bits))
         read, write = ram.read_port(), ram.write_port()
+        led = data.ArrayLayout(LED_BITS, LEADERS)
+        m.submodules.led = led_ram = memory.Memory(
+            shape=led, depth=model.layers << g.expert_bits, init=[])
+        led_read, led_write = led_ram.read_port(), led_ram.write_port(granularity=1)
         asked = Signal.like(self.ask)
         old, aged, fresh = read.data, Signal(record), Signal(record)
+        led_aged, led_fresh, led_former = (
+            Signal(LED_BITS), Signal(LED_BITS), Signal(range(LEADERS)))
+        led_now = Signal(LED_BITS)
         address, update, shared = (Signal.like(write.addr), Signal(), Signal())
-        m.d.comb += read.addr.eq(Cat(self.ask.expert, self.ask.layer))
+        m.d.comb += [read.addr.eq(Cat(self.ask.expert, self.ask.layer)),
+                     led_read.addr.eq(read.addr)]
         m.d.sync += [asked.eq(self.ask), fresh.eq(aged), update.eq(asked.valid & asked.update),
                      address.eq(Cat(asked.expert, asked.layer)),
                      shared.eq(asked.expert >= model.experts)]
 
         def age(f, shift):
-            return Mux(asked.used, f + ((~f)[:BITS] >> shift), f - (f >> shift))
+            return Mux(asked.used, f + ((~f)[:len(f)] >> shift), f - (f >> shift))
 
+        m.d.comb += led_aged.eq(age(led_read.data[asked.former], SHIFTS[3]))
+        m.d.sync += [led_fresh.eq(led_aged), led_former.eq(asked.former), led_now.eq(Mux(
+            asked.update & (asked.leader == asked.former), led_aged,
+            led_read.data[asked.leader]))]
         m.d.comb += aged.eq(old)
         with m.If(asked.update):
             m.d.comb += [
@@ -78,10 +95,14 @@ class UseFrequency(wiring.Component):
         m.d.comb += [
             write.en.eq(update | self.clear),
             write.addr.eq(Mux(self.clear, Cat(self.at.expert, self.at.layer), address)),
-            write.data.eq(Mux(self.clear, 0, fresh.as_value()))]
+            write.data.eq(Mux(self.clear, 0, fresh.as_value())),
+            led_write.addr.eq(write.addr), led_write.en.eq(Mux(
+                self.clear, (1 << LEADERS) - 1, Mux(update, 1 << led_former, 0))),
+            *(entry.eq(Mux(self.clear, 0, led_fresh)) for entry in led_write.data)]
 
         mixed, shared_mixed = Signal(INDEX_BITS), Signal()
-        parts = [fresh.all[0], fresh.all[1], Array(fresh.after)[fresh.pattern]]
+        parts = [fresh.all[0], fresh.all[1], Array(fresh.after)[fresh.pattern],
+                 led_now << (BITS - LED_BITS)]
         tokens = Signal(range(max(WAIT) + 1))
         time = Signal(CLOCK_BITS)
         valid = Signal(5)

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import Geometry
 from ..interfaces import expert_tag
+from ..ram_style import fast_read
 
 __all__ = ["ResidencyMap"]
 
@@ -37,7 +38,8 @@ class ResidencyMap(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         layout = data.StructLayout({"resident": 1, "slot": self.geometry.slot_bits})
-        m.submodules.ram = ram = memory.Memory(shape=layout, depth=self.depth, init=[])
+        m.submodules.ram = ram = memory.Memory(shape=layout, depth=self.depth, init=[],
+                                                   attrs=fast_read(self.depth))
         write = ram.write_port()
         for ask, at, found, slot in (
                 (self.ask, self.at, self.found, self.slot),

@@ -1,12 +1,12 @@
 """Retention ``ewma``: use frequencies, due times of what the buffer holds, and the next victim."""
 
-from amaranth.hdl import Cat, Module, Signal
-from amaranth.lib import data, wiring
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import Geometry
 from ..interfaces import expert_tag
-from .frequency import UseFrequency
+from .frequency import LEADERS, UseFrequency
 from .victim import CLOCK_BITS, VictimScan, slot_state
 
 __all__ = ["Retention"]
@@ -30,7 +30,7 @@ class Retention(wiring.Component):
     Members
     -------
     enable: otherwise nothing is kept up to date; stands from one flush to the next.
-    route, layer: a layer is routed, in work until the next. used: one of its experts.
+    route, layer: a layer is routed, in work until the next. used: one of its experts, by rank.
     visit: its experts' frequencies and due times are to be updated.
     refresh: an expert of it came to the buffer after the visit and needs a due time.
     ask, at, found, slot: lookup in the residency map, answered in the next cycle.
@@ -64,12 +64,18 @@ class Retention(wiring.Component):
         ids = g.config.model.expert_ids
         clock = Signal(CLOCK_BITS)
         mask = Signal(1 << g.expert_bits)
+        leader, led = Signal(range(LEADERS)), Signal()
+        m.submodules.leaders = leaders = memory.Memory(
+            shape=range(LEADERS), depth=g.config.model.layers, init=[])
+        former, write_leader = leaders.read_port(), leaders.write_port()
         with m.If(self.clear):
             m.d.sync += clock.eq(0)
         with m.Elif(self.route):
-            m.d.sync += [clock.eq(clock + VISIT), mask.eq(0)]
+            m.d.sync += [clock.eq(clock + VISIT), mask.eq(0), leader.eq(0), led.eq(0)]
         with m.If(self.used.valid):
-            m.d.sync += mask.bit_select(self.used.expert, 1).eq(1)
+            m.d.sync += [mask.bit_select(self.used.expert, 1).eq(1), led.eq(1)]
+            with m.If(~led):
+                m.d.sync += leader.eq(self.used.expert)
 
         # A visit or a refresh: experts one after the other.
         running, update = Signal(), Signal()
@@ -84,6 +90,10 @@ class Retention(wiring.Component):
         ask = frequency.ask
         m.d.comb += [
             ask.valid.eq(running), ask.update.eq(update), ask.used.eq(mask.bit_select(expert, 1)),
+            ask.leader.eq(leader), ask.former.eq(former.data), former.addr.eq(self.layer),
+            write_leader.en.eq(self.clear | (running & update & (expert == last))),
+            write_leader.addr.eq(Mux(self.clear, self.position >> g.expert_bits, self.layer)),
+            write_leader.data.eq(Mux(self.clear, 0, leader)),
             ask.layer.eq(self.layer), ask.expert.eq(expert), frequency.layers.eq(self.layers),
             frequency.clear.eq(self.clear), frequency.at.eq(self.position),
             self.ask.eq(running), self.at.layer.eq(self.layer), self.at.expert.eq(expert)]

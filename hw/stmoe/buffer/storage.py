@@ -5,6 +5,7 @@ from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from .. import interfaces
+from ..compute.pipeline import delay
 from ..config import Geometry
 from ..interfaces import BufferReadSignature
 from ..sharing import share
@@ -13,17 +14,37 @@ from .bank import BankMemory
 __all__ = ["BufferStorage"]
 
 
+FAN = 4  # banks that are multiplexed behind their RAMs, ahead of a register
+
+
 def _log2(value: int) -> int:
     return value.bit_length() - 1
 
 
-class BufferStorage(wiring.Component):
-    """``slots * banks_per_slot`` banks of weight words, each with a side RAM of parameter rows.
+def _times(value, constant: int):
+    """``value * constant`` by shifts and adders: no multiplier is taken for it."""
+    return sum((value << bit for bit in range(constant.bit_length()) if constant >> bit & 1),
+               start=0)
 
-    A slot is ``2**shape.group`` banks, which take words in turn; changing ``group`` regroups the
-    banks, after which every slot counts as empty. A beat that is filled in is readable by what is
-    issued two cycles later, which is when a watermark given with it can be seen. No back-pressure.
-    Not reset: a watermark means nothing until ``progress`` has set it.
+
+def _chosen(values: list, select):
+    """``values[select]``, any beyond the last: a tree of multiplexers, a bit of select a level."""
+    level = 0
+    while len(values) > 1:
+        values = [Mux(select[level], *reversed(values[at:at + 2])) if len(values) > at + 1
+                  else values[at] for at in range(0, len(values), 2)]
+        level += 1
+    return values[0]
+
+
+class BufferStorage(wiring.Component):
+    """``slots * banks_per_slot`` banks of weight words, and a RAM of their parameter rows per PE.
+
+    Rows of parameters are few: each PE has its own copy of all, without a network. A slot is
+    ``2**shape.group`` banks, which take words in turn; changing ``group`` regroups the banks, after
+    which every slot counts as empty. A beat that is filled in is readable by what is issued two
+    cycles later, which is when a watermark given with it can be seen. No back-pressure. Not reset:
+    a watermark means nothing until ``progress`` has set it.
 
     Parameters
     ----------
@@ -53,8 +74,8 @@ class BufferStorage(wiring.Component):
         word_beats, side_beats = g.word_bytes // g.axi_bytes, g.side_bytes // g.axi_bytes
         side_rows = g.side_bytes // (4 * g.config.rows)
         beat_bits = 8 * g.axi_bytes
-        group_bits = max(1, Geometry(g.config, g.max_d_ff).group.bit_length())
-        group = self.shape.group[:group_bits]
+        group_bits = Geometry(g.config, g.max_d_ff).group.bit_length()
+        group = self.shape.group[:group_bits] if group_bits else 0
 
         def place(slot, word, name):
             """Bank and address of a word of a slot."""
@@ -88,49 +109,57 @@ class BufferStorage(wiring.Component):
         m.d.comb += [self.bank_writes.eq(self.fill.valid),
                      self.bank_reads.eq(sum(read.en for read in self.read))]
 
-        # Reading: a register stage, the RAM, the network.
+        # Reading: a register stage, the RAM, a part of the network, a register, the rest of it.
         asked = []
         for index, read in enumerate(self.read):
-            word = place(read.slot, read.word, f"word_{index}")
-            row = place(read.param_slot, read.row >> _log2(side_rows), f"row_{index}")
-            stage = {}
-            for name, en, (bank, addr) in (("word", read.en, word), ("row", read.param_en, row)):
-                held = {"en": Signal(name=f"{name}_en_{index}"),
-                        "bank": Signal.like(bank, name=f"{name}_bank_{index}_1"),
-                        "addr": Signal.like(addr, name=f"{name}_addr_{index}_1"),
-                        "from": Signal.like(bank, name=f"{name}_bank_{index}_2")}
-                m.d.sync += [held["en"].eq(en), held["bank"].eq(bank), held["addr"].eq(addr),
-                             held["from"].eq(held["bank"])]
-                stage[name] = held
-            asked.append(stage)
-
-        outputs: dict[str, list] = {"word": [], "row": []}
+            stages = [place(read.slot, read.word, f"word_{index}")]
+            en = Signal(name=f"word_en_{index}")
+            m.d.sync += en.eq(read.en)
+            for later in range(1, 4):
+                bank = Signal(g.slot_bits, name=f"word_bank_{index}_{later}")
+                addr = Signal(24, name=f"word_addr_{index}_{later}")
+                m.d.sync += [bank.eq(stages[-1][0]), addr.eq(stages[-1][1])]
+                stages.append((bank, addr))
+            asked.append((en, stages))
+        outputs = []
         for number in range(g.banks):
-            for name, width, depth, en in (
-                    ("word", 8 * g.word_bytes, g.bank_words, weight_en),
-                    ("row", 8 * g.side_bytes, g.bank_side_words, side_en)):
-                ram = share(m, f"{name}_{number}", platform, BankMemory, width, depth, beat_bits)
-                m.d.comb += [ram.write_addr.eq(write_addr), ram.write_data.eq(write_data)]
-                with m.If(write_bank == number):
-                    m.d.comb += ram.write_en.eq(en)
-                for stage in asked:
-                    held = stage[name]
-                    with m.If(held["en"] & (held["bank"] == number)):
-                        m.d.comb += [ram.read_en.eq(1), ram.read_addr.eq(held["addr"])]
-                outputs[name].append(ram.read_data)
+            ram = share(m, f"word_{number}", platform, BankMemory, 8 * g.word_bytes, g.bank_words,
+                        beat_bits)
+            m.d.comb += [ram.write_addr.eq(write_addr), ram.write_data.eq(write_data)]
+            with m.If(write_bank == number):
+                m.d.comb += ram.write_en.eq(weight_en)
+            for en, stages in asked:
+                bank, addr = stages[1]
+                with m.If(en & (bank == number)):
+                    m.d.comb += [ram.read_en.eq(1), ram.read_addr.eq(addr)]
+            outputs.append(ram.read_data)
+        for index, (read, (_, stages)) in enumerate(zip(self.read, asked, strict=True)):
+            parts = []
+            for at in range(0, g.banks, FAN):
+                part = Signal(8 * g.word_bytes, name=f"word_part_{index}_{at}")
+                m.d.sync += part.eq(_chosen(outputs[at:at + FAN], stages[2][0]))
+                parts.append(part)
+            m.d.comb += read.data.eq(_chosen(parts, stages[3][0][_log2(FAN):]))
+
+        # Parameters: the row of the side word is chosen as it leaves the register.
+        depth = g.bank_side_words
         for index, read in enumerate(self.read):
+            bank, addr = place(read.param_slot, read.row >> _log2(side_rows), f"row_{index}")
+            held_en = Signal(name=f"row_en_{index}")
+            held_bank = Signal.like(bank, name=f"row_bank_{index}_1")
+            held_addr = Signal.like(addr, name=f"row_addr_{index}_1")
+            ram = share(m, f"row_{index}", platform, BankMemory, 8 * g.side_bytes,
+                        g.banks * depth, beat_bits)
             side_word = Signal(8 * g.side_bytes, name=f"side_word_{index}")
-            for name, target in (("word", read.data), ("row", side_word)):
-                with m.Switch(asked[index][name]["from"]):
-                    for number, output in enumerate(outputs[name]):
-                        with m.Case(number):
-                            m.d.comb += target.eq(output)
+            m.d.sync += [held_en.eq(read.param_en), held_bank.eq(bank), held_addr.eq(addr),
+                         side_word.eq(ram.read_data)]
+            m.d.comb += [
+                ram.write_addr.eq(_times(write_bank, depth) + write_addr),
+                ram.write_data.eq(write_data), ram.write_en.eq(side_en),
+                ram.read_en.eq(held_en), ram.read_addr.eq(_times(held_bank, depth) + held_addr)]
             if side_rows > 1:
-                row = Signal(_log2(side_rows), name=f"row_part_{index}")
-                chosen = Signal.like(row, name=f"row_part_{index}_1")
-                m.d.sync += [row.eq(read.row), chosen.eq(row)]
-                m.d.comb += read.params.eq(
-                    side_word.word_select(chosen, 32 * g.config.rows))
+                chosen = delay(m, read.row[:_log2(side_rows)], 3, f"row_part_{index}")
+                m.d.comb += read.params.eq(side_word.word_select(chosen, 32 * g.config.rows))
             else:
                 m.d.comb += read.params.eq(side_word)
 

@@ -25,16 +25,18 @@ class AxiLiteFront(wiring.Component):
 
     Write address and write data are taken in any order, each into a register; the access happens
     in the cycle after the later of the two, the response follows a cycle later and holds until it
-    is taken. A read accesses in the cycle after its address, its data is valid the cycle after
-    that. Throughput: a write or read every three cycles. No output depends on an input of the bus
-    within a cycle. Address bits 1:0 and ``prot`` are ignored. Reset: nothing in flight.
+    is taken. A read's word is known in the cycle after its address, the access follows a cycle
+    later, its data is valid the cycle after that. Throughput: a write every three cycles, a read
+    every four. No output depends on an input of the bus within a cycle. Address bits 1:0 and
+    ``prot`` are ignored. Reset: nothing in flight.
 
     Members
     -------
     awaddr .. rready: AXI4-Lite, subordinate side.
     write, write_word, write_data, write_mask: a write access; mask and data of 32 bits each.
     write_bad: answers ``write`` in the same cycle; the response is then SLVERR.
-    read, read_word: a read access. read_data, read_bad: answer in the same cycle.
+    read, read_word: a read access, the word a cycle before it too. read_data, read_bad: answer in
+        the same cycle.
     """
 
     def __init__(self):
@@ -65,8 +67,9 @@ class AxiLiteFront(wiring.Component):
         with m.Elif(self.bready):
             m.d.sync += self.bvalid.eq(0)
 
-        have_read = Signal()
-        m.d.comb += [self.arready.eq(~have_read), self.read.eq(have_read & ~self.rvalid)]
+        have_read, settled = Signal(), Signal()
+        m.d.comb += [self.arready.eq(~have_read), self.read.eq(have_read & settled & ~self.rvalid)]
+        m.d.sync += settled.eq(have_read & ~self.read)
         with m.If(self.arvalid & self.arready):
             m.d.sync += [have_read.eq(1), self.read_word.eq(self.araddr[2:])]
         with m.If(self.read):

@@ -12,6 +12,15 @@ from .registers import Field, Register, register_map, registers
 __all__ = ["CsrBlock", "register_map"]
 
 
+def _one_of(choices: list[tuple[Value, Value]]) -> Value:
+    """The value whose select is set, of at most one; 0 if none: a balanced tree."""
+    values = [value & select.replicate(len(value)) for select, value in choices]
+    while len(values) > 1:
+        values = [values[at] | values[at + 1] if at + 1 < len(values) else values[at]
+                  for at in range(0, len(values), 2)]
+    return values[0]
+
+
 class CsrBlock(wiring.Component):
     """Every register of ``stmoe.rdl``.
 
@@ -65,8 +74,16 @@ class CsrBlock(wiring.Component):
             outer = getattr(self, name)
             m.d.comb += inner.eq(outer) if member.flow == In else outer.eq(inner)
 
-        read_words: dict[int, Value] = {}
+        # Reads: which word it is stands in a flip-flop each; then it takes AND and OR alone.
+        reads: list[tuple[Value, Value]] = []
+        counts: list[tuple[Value, Value]] = []  # that are read by halves
         shadow = Signal(32)
+
+        def chosen(word: int) -> Signal:
+            select = Signal(name=f"read_{word}")
+            m.d.sync += select.eq(front.read_word == word)
+            return select
+
         writable = []
         for register in registers(self.geometry):
             word = register.address // 4
@@ -76,26 +93,24 @@ class CsrBlock(wiring.Component):
                 m.d.comb += write.eq(front.write & (front.write_word == word))
             if register.width == 64:
                 count = self._counter(m, register.name)
-                read_words |= {word: count[:32], word + 1: shadow}
-                with m.If(front.read & (front.read_word == word)):
-                    m.d.sync += shadow.eq(count[32:])
+                select = chosen(word)
+                reads += [(select, count[:32]), (chosen(word + 1), shadow)]
+                counts.append((select, count[32:]))
                 continue
             value: Value = C(0, 0)
             for field in register.fields:
                 held = self._field(m, front, register, field, write)
                 value = Cat(value, C(0, field.lsb - len(value)), held)
-            read_words[word] = value
+            reads.append((chosen(word), value))
 
-        m.d.comb += [front.write_bad.eq(1), front.read_bad.eq(0)]
+        m.d.comb += [
+            front.write_bad.eq(1), front.read_data.eq(_one_of(reads)),
+            front.read_bad.eq(~Cat(select for select, _ in reads).any())]
+        with m.If(front.read & Cat(select for select, _ in counts).any()):
+            m.d.sync += shadow.eq(_one_of(counts))
         with m.Switch(front.write_word):
             with m.Case(*writable):
                 m.d.comb += front.write_bad.eq(0)
-        with m.Switch(front.read_word):
-            for word, value in read_words.items():
-                with m.Case(word):
-                    m.d.comb += front.read_data.eq(value)
-            with m.Default():
-                m.d.comb += front.read_bad.eq(1)
         return m
 
     def _field(self, m: Module, front: AxiLiteFront, register: Register, field: Field,

@@ -5,6 +5,7 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import Geometry
+from ..interfaces import BufferReadSignature
 from ..sharing import share
 from .pipeline import delay
 from .requantise import Requantiser
@@ -16,7 +17,9 @@ __all__ = ["HiddenUnit"]
 class HiddenUnit(wiring.Component):
     """``h = requant(silu(gate) * up)`` for a row group per cycle, stored for the down projection.
 
-    Streams without back-pressure; a group counts in ``hidden`` six cycles after its ``valid``.
+    Streams without back-pressure; a group is stored seven cycles after its ``valid``. It counts in
+    ``hidden`` as early as a weight word may be issued that meets it, whose ``index`` comes so much
+    later.
     Reset: nothing stored.
 
     Parameters
@@ -26,9 +29,9 @@ class HiddenUnit(wiring.Component):
     Members
     -------
     valid, values, group: requantised accumulators of a gate/up group, row 2i gate, 2i+1 up.
-    mult, shift: the hidden requantiser, stable from two cycles after a group's ``valid`` on.
+    mult, shift: the hidden requantiser, stable from three cycles after a group's ``valid`` on.
     clear: a new expert: nothing is computed. Only when no group is on its way.
-    hidden: values computed since ``clear``.
+    hidden: values computed since ``clear``, as seen by what is issued now.
     index, word: ``lanes`` values of hidden word ``index``, one cycle later.
     """
 
@@ -51,12 +54,15 @@ class HiddenUnit(wiring.Component):
             requant = share(m, f"requant_{i}", platform, Requantiser, 8)
             product = Signal(signed(32), name=f"product_{i}")
             m.d.comb += silu.g.eq(gate)
-            m.d.sync += product.eq(silu.result * delay(m, up, 1, f"up_{i}"))
+            m.d.sync += product.eq(silu.result * delay(m, up, SiluTable.LATENCY, f"up_{i}"))
             m.d.comb += [requant.acc.eq(product), requant.mult.eq(self.mult),
                          requant.shift.eq(self.shift)]
             results.append(requant.result)
-        latency = 2 + Requantiser.LATENCY
-        done = delay(m, self.valid, latency, "done")
+        latency = SiluTable.LATENCY + 1 + Requantiser.LATENCY
+        # A word issued reads the store READ - 1 cycles later, that after ``done`` at the earliest.
+        early = BufferReadSignature.LATENCY - 1
+        counted = delay(m, self.valid, latency - early, "counted")
+        done = delay(m, counted, early, "done")
         group = delay(m, self.group, latency, "group")
 
         # A memory word holds whole hidden words and whole groups.
@@ -79,6 +85,6 @@ class HiddenUnit(wiring.Component):
             m.d.comb += self.word.eq(read.data)
         with m.If(self.clear):
             m.d.sync += self.hidden.eq(0)
-        with m.Elif(done):
+        with m.Elif(counted):
             m.d.sync += self.hidden.eq(self.hidden + pairs)
         return m

@@ -18,7 +18,7 @@ from .silu import SILU_BITS
 __all__ = ["ACCUMULATOR_BITS", "ProcessingElement"]
 
 ACCUMULATOR_BITS = 40
-READ_LATENCY = 2  # of the expert buffer
+READ_LATENCY = BufferReadSignature.LATENCY
 
 
 class ProcessingElement(wiring.Component):
@@ -100,7 +100,7 @@ class ProcessingElement(wiring.Component):
         # Operands.
         m.submodules.x_store = x_store = memory.Memory(shape=8 * lanes, depth=g.in_words, init=[])
         x_write, x_read = x_store.write_port(), x_store.read_port()
-        index = delay(m, issue.index, 1, "index")
+        index = delay(m, issue.index, READ_LATENCY - 1, "index")
         m.d.comb += [
             x_write.addr.eq(self.x_index), x_write.data.eq(self.x), x_write.en.eq(self.x_valid),
             x_read.addr.eq(index), x_read.en.eq(1), hidden.index.eq(index),

@@ -20,11 +20,27 @@ def saturated(m: Module, value, bits: int, name: str):
     return result
 
 
-class Requantiser(wiring.Component):
-    """``saturate(round-half-even(acc * mult / 2**shift))``, one value per cycle, three cycles late.
+def rounded(m: Module, value, up, bits: int, name: str):
+    """``value + up`` (signed, and a bit) clipped to ``bits`` bits, combinational.
 
-    Streams without back-pressure: the answer to the operands of a cycle is there three cycles
-    later (:attr:`LATENCY`). Reset: nothing to reset that is seen.
+    Whether ``value`` is out of range is found beside the sum, which needs ``bits`` bits alone.
+    """
+    top, low = value[bits - 1:], value[:bits]
+    total = Signal(bits, name=f"{name}_sum")
+    result = Signal(signed(bits), name=name)
+    high = 1 << (bits - 1)
+    edge = Mux(value[-1], C(-high, signed(bits)), C(high - 1, signed(bits)))
+    fits = (top.all() | ~top.any()) & (low[-1] | ~total[-1])
+    m.d.comb += [total.eq(low + up), result.eq(Mux(fits, total.as_signed(), edge))]
+    return result
+
+
+class Requantiser(wiring.Component):
+    """``saturate(round-half-even(acc * mult / 2**shift))``, one value per cycle, four cycles late.
+
+    Streams without back-pressure: the answer to the operands of a cycle is there four cycles
+    later (:attr:`LATENCY`): partial products; their sum, shifted by whole bytes; shifted by bits;
+    rounded and clipped. Reset: nothing to reset that is seen.
 
     Parameters
     ----------
@@ -35,7 +51,7 @@ class Requantiser(wiring.Component):
     acc, mult, shift, clip: operands of one cycle; shift 0 .. 63. result: signed.
     """
 
-    LATENCY = 3
+    LATENCY = 4
 
     def __init__(self, bits: int, narrow: int = 0):
         self.bits, self.narrow = bits, narrow
@@ -44,26 +60,37 @@ class Requantiser(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        mult = Cat(self.mult, C(0, 1)).as_signed()
+        low, high, shift = Signal(signed(33)), Signal(signed(33)), Signal(6)
         # A shift beyond 48 leaves less than a half of any 48-bit product: 49 stands for all.
-        product, shift = Signal(signed(49)), Signal(6)
-        m.d.sync += [product.eq(self.acc * Cat(self.mult, C(0, 1)).as_signed()),
+        m.d.sync += [low.eq(Cat(self.acc[:16], C(0, 1)).as_signed() * mult),
+                     high.eq(self.acc[16:].as_signed() * mult),
                      shift.eq(Mux(self.shift > 49, 49, self.shift))]
 
-        # One fraction bit below the units and one sticky bit below that.
-        wide = Signal(signed(99))
-        shifted = Signal(signed(99))
-        m.d.comb += [wide.eq(Cat(C(0, 50), product).as_signed()), shifted.eq(wide >> shift)]
-        whole, half, sticky = Signal(signed(49)), Signal(), Signal()
-        m.d.sync += [whole.eq(shifted[50:].as_signed()), half.eq(shifted[49]),
-                     sticky.eq(shifted[:49].any())]
+        # One fraction bit below the units; what falls out below that is sticky.
+        product = Signal(signed(49))
+        wide = Signal(signed(56))
+        m.d.comb += [product.eq(Cat(low[:16], low[16:].as_signed() + high).as_signed()),
+                     wide.eq(Cat(C(0, 1), product).as_signed())]
+        by_bytes, bits_left = Signal(signed(50)), Signal(3)
+        dropped, byte_mask = Signal(6), Signal(6)
+        m.d.sync += [
+            by_bytes.eq(wide >> (shift[3:] << 3)), bits_left.eq(shift[:3]),
+            *(dropped[i].eq(wide[8 * i:8 * i + 8].any()) for i in range(6)),
+            *(byte_mask[i].eq(shift[3:] > i) for i in range(6))]
 
-        rounded = Signal(signed(50))
-        m.d.comb += rounded.eq(whole + (half & (sticky | whole[0])))
-        wide_result = saturated(m, rounded, self.bits, "wide_result")
+        whole, half, sticky = Signal(signed(49)), Signal(), Signal()
+        shifted = Signal(signed(50))
+        m.d.comb += shifted.eq(by_bytes >> bits_left)
+        m.d.sync += [
+            whole.eq(shifted[1:].as_signed()), half.eq(shifted[0]),
+            sticky.eq((dropped & byte_mask).any()
+                      | (by_bytes[:7] & ((1 << bits_left) - 1)[:7]).any())]
+
+        up = half & (sticky | whole[0])
+        result = rounded(m, whole, up, self.bits, "wide_result")
         if self.narrow:
-            clip = delay(m, self.clip, 2, "clip")
-            small = saturated(m, rounded, self.narrow, "small_result")
-            m.d.sync += self.result.eq(Mux(clip, small, wide_result))
-        else:
-            m.d.sync += self.result.eq(wide_result)
+            clip = delay(m, self.clip, 3, "clip")
+            result = Mux(clip, rounded(m, whole, up, self.narrow, "small_result"), result)
+        m.d.sync += self.result.eq(result)
         return m

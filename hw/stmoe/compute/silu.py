@@ -17,7 +17,9 @@ def _entry(index: int) -> int:
 
 
 class SiluTable(wiring.Component):
-    """ROM of ``4096 * silu(g / 64)``: ``result`` answers ``g`` one cycle later."""
+    """ROM of ``4096 * silu(g / 64)``: ``result`` answers ``g`` two cycles later."""
+
+    LATENCY = 2
 
     def __init__(self):
         super().__init__({"g": In(signed(SILU_BITS)), "result": Out(signed(16))})
@@ -28,5 +30,6 @@ class SiluTable(wiring.Component):
             shape=signed(16), depth=1 << SILU_BITS,
             init=[_entry(index) for index in range(1 << SILU_BITS)])
         port = rom.read_port()
-        m.d.comb += [port.addr.eq(self.g), port.en.eq(1), self.result.eq(port.data)]
+        m.d.comb += [port.addr.eq(self.g), port.en.eq(1)]
+        m.d.sync += self.result.eq(port.data)  # block RAMs are slow to answer
         return m

@@ -15,6 +15,7 @@ ROW_READS = 4  # lexical rows that are read from expert memory at a time
 BLOCK_READS = 4  # bursts of a layer's weights, likewise
 
 LATENCY = 64  # cycles until a burst's first beat, usually
+SMALL = 1024  # bytes of an expert that the DMA is still to read at full speed
 MAX_BEATS = (1 << 24) - 1  # of an expert: register shape_blob_beats and word numbers have 24 bits
 
 
@@ -182,6 +183,13 @@ class Geometry:
         """Bursts in flight that a prefetch may bring about: one, and what keeps a link of a beat a
         cycle busy over a latency of ``LATENCY`` cycles. A demand has to wait for them."""
         return min(self.config.outstanding, 1 + _up(LATENCY, self.config.burst_beats))
+
+    @property
+    def transfers(self) -> int:
+        """Transfers that the DMA has in hand: as many as ``outstanding`` bursts are of experts of
+        ``SMALL`` bytes, each of a burst at least; at least 4, at most 8."""
+        room = self.config.outstanding * self.config.burst_beats * self.axi_bytes
+        return max(4, min(8, self.config.outstanding, room // SMALL))
 
     # Sizes of the netlist, from the configured shape
     @property

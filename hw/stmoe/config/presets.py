@@ -15,7 +15,9 @@ PRESETS = {
     "edge": AcceleratorConfig(
         name="edge",
         model=ModelShape(name="tiny-moe", layers=8, experts=32, top_k=4, d_model=128, d_ff=32),
-        pes=2, rows=4, lanes=8, slots=16, clock_mhz=100, router_layers=1),
+        pes=2, rows=4, lanes=8, slots=16, clock_mhz=100, router_layers=1,
+        # A thousand rows of weights fill 18 of the 208 block RAMs of an ECP5-85F.
+        linear=LinearOptions(features=((0, 1), (0, 2), (1, 0)), leaders=())),
     "server": AcceleratorConfig(
         name="server",
         model=ModelShape(name="qwen3-30b-a3b", layers=48, experts=128, top_k=8, d_model=2048,

@@ -1,5 +1,6 @@
-"""What accompanies the netlist: C header, register pages, FuseSoC core file."""
+"""What accompanies the netlist: C header, register pages, files of other flows."""
 
+import json
 import re
 import tempfile
 from pathlib import Path
@@ -10,7 +11,7 @@ from peakrdl_html import HTMLExporter
 from ..bus.registers import compile_registers
 from ..config import AcceleratorConfig, Geometry
 
-__all__ = ["c_header", "core_file", "register_pages"]
+__all__ = ["c_header", "core_file", "librelane_config", "register_pages"]
 
 
 def c_header(geometry: Geometry) -> str:
@@ -59,7 +60,7 @@ filesets:
 
 targets:
   default: &default
-    filesets: [rtl, "tool_vivado ? (vivado)"]
+    filesets: [rtl, "tool_vivado ? (vivado)", "tool_quartus ? (sdc)", "tool_libero ? (sdc)"]
     toplevel: stmoe
   lint:
     <<: *default
@@ -69,4 +70,29 @@ targets:
       verilator:
         mode: lint-only
         verilator_options: [-Wall]
+  # Parts are examples; the ports are more than pins, so none of these makes a bitstream.
+  vivado:
+    <<: *default
+    default_tool: vivado
+    tools:
+      vivado: {{part: xc7a200tfbg676-2, pnr: none}}
+  quartus:
+    <<: *default
+    default_tool: quartus
+    tools:
+      quartus: {{family: "Cyclone 10 GX", device: 10CX220YF780E5G}}
+  libero:
+    <<: *default
+    default_tool: libero
+    tools:
+      libero: {{family: PolarFire, die: MPF300T, package: FCG1152}}
 """
+
+
+def librelane_config(config: AcceleratorConfig) -> str:
+    """Configuration of LibreLane (JSON) for the emitted files; memories become flip-flops there
+    unless the modules of the banks are replaced by macros."""
+    return json.dumps({
+        "meta": {"version": 2}, "DESIGN_NAME": "stmoe", "VERILOG_FILES": ["dir::stmoe.v"],
+        "CLOCK_PORT": "clk", "CLOCK_PERIOD": round(1000 / config.clock_mhz, 3),
+        "PNR_SDC_FILE": "dir::stmoe.sdc", "SIGNOFF_SDC_FILE": "dir::stmoe.sdc"}, indent=1) + "\n"

@@ -10,17 +10,18 @@ from amaranth.lib.wiring import Component
 from ..bus.registers import register_map, resolved_source
 from ..config import AcceleratorConfig, Geometry
 from .constraints import constraints
-from .documents import c_header, core_file, register_pages
+from .documents import c_header, core_file, librelane_config, register_pages
 from .lint import WAIVERS
-from .netlist import NAME, Netlist, build_netlist
+from .netlist import NAME, Netlist, build_netlist, build_rtlil
 from .sidecar import Sidecar, tool_versions
 
-__all__ = ["emit_verilog", "generate"]
+__all__ = ["emit_rtlil", "emit_verilog", "generate"]
 
 FILES = {
     "verilog": "stmoe.v", "rtlil": "stmoe.il", "registers": "stmoe.rdl", "c_header": "stmoe.h",
     "register_pages": "registers/index.html", "core": "stmoe.core", "xdc": "stmoe.xdc",
-    "sdc": "stmoe.sdc", "waivers": "waivers.vlt", "config": "config.toml"}
+    "sdc": "stmoe.sdc", "librelane": "librelane.json", "waivers": "waivers.vlt",
+    "config": "config.toml"}
 GEOMETRY = (
     "in_words", "gu_groups", "dn_tiles", "out_groups", "param_rows", "side_bytes", "side_words",
     "word_bytes", "weight_words", "content_beats", "tile_beats", "tiles", "blob_bytes",
@@ -45,6 +46,11 @@ def emit_verilog(config: AcceleratorConfig, top: Top | None = None) -> str:
     return _netlist(config, top).verilog
 
 
+def emit_rtlil(config: AcceleratorConfig, top: Top | None = None) -> str:
+    """The RTLIL of ``config`` alone, for synthesis; its top module is ``stmoe``."""
+    return build_rtlil((top or _accelerator)(Geometry(config)))
+
+
 def generate(config: AcceleratorConfig, out: Path, top: Top | None = None) -> Sidecar:
     """Write the netlist of ``config`` and all that accompanies it into the folder ``out``.
 
@@ -64,6 +70,7 @@ def generate(config: AcceleratorConfig, out: Path, top: Top | None = None) -> Si
         "verilog": netlist.verilog, "rtlil": netlist.rtlil, "registers": resolved_source(g),
         "c_header": c_header(g), "core": core_file(config, versions["stmoe"]),
         "xdc": timing, "sdc": timing, "waivers": WAIVERS.read_text(),
+        "librelane": librelane_config(config),
         "config": config.to_toml()}
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from amaranth.lib.wiring import Component, In
 
 from ..sharing import Emission
 
-__all__ = ["Netlist", "Port", "build_netlist", "loop_uniform_memories",
+__all__ = ["Netlist", "Port", "build_netlist", "build_rtlil", "loop_uniform_memories",
            "settle_constants"]
 
 NAME = "stmoe"
@@ -45,28 +46,39 @@ def build_netlist(component: Component, name: str = NAME) -> Netlist:
     """Convert ``component``, whose signature's members become the ports beside clk and rst."""
     # The yosys of the Python package, unless the user asks otherwise: versions differ in output.
     os.environ.setdefault("AMARANTH_USE_YOSYS", "builtin,system")
-    ports = _ports(component)
-    platform = Emission(name)
-    text, signals = _convert(component, platform, ports, name)
-    through_yosys, by_hand = text, ""
-    units = 0
-    while units < len(platform.units):  # modules that occur often; they may use others
-        module, unit = list(platform.units.values())[units]
-        more, inside = _convert(unit, platform, _ports(unit), module)
-        more = more.replace("attribute \\top 1\n", "")
-        text += more
+    through_yosys, text, by_hand = "", "", ""
+    signals: dict[str, int] = {}
+    for unit, module, part, inside in _modules(component, name):
+        text += leave_collisions(part)
         if hasattr(unit, "verilog"):
             by_hand += "\n" + unit.verilog(f"\\{module} ")
         else:
-            through_yosys += more
+            through_yosys += part
         signals |= inside
-        units += 1
     listed = [Port("clk", "input", 1), Port("rst", "input", 1)]
     listed += [Port(port, direction.value, len(value))
-               for port, (value, direction) in ports.items()]
+               for port, (value, direction) in _ports(component).items()]
     source = verilog._convert_rtlil_text(through_yosys, strip_internal_attrs=True)
     return Netlist(verilog=loop_uniform_memories(settle_constants(source)) + by_hand, rtlil=text,
                    ports=tuple(listed), signals=dict(sorted(signals.items())))
+
+
+def build_rtlil(component: Component, name: str = NAME) -> str:
+    """The RTLIL of :func:`build_netlist` alone, for synthesis: no yosys is needed."""
+    return "".join(leave_collisions(part) for _, _, part, _ in _modules(component, name))
+
+
+def _modules(component: Component,
+             name: str) -> Iterator[tuple[Component, str, str, dict[str, int]]]:
+    """The component, then what occurs often in it: with name, RTLIL and signals of each."""
+    platform = Emission(name)
+    yield component, name, *_convert(component, platform, _ports(component), name)
+    units = 0
+    while units < len(platform.units):  # they may use others
+        module, unit = list(platform.units.values())[units]
+        text, inside = _convert(unit, platform, _ports(unit), module)
+        yield unit, module, text.replace("attribute \\top 1\n", ""), inside
+        units += 1
 
 
 def _ports(component: Component) -> dict[str, Any]:
@@ -84,6 +96,27 @@ def _convert(component: Component, platform: Emission, ports: dict[str, Any],
     text, names = rtlil.convert_fragment(Fragment.get(component, platform), ports, name,
                                          emit_src=False)
     return text, {".".join(path): len(signal) for signal, path in names.items()}
+
+
+_MODULE = re.compile(r"^module .*?^end$", re.M | re.S)
+_MEMORY = re.compile(r"  attribute \\no_rw_check 1\n(?:  attribute [^\n]*\n)*"
+                     r"  memory [^\n]* (\\\S+)\n")
+_READ = re.compile(r"(    parameter \\MEMID \"(?P<name>\S+)\"\n(?:    parameter [^\n]*\n)*?"
+                   r"    parameter \\COLLISION_X_MASK \d+')(?P<mask>0+)\n")
+
+
+def leave_collisions(text: str) -> str:
+    """Let memories with the attribute ``no_rw_check`` read anything where a write hits as well.
+
+    yosys looks at the attribute only where it makes a read port of a register itself; Amaranth's
+    ports say that they want the old contents, for which FPGAs need logic beside the RAM.
+    """
+    def free_all(module: re.Match[str]) -> str:
+        free = {name.replace("\\", "\\\\") for name in _MEMORY.findall(module[0])}
+        return _READ.sub(lambda match: match[1] + match["mask"].replace("0", "1") + "\n"
+                         if match["name"] in free else match[0], module[0]) if free else module[0]
+
+    return _MODULE.sub(free_all, text)
 
 
 _INITIAL = re.compile(

@@ -10,11 +10,9 @@ from ..interfaces import AxiReadSignature, Status
 from .legaliser import Legaliser
 from .reader import BurstReader
 
-__all__ = ["CHANNELS", "PREFETCHES", "PrefetchDma"]
+__all__ = ["PrefetchDma"]
 
-CHANNELS = 4  # transfers in hand
 ISSUE = 2  # cycles from the choice of a burst to AR
-PREFETCHES = 2  # of which prefetches; a prediction outdated early is better not ordered at all
 
 
 class PrefetchDma(wiring.Component):
@@ -22,11 +20,12 @@ class PrefetchDma(wiring.Component):
 
     Bursts are issued for the oldest demand transfer, in its absence for the oldest prefetch. Of
     prefetches no more is asked for ahead than what the memory needs to go on without a pause: a
-    burst, while no more beats are due than its latency has cycles, and at most ``prefetch_bursts``
-    in all: a demand waits for about a burst of them. A transfer's watermark is set to 0 in the
-    cycle in which it is accepted and grows as tiles land in order. After the last tile DONE is
-    reported; FIRST before it, once the first tile has landed. A burst that fails ``retries`` + 1
-    times ends its transfer: watermark at the blob's end, FAILED.
+    burst, while no more beats are due than its latency has cycles, and at most the beats of
+    ``prefetch_bursts`` in all: a demand waits for about a burst of them. Half of the
+    ``transfers`` in hand may be prefetches: one outdated early is better not ordered at all.
+    A transfer's watermark is set to 0 in the cycle in which it is accepted and grows as tiles land
+    in order. After the last tile DONE is reported; FIRST before it, once the first tile has landed.
+    A burst that fails ``retries`` + 1 times ends its transfer: watermark at the blob's end, FAILED.
     With ``integrity`` no watermark covers a beat whose tile has not been checked.
     A transfer's first burst is asked for five cycles after its order; then one burst per two cycles
     is issued, as ``outstanding`` allows, and a beat per cycle is taken. Back-pressure on ``status``
@@ -70,9 +69,8 @@ class PrefetchDma(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         g, shape = self.geometry, self.shape
-        model = g.config.model
-        m.submodules.legaliser = legaliser = Legaliser(g)
-        m.submodules.reader = reader = BurstReader(g, CHANNELS)
+        model, channel_count = g.config.model, g.transfers
+        m.submodules.reader = reader = BurstReader(g, channel_count)
         connect(m, reader.axi, flipped(self.axi))
         m.d.comb += [
             self.fill.eq(reader.fill), self.beats.eq(reader.beats), self.bursts.eq(reader.bursts),
@@ -82,33 +80,33 @@ class PrefetchDma(wiring.Component):
             "slot": unsigned(g.slot_bits), "base": unsigned(g.config.axi_addr_bits),
             "issued": unsigned(g.beat_bits),
             "tile": unsigned(g.tile_bits), "corrupt": unsigned(1)})  # why it failed
-        channels = [Signal(channel, name=f"channel_{c}") for c in range(CHANNELS)]
+        channels = [Signal(channel, name=f"channel_{c}") for c in range(channel_count)]
         # Located: the address is known. First, done, failed: to be reported.
         valid, demanded, located, first, done, failed = (
-            Signal(CHANNELS, name=name)
+            Signal(channel_count, name=name)
             for name in ("valid", "demanded", "located", "first", "done", "failed"))
-        older = [Signal(CHANNELS, name=f"older_{c}") for c in range(CHANNELS)]  # than c
-        waiting_fail = Signal(CHANNELS)  # the watermark of a failed transfer is still to be moved
-        cancelled, stopping = Signal(CHANNELS), Signal(CHANNELS)
-        for c in range(CHANNELS):
+        older = [Signal(channel_count, name=f"older_{c}") for c in range(channel_count)]  # than c
+        waiting_fail = Signal(channel_count)  # a failed transfer's watermark is still to be moved
+        cancelled, stopping = Signal(channel_count), Signal(channel_count)
+        for c in range(channel_count):
             m.d.comb += cancelled[c].eq(
                 self.cancel.valid & valid[c] & (channels[c].slot == self.cancel.slot))
             with m.If(self.promote.valid & (channels[c].slot == self.promote.slot)):
                 m.d.sync += demanded[c].eq(1)
 
         # Acceptance: a demand first; one transfer at a time while its address is computed.
-        free = Signal(range(CHANNELS))
-        prefetching = Signal(range(CHANNELS + 1))
+        free = Signal(range(channel_count))
+        prefetching = Signal(range(channel_count + 1))
         locating, accept = Signal(), Signal()
         order = Signal(interfaces.transfer(g))
-        for c in reversed(range(CHANNELS)):
+        for c in reversed(range(channel_count)):
             with m.If(~valid[c]):
                 m.d.comb += free.eq(c)
         m.d.comb += [
-            prefetching.eq(sum(valid[c] & ~demanded[c] for c in range(CHANNELS))),
+            prefetching.eq(sum(valid[c] & ~demanded[c] for c in range(channel_count))),
             self.demand.ready.eq(~locating & ~valid.all()),
             self.prefetch.ready.eq(
-                ~locating & ~valid.all() & ~self.demand.valid & (prefetching < PREFETCHES)),
+                ~locating & ~valid.all() & ~self.demand.valid & (prefetching < channel_count // 2)),
             accept.eq((self.demand.valid & self.demand.ready)
                       | (self.prefetch.valid & self.prefetch.ready)),
             order.eq(Mux(self.demand.valid, self.demand.payload, self.prefetch.payload))]
@@ -123,7 +121,7 @@ class PrefetchDma(wiring.Component):
         with m.If(accept):
             m.d.sync += [number.eq(order.layer * (shape.experts + model.shared_units) + within),
                          target.eq(free), locating.eq(1), step.eq(0)]
-            for c in range(CHANNELS):
+            for c in range(channel_count):
                 with m.If(free == c):
                     m.d.comb += reader.begin[c].eq(1)
                     m.d.sync += [
@@ -139,39 +137,50 @@ class PrefetchDma(wiring.Component):
                              located.bit_select(target, 1).eq(1), locating.eq(0)]
 
         # Issue: choose a channel, then send its next burst.
-        wanting = Signal(CHANNELS)
-        chosen, chosen_valid = Signal(range(CHANNELS)), Signal()
-        for c in range(CHANNELS):
+        wanting = Signal(channel_count)
+        chosen, chosen_valid = Signal(range(channel_count)), Signal()
+        for c in range(channel_count):
             m.d.comb += wanting[c].eq(
                 valid[c] & located[c] & ~done[c] & ~failed[c] & ~waiting_fail[c] & ~stopping[c]
                 & (channels[c].issued != shape.blob_beats))
-        pool, ahead = Signal(CHANNELS), Signal()
+        pool, ahead = Signal(channel_count), Signal()
+        limit = Signal(range((1 << len(reader.latency)) + ISSUE))
+        m.d.sync += limit.eq(reader.latency + ISSUE)
         m.d.comb += [
-            ahead.eq((reader.due <= reader.latency + ISSUE)
-                     & (reader.in_flight < g.prefetch_bursts)),
+            ahead.eq((reader.due <= limit)
+                     & (reader.due <= (g.prefetch_bursts - 1) * g.config.burst_beats)),
             pool.eq(Mux((wanting & demanded).any(), wanting & demanded,
                         Mux(ahead, wanting, 0)))]
-        sending = Array(channels)[chosen]
+        # The next burst of each channel; what it follows from is stable a cycle before a choice.
+        following = []
+        for c in range(channel_count):
+            m.submodules[f"legaliser_{c}"] = legaliser = Legaliser(g)
+            burst = Signal(data.StructLayout({"address": g.config.axi_addr_bits, "beats": 9}),
+                           name=f"burst_{c}")
+            following.append(burst)
+            m.d.comb += [
+                legaliser.base.eq(channels[c].base), legaliser.beat.eq(channels[c].issued),
+                legaliser.blob_beats.eq(shape.blob_beats)]
+            m.d.sync += [burst.address.eq(legaliser.address), burst.beats.eq(legaliser.beats)]
+        sending, burst = Array(channels)[chosen], Array(following)[chosen]
         m.d.comb += [
-            legaliser.base.eq(sending.base), legaliser.beat.eq(sending.issued),
-            legaliser.blob_beats.eq(shape.blob_beats),
             reader.order.valid.eq(chosen_valid & wanting.bit_select(chosen, 1)
                                   & (ahead | demanded.bit_select(chosen, 1))),
             reader.order.payload.channel.eq(chosen), reader.order.payload.slot.eq(sending.slot),
-            reader.order.payload.address.eq(legaliser.address),
+            reader.order.payload.address.eq(burst.address),
             reader.order.payload.beat.eq(sending.issued),
-            reader.order.payload.beats.eq(legaliser.beats)]
+            reader.order.payload.beats.eq(burst.beats), reader.blob_beats.eq(shape.blob_beats)]
         with m.If(reader.order.valid & reader.order.ready):
-            m.d.sync += [sending.issued.eq(sending.issued + legaliser.beats), chosen_valid.eq(0)]
+            m.d.sync += [sending.issued.eq(sending.issued + burst.beats), chosen_valid.eq(0)]
         with m.Else():  # a demand takes the place of a prefetch that waits
             m.d.sync += chosen_valid.eq(pool.any())
-            for c in range(CHANNELS):
+            for c in range(channel_count):
                 with m.If(pool[c] & ~(pool & older[c]).any()):
                     m.d.sync += chosen.eq(c)
 
         # Progress and reports.
         finishing = Array(channels)[reader.landed.channel]
-        failing = Signal(range(CHANNELS))
+        failing = Signal(range(channel_count))
         m.d.comb += failing.eq(reader.failed.channel)
         fails = Signal()
         m.d.comb += [
@@ -180,13 +189,8 @@ class PrefetchDma(wiring.Component):
             reader.hold.eq(accept), reader.drop.eq(stopping),
             stopping.eq(cancelled | Mux(fails, 1 << failing, 0))]
         tile_beats = g.tile_beats
-        landed = Signal(g.beat_bits)  # beats of the content, until all have
-        tile_bits = tile_beats.bit_length() - 1
-        crcs, of_blob = (reader.landed.beats >> tile_bits,
-                         (shape.blob_beats + tile_beats - 1) >> tile_bits
-                         ) if g.config.integrity else (0, 0)
-        m.d.comb += landed.eq(Mux(reader.landed.beats == shape.blob_beats, shape.blob_beats,
-                                  reader.landed.beats - crcs))
+        of_blob = ((shape.blob_beats + tile_beats - 1) >> (tile_beats.bit_length() - 1)
+                   if g.config.integrity else 0)
         with m.If(fails):
             failed_channel = Array(channels)[failing]
             m.d.sync += [waiting_fail.bit_select(failing, 1).eq(1),
@@ -196,29 +200,28 @@ class PrefetchDma(wiring.Component):
             m.d.comb += [self.progress.valid.eq(1), self.progress.slot.eq(order.slot)]
         with m.Elif(reader.landed.valid):
             m.d.comb += [self.progress.valid.eq(1), self.progress.slot.eq(finishing.slot),
-                         self.progress.beats.eq(landed)]
-            for c in range(CHANNELS):
+                         self.progress.beats.eq(reader.landed.content)]
+            for c in range(channel_count):
                 with m.If(reader.landed.channel == c):
-                    with m.If((reader.landed.beats == tile_beats)
-                              & (shape.blob_beats != tile_beats)):
+                    with m.If(reader.landed.first):
                         m.d.sync += first[c].eq(1)
-                    with m.If(reader.landed.beats == shape.blob_beats):
+                    with m.If(reader.landed.whole):
                         m.d.sync += done[c].eq(1)
         with m.Else():
-            for c in range(CHANNELS):
+            for c in range(channel_count):
                 with m.If(waiting_fail[c] & ~waiting_fail[:c].any()):
                     m.d.comb += [self.progress.valid.eq(~cancelled[c]),
                                  self.progress.slot.eq(channels[c].slot),
                                  self.progress.beats.eq(shape.blob_beats)]
                     m.d.sync += [waiting_fail[c].eq(0), failed[c].eq(1)]
 
-        reports = Signal(CHANNELS)
+        reports = Signal(channel_count)
         m.d.comb += reports.eq(valid & ~cancelled & (first | done | failed))
         withdrawn = Signal()
         m.d.comb += withdrawn.eq(self.cancel.valid & (self.status.payload.slot == self.cancel.slot))
         with m.If(~self.status.valid | self.status.ready | withdrawn):
             m.d.sync += self.status.valid.eq(reports.any())
-            for c in range(CHANNELS):
+            for c in range(channel_count):
                 with m.If(reports[c] & ~reports[:c].any()):
                     m.d.sync += [
                         self.status.payload.slot.eq(channels[c].slot), first[c].eq(0),
@@ -232,7 +235,7 @@ class PrefetchDma(wiring.Component):
         # Cancellation.
         m.d.comb += [self.cancel_ack.eq(self.cancel.valid), self.cancel_beats.eq(shape.blob_beats),
                      self.cancel_landed.eq(shape.blob_beats - of_blob)]
-        for c in range(CHANNELS):
+        for c in range(channel_count):
             with m.If(cancelled[c]):
                 m.d.comb += [self.cancel_beats.eq(channels[c].issued),
                              self.cancel_landed.eq(reader.written[c])]

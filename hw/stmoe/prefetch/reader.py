@@ -1,6 +1,6 @@
 """AXI4 read back end of the prefetch DMA: bursts in flight, in any order of their answers."""
 
-from amaranth.hdl import Array, Cat, Module, Signal, unsigned
+from amaranth.hdl import Array, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -44,10 +44,11 @@ class BurstReader(wiring.Component):
     drop: per channel, its bursts in flight are of no use any more; from this cycle on nothing is
         reported of them, and their beats are drained.
     fill: a beat has landed. written: beats filled of each channel's transfer, this cycle's too.
-    landed: beats of a channel's blob from its start that have landed,
-        valid as they grow; held back while ``hold``.
+    landed: a channel's blob has landed up to the end of a burst, held back while ``hold``:
+        ``content``, beats of its content, or all of its beats if ``whole``; ``first``: its first
+        tile has, and is not all of it. blob_beats: of every transfer, stable.
     failed: channel that failed, at which tile, and whether it was ``corrupt`` in the end.
-    axi: read channels. busy, in_flight: bursts in flight, and how many.
+    axi: read channels. busy: bursts are in flight.
     due: beats asked for that have not come.
     latency: cycles from the last burst taken while nothing was due to its first beat, to 1023.
     beats, bursts, retried, corrupted: increments for counters.
@@ -63,13 +64,15 @@ class BurstReader(wiring.Component):
             "fill": Out(data.StructLayout({"valid": 1, "payload": interfaces.fill(g)})),
             "written": Out(data.ArrayLayout(unsigned(24), channels)),
             "landed": Out(data.StructLayout(
-                {"valid": 1, "channel": channel_bits, "beats": g.beat_bits})),
+                {"valid": 1, "channel": channel_bits, "content": g.beat_bits, "first": 1,
+                 "whole": 1})),
+            "blob_beats": In(g.beat_bits),
             "failed": Out(data.StructLayout({
                 "valid": 1, "channel": channel_bits, "tile": g.tile_bits, "corrupt": 1})),
             "axi": Out(AxiReadSignature(g)),
             "beats": Out(1), "bursts": Out(1), "retried": Out(1), "corrupted": Out(1),
             "busy": Out(1), "due": Out(range(256 * g.config.outstanding + 1)),
-            "in_flight": Out(range(g.config.outstanding + 1)), "latency": Out(LATENCY_BITS)})
+            "latency": Out(LATENCY_BITS)})
 
     def elaborate(self, platform):
         m = Module()
@@ -79,14 +82,16 @@ class BurstReader(wiring.Component):
 
         # One entry per AXI id.
         entry = data.StructLayout({
-            **dict(burst(g, self.channels).members), "tries": 3, "received": 9, "error": 1})
+            **dict(burst(g, self.channels).members), "tries": 3, "received": 9, "error": 1,
+            # Known a few cycles after the burst is given, which is before it can be over.
+            "end": g.beat_bits, "content": g.beat_bits, "whole": 1, "first": 1})
         entries = [Signal(entry, name=f"burst_{i}") for i in range(count)]
         used, dropped, done, again = (
             Signal(count, name=name) for name in ("used", "dropped", "done", "again"))
         dropping = Signal(count)
         for i in range(count):
             m.d.comb += dropping[i].eq(self.drop.bit_select(entries[i].channel, 1))
-        m.d.comb += [self.busy.eq(used.any()), self.in_flight.eq(sum(used))]
+        m.d.comb += self.busy.eq(used.any())
 
         # AR: bursts to be repeated first, then the next one.
         free, repeat = (Signal(range(max(2, count)), name=name) for name in ("free", "repeat"))
@@ -101,20 +106,20 @@ class BurstReader(wiring.Component):
             room.eq(~ar.valid | ar.ready), self.order.ready.eq(room & ~used.all() & ~again.any()),
             ar.payload.size.eq(g.axi_bytes.bit_length() - 1), ar.payload.burst.eq(INCR),
             self.bursts.eq(ar.valid & ar.ready), self.retried.eq(self.bursts & is_repeat)]
-        asked = Signal(9)  # beats of the burst that is given to AR in this cycle
+        asked, asking = Signal(9), Signal()  # beats of the burst that is given to AR in this cycle
         m.d.sync += self.due.eq(self.due + asked - r.valid)
         with m.If(room):
             m.d.sync += ar.valid.eq(0)
             repeated = Array(entries)[repeat]
             with m.If(again.any()):
                 with m.If(~dropping.bit_select(repeat, 1)):
-                    m.d.comb += asked.eq(repeated.beats)
+                    m.d.comb += [asked.eq(repeated.beats), asking.eq(1)]
                     m.d.sync += [
                         ar.valid.eq(1), ar.payload.addr.eq(repeated.address),
                         ar.payload.len.eq(repeated.beats - 1), ar.payload.id.eq(repeat),
                         is_repeat.eq(1), again.bit_select(repeat, 1).eq(0)]
             with m.Elif(self.order.valid & self.order.ready):
-                m.d.comb += asked.eq(self.order.payload.beats)
+                m.d.comb += [asked.eq(self.order.payload.beats), asking.eq(1)]
                 m.d.sync += [
                     ar.valid.eq(1), ar.payload.addr.eq(self.order.payload.address),
                     ar.payload.len.eq(self.order.payload.beats - 1), ar.payload.id.eq(free),
@@ -129,7 +134,7 @@ class BurstReader(wiring.Component):
 
         # How long the memory takes when it has nothing else to do.
         timing, elapsed = Signal(), Signal(LATENCY_BITS)
-        with m.If(asked.any() & (self.due == 0)):
+        with m.If(asking & (self.due == 0)):
             m.d.sync += [timing.eq(1), elapsed.eq(1)]
         with m.Elif(timing & r.valid):
             m.d.sync += [timing.eq(0), self.latency.eq(elapsed)]
@@ -194,8 +199,16 @@ class BurstReader(wiring.Component):
         # Retirement, in order within a channel.
         marks = [Signal(g.beat_bits, name=f"landed_{c}") for c in range(self.channels)]
         mark_of = Array(marks)
-        ripe = Cat(done[i] & ~dropping[i] & (entries[i].beat == mark_of[entries[i].channel])
-                   for i in range(count))
+        in_turn = Signal(count)  # of what is done: a cycle after the burst before it has retired
+        for i in range(count):
+            mine = entries[i]
+            crcs = mine.end >> tile_shift if g.config.integrity else 0
+            m.d.sync += [
+                in_turn[i].eq(mine.beat == mark_of[mine.channel]),
+                mine.end.eq(mine.beat + mine.beats), mine.whole.eq(mine.end == self.blob_beats),
+                mine.first.eq((mine.end == g.tile_beats) & (mine.end != self.blob_beats)),
+                mine.content.eq(Mux(mine.end == self.blob_beats, mine.end, mine.end - crcs))]
+        ripe = done & ~dropping & in_turn
         chosen = Signal(range(max(2, count)))
         for i in reversed(range(count)):
             with m.If(ripe[i]):
@@ -203,10 +216,10 @@ class BurstReader(wiring.Component):
         retiring = Array(entries)[chosen]
         m.d.comb += [
             self.landed.valid.eq(ripe.any() & ~self.hold),
-            self.landed.channel.eq(retiring.channel),
-            self.landed.beats.eq(retiring.beat + retiring.beats)]
+            *(self.landed[name].eq(retiring[name])
+              for name in ("channel", "content", "first", "whole"))]
         with m.If(self.landed.valid):
-            m.d.sync += [mark_of[self.landed.channel].eq(self.landed.beats),
+            m.d.sync += [mark_of[self.landed.channel].eq(retiring.end),
                          used.bit_select(chosen, 1).eq(0), done.bit_select(chosen, 1).eq(0)]
         for channel, mark in enumerate(marks):
             with m.If(self.begin[channel]):

@@ -27,7 +27,7 @@ class GateScale(wiring.Component):
     scale: ``exp(-x)`` in units of 1/65535, or ``sigmoid(x)`` in Q1.15.
     """
 
-    LATENCY = Requantiser.LATENCY + 1
+    LATENCY = Requantiser.LATENCY + 2
 
     def __init__(self):
         super().__init__({"value": In(32), "sigmoid": In(1), "mult": In(16), "shift": In(6),
@@ -42,8 +42,9 @@ class GateScale(wiring.Component):
         m.submodules.tables = tables = memory.Memory(
             shape=16, depth=len(exp) + len(sigmoid), init=exp + sigmoid)
         port = tables.read_port()
+        m.d.sync += steps.acc.eq(self.value.as_signed())  # a difference goes into a product
         m.d.comb += [
-            steps.acc.eq(self.value.as_signed()), steps.mult.eq(self.mult),
+            steps.mult.eq(self.mult),
             steps.shift.eq(self.shift), steps.clip.eq(self.sigmoid),
             port.en.eq(1), self.scale.eq(port.data),
             port.addr.eq(Mux(self.sigmoid, len(exp) + half + steps.result, steps.result))]

@@ -5,7 +5,20 @@ from typing import Annotated
 
 import typer
 
-from . import chat, compare, config, faults, generate, predict, simulate, trace, validate
+from . import (
+    bringup,
+    chat,
+    compare,
+    config,
+    faults,
+    generate,
+    predict,
+    rehearse,
+    simulate,
+    synth,
+    trace,
+    validate,
+)
 
 __all__ = ["app"]
 
@@ -16,12 +29,15 @@ app = typer.Typer(
 app.add_typer(config.app, name="config")
 app.add_typer(trace.app, name="trace")
 app.command("generate", epilog=generate.EPILOG)(generate.generate)
+app.command("bringup", epilog=bringup.EPILOG)(bringup.bringup)
 app.command("chat", epilog=chat.EPILOG)(chat.chat)
 app.command("faults", epilog=faults.EPILOG)(faults.faults)
 app.command("predict", epilog=predict.EPILOG)(predict.predict)
+app.command("rehearse", epilog=rehearse.EPILOG)(rehearse.rehearse)
 app.command("simulate", epilog=simulate.EPILOG)(simulate.simulate)
 app.command("compare", epilog=compare.EPILOG)(compare.compare)
 app.command("validate", epilog=validate.EPILOG)(validate.validate)
+app.command("synth", epilog=synth.EPILOG)(synth.synth)
 
 
 def _version(asked: bool) -> None:

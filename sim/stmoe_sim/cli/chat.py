@@ -121,7 +121,7 @@ def chat(
     model = load_model(model_file)
     fitted = fit_model(chosen, model)
     check_overrides(overrides, fitted, model_file or "the language model")
-    policies[0].check(fitted)
+    policies[0].check(fitted, routing == "hardware")
     tokenizer = Tokenizer(model.tokenizer, model.shape.vocab)
     transformer = Transformer(model.backbone)
     sampler = Sampler(temperature, top_p, seed)

@@ -8,7 +8,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from stmoe.config.error import check_range
+from stmoe.config import ConfigError
+from stmoe.config.error import check_choice, check_range
 from stmoe_golden.trace import Trace, Window, decode_slice, load
 
 from ..policies import POLICY_HELP
@@ -23,6 +24,7 @@ Examples:
   stmoe simulate
   stmoe simulate --trace gpt-oss-20b-math.npz --tokens 128 --json out.json
   stmoe simulate --policy table:none,table,st-moe --set slots=152 --memory ddr4-3200
+  stmoe simulate --policy st-moe,st-moe-ahead --set linear.lookahead=true --routing hardware
 """
 
 
@@ -61,6 +63,10 @@ def simulate(
             "--attention-cycles", metavar="N",
             help="Cycles between a layer's result and the next layer; by default what reading "
                  "projections and KV cache takes (docs/results.md).")] = None,
+        routing: Annotated[str, typer.Option(
+            "--routing", metavar="WHO",
+            help="host (from the trace) or hardware (int8 router, on chip; of the project's own "
+                 "trace only, whose layers have their inputs).")] = "host",
         technology: Annotated[str, typer.Option(
             "--technology", metavar="NAME", help="Energy table: 45nm, 7nm, or a .toml file.",
         )] = "45nm",
@@ -106,6 +112,12 @@ def simulate(
     check_range("--seed", seed, 0, 2**31 - 1)
     check_range("--stall", stall, 0, 230)
     check_range("--jobs", jobs, 1, 64)
+    check_choice("--routing", routing, ("host", "hardware"))
+    on_chip = routing == "hardware"
+    if on_chip and trace is not None:
+        raise ConfigError("--routing", routing, f"host with --trace {trace}: gate weights and "
+                                                "inputs of layers come with the project's own "
+                                                "trace only")
     if warmup is not None:
         check_range("--warmup", warmup, 0, 1 << 24)
     if attention is not None:
@@ -124,11 +136,11 @@ def simulate(
     fitted = fit(chosen, recorded, model)
     check_overrides(overrides, fitted, trace or "the project's own trace")
     for entry in policies:
-        entry.check(fitted)
+        entry.check(fitted, on_chip)
     if attention is None:
         attention = attention_cycles(fitted, part.bytes_per_cycle(fitted))
     replay = Replay(config=fitted, window=window, memory=part, attention_cycles=attention,
-                    seed=seed, stall=stall, model=model, cache=build)
+                    seed=seed, stall=stall, model=model, cache=build, route_on_chip=on_chip)
     name = config.stem if config else preset or DEFAULT_PRESET
     report = _run(replay, policies, prices, name, jobs, timeline)
     console = Console(width=None if Console().is_terminal else 120, soft_wrap=False)

@@ -5,7 +5,7 @@
 // cycles counted from the end of the previous command; with `want_result` the command ends with the last result beat.
 // Register accesses go through an AXI4-Lite manager with the same handshake. Events and predictions go to the file
 // named by +log; every record is one line. Random stalls are seeded by +seed. With STMOE_WRITES the accelerator has the write
-// channels of AXI4; toggling `flush_log` also dumps the memory, see axi_dram.sv.
+// channels of AXI4; toggling `flush_log` also dumps the memory, see axi_dram.sv, and what predictors hold, see back_door.py.
 
 // What goes wrong on purpose: memory_settings.svh has the errors of the memory; an *episode* keeps a port still, see below;
 // toggling `reset_go` asserts rst for 8 cycles, `reset_wait` cycles later, and ends the command.
@@ -334,4 +334,5 @@ module stmoe_tb #(
         if (ev_valid) $fwrite(log_file, "E %0d %0d %0d %0d %0d %0d\n", cycle, ev_kind, ev_layer, ev_expert, ev_slot, ev_arg);
     end
     always @(flush_log) if (log_file != 0) $fflush(log_file);
+`include "back_door.svh"
 endmodule

@@ -39,7 +39,8 @@ def about(report: dict[str, Any]) -> list[str]:
         (f"Routing is the trace's; experts are scaled to {sizes} with seeded random weights"
          if report["weights"] == "random" else
          f"Routing, activations and experts are those of {report['weights']}, {sizes}")
-        + (f"; {shared} shared per layer." if shared else "."),
+        + (f"; {shared} shared per layer." if shared else ".")
+        + (" The on-chip router routes." if report["routing"] == "hardware" else ""),
         f"Preset {report['preset']}, hash {report['config_hash']}: {report['slots']} slots "
         f"({percent(report['slots'] / report['experts_total'])} of {report['experts_total']} "
         f"experts), {config['pes']} PEs of {config['rows']} x {config['lanes']} MACs, "
@@ -100,10 +101,10 @@ def print_report(report: dict[str, Any], console: Console) -> None:
         console.print(part)
     console.print()
     compared = {name: sum(p["compared"].get(name, 0) for p in policies)
-                for name in ("results", "predictions", "events", "counters")}
+                for name in ("results", "predictions", "events", "counters", "rows")}
     console.print(
         "Held against golden: " + ", ".join(f"{count:,} {name}"
-                                            for name, count in compared.items())
+                                            for name, count in compared.items() if count)
         + f". Simulated at {report['simulated_cycles_per_second']:,.0f} cycles/s per core.",
         highlight=False)
     for policy in policies:

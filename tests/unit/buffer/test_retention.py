@@ -20,8 +20,8 @@ def simulate(dut, bench):
     sim.run()
 
 
-def geometry(**more):
-    model = ModelShape(layers=3, experts=6, top_k=2, d_model=64, d_ff=32, shared_experts=1,
+def geometry(experts=6, **more):
+    model = ModelShape(layers=3, experts=experts, top_k=2, d_model=64, d_ff=32, shared_experts=1,
                        shared_d_ff=32)
     return Geometry(AcceleratorConfig(model=model, **more))
 
@@ -180,8 +180,16 @@ def visits(g, seed, broken=False, count=120):
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_due_times_are_goldens(seed):
-    visits(geometry(slots=9), seed)
+@pytest.mark.parametrize("experts", [6, 20])  # more than averages by leader
+def test_due_times_are_goldens(seed, experts):
+    visits(geometry(experts, slots=9), seed)
+
+
+@pytest.mark.parametrize("leaders", [1, 8])
+def test_another_choice_of_leaders_is_noticed(leaders, monkeypatch):
+    monkeypatch.setattr(golden, "LEADERS", leaders)
+    with pytest.raises(AssertionError):
+        visits(geometry(20, slots=9), 0)
 
 
 def test_a_shared_expert_that_had_to_earn_its_place_is_noticed():
@@ -191,6 +199,7 @@ def test_a_shared_expert_that_had_to_earn_its_place_is_noticed():
 
 def test_formats_are_goldens():
     assert frequency.SHIFTS == golden.SHIFTS and frequency.WEIGHTS == golden.WEIGHTS
+    assert (frequency.LEADERS, (1 << frequency.LED_BITS) - 1) == (golden.LEADERS, golden.LEADER_ONE)
     assert tuple(frequency.WAIT) == golden.WAIT and VISIT == golden.VISIT
     assert CLOCK_BITS == golden.CLOCK_BITS and (1 << frequency.BITS) - 1 == golden.FREQUENCY_ONE
 
@@ -201,10 +210,13 @@ def test_many_uses_saturate_and_disuse_forgets():
 
     async def bench(ctx):
         ctx.set(dut.layers, 3)
+        former = 0
         for number in range(700):
             used = number < 250 or (400 < number < 600 and number % 3 == 0)
             use.visit(2, [1] if used else [])
-            ctx.set(dut.ask, {"valid": 1, "update": 1, "used": used, "layer": 2, "expert": 1})
+            ctx.set(dut.ask, {"valid": 1, "update": 1, "used": used, "layer": 2, "expert": 1,
+                              "leader": int(used), "former": former})
+            former = int(used)
             await ctx.tick()
             ctx.set(dut.ask.valid, 0)
             await ctx.tick().repeat(3)

@@ -7,6 +7,7 @@ from amaranth.sim import Simulator
 
 from stmoe.buffer.storage import BufferStorage
 from stmoe.config import AcceleratorConfig, Geometry, ModelShape
+from stmoe.interfaces import BufferReadSignature
 
 
 def config(**more):
@@ -55,7 +56,7 @@ async def exercise(ctx, dut, g, rng, broken=False):
                 if param_en else None))
         queue.append(asked)
         await ctx.tick()
-        if len(queue) == 2:
+        if len(queue) == BufferReadSignature.LATENCY:
             for port, (data, params) in zip(dut.read, queue.pop(0), strict=True):
                 assert data is None or ctx.get(port.data) == data
                 assert params is None or ctx.get(port.params) == params

@@ -66,7 +66,7 @@ def traffic(draw, width):
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_tile_is_good_if_and_only_if_zlib_says_so(width):
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=25)
     @given(traffic(width))
     def check(case):
         order, want = case

@@ -1,0 +1,1 @@
+"""What stands between the accelerator and a board: host link, memory, the core of every top."""

@@ -1,0 +1,1 @@
+"""Host software of a board: transport, link, device, bring-up."""

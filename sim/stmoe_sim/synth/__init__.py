@@ -1,0 +1,1 @@
+"""From RTL to gates: synthesis, place and route, area."""

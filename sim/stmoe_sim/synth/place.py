@@ -1,0 +1,77 @@
+"""Place and route on ECP5: units put together, nextpnr, a bitstream, and where the time goes."""
+
+import itertools
+import json
+import re
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from .harness import HARNESS
+from .targets import FAMILIES, Part
+from .tools import Progress, run_tool
+
+__all__ = ["critical_path", "merge_script", "place_and_route", "timing_of"]
+
+
+def merge_script(target: str, mapped: list[Path]) -> list[str]:
+    """Commands that put mapped units together as ``netlist.json``, names as below the top."""
+    return [f"read_verilog -lib -specify {' '.join(FAMILIES[target].library)}",
+            *(f"read_rtlil {path}" for path in mapped), f"hierarchy -top {HARNESS}", "flatten",
+            "opt_clean -purge", "blackbox =A:whitebox", "setattr -unset src",
+            "write_json netlist.json"]
+
+
+def place_and_route(home: Path, netlist: Path, part: Part, mhz: float, seed: int,
+                    progress: Progress) -> None:
+    """From ``netlist`` (JSON, a path from ``home``) to ``harness.bit`` and ``timing.json``."""
+    run_tool("nextpnr-ecp5", [
+        *part.nextpnr, "--json", str(netlist), "--textcfg", "harness.config",
+        "--report", "timing.json", "--freq", f"{mhz:g}", "--seed", str(seed),
+        "--lpf-allow-unconstrained", "--timing-allow-fail"], home, "nextpnr.log", progress)
+    progress("packing the bitstream")
+    run_tool("ecppack", ["--compress", "--input", "harness.config", "--bit", "harness.bit"],
+             home, "ecppack.log")
+
+
+def timing_of(home: Path, top: str, submodules: Collection[str]) -> dict[str, Any]:
+    """Fmax in MHz, the critical path, and resources used, by what :func:`place_and_route` left in
+    ``home``; cells are named as below ``top``, ``submodules`` as for :func:`critical_path`."""
+    report = json.loads((home / "timing.json").read_text())
+    clock, fmax = min(report["fmax"].items(), key=lambda item: item[1]["achieved"])
+    found = {"fmax_mhz": round(fmax["achieved"], 2), "asked_mhz": fmax["constraint"],
+             "used": {name: dict(use) for name, use in report["utilization"].items()
+                      if use["used"]}}
+    for one in report["critical_paths"]:
+        if one["from"] == one["to"] == f"posedge {clock}":
+            found["critical_path"] = critical_path(one["path"], top, submodules)
+    return found
+
+
+def _block(cell: str, top: str, submodules: Collection[str]) -> str:
+    """The submodule of ``top``, to two levels, that a cell's name is below."""
+    inside = re.sub(r"^\\?" + re.escape(top) + r"\.", "", cell)
+    if inside == cell:
+        return HARNESS
+    levels = list(itertools.takewhile(lambda level: level in submodules, inside.split(".")))
+    return ".".join(levels[:2]) or top.rpartition(".")[2]
+
+
+def critical_path(path: list[Mapping[str, Any]], top: str,
+                  submodules: Collection[str]) -> dict[str, Any]:
+    """Delay of a path of nextpnr's report in ns: whole, of routing, by block it goes through.
+
+    ``submodules``: names of instances, whatever they are in.
+    """
+    blocks: dict[str, float] = {}
+    for segment in path:
+        cell = segment["from" if segment["type"] != "setup" else "to"]["cell"]
+        block = _block(cell, top, submodules)
+        blocks[block] = blocks.get(block, 0.0) + segment["delay"]
+    total = sum(segment["delay"] for segment in path)
+    return {
+        "ns": round(total, 3),
+        "routing_ns": round(sum(s["delay"] for s in path if s["type"] == "routing"), 3),
+        "levels": sum(s["type"] == "logic" for s in path),
+        "from": path[0]["from"]["cell"], "to": path[-1]["to"]["cell"],
+        "blocks": {name: round(ns, 3) for name, ns in blocks.items()}}
