@@ -120,7 +120,7 @@ def _config(g: Geometry, settings: Settings, memory: MemoryTiming, grain: int) -
         "integrity": int(c.integrity), "burst_beats": c.burst_beats, "outstanding": c.outstanding,
         "grain": grain, "prefetch_grain": max(1, grain // 2),
         "released": total + 1, "summed": scaled + 1,
-        "hidden": scaled + SILU + REQUANTISE - (READ_LATENCY - 1) + 2,
+        "hidden": scaled + SILU + REQUANTISE - (READ_LATENCY - 1) + 1,
         "scan_rows": -(-g.banks // lanes), "clk": round(1e6 / c.clock_mhz),
         "mem_outstanding": memory.outstanding, "retain": int(settings.retain),
         "retention": RETENTIONS.index(settings.retention), "chase": int(settings.chase),
