@@ -73,24 +73,6 @@ def changed(cycle, g, s):  # pragma: no cover - compiled
 
 
 @njit(cache=True)
-def list_op(cycle, kind, slot, g, s, a):  # pragma: no cover - compiled
-    """An operation on the list of slots that may go, and how long it takes."""
-    if kind == PUSH_FRONT or kind == PUSH_BACK:
-        link(slot, kind == PUSH_FRONT, s, a)
-        s.list_at = cycle + 1
-        changed(cycle, g, s)
-    elif kind == REMOVE:
-        if g.retention and (cycle < s.scan_at or slot == s.victim):
-            changed(cycle, g, s)
-        unlink(slot, s, a)
-        s.list_at = cycle + 2
-    else:
-        unlink(slot, s, a)
-        link(slot, False, s, a)
-        s.list_at = cycle + 3
-
-
-@njit(cache=True)
 def victim(g, s, a):  # pragma: no cover - compiled
     """The slot that is given out next, -1 = none."""
     if not g.retention:
@@ -107,6 +89,24 @@ def victim(g, s, a):  # pragma: no cover - compiled
             if distance > far:
                 best, far = slot, distance
     return best
+
+
+@njit(cache=True)
+def list_op(cycle, kind, slot, g, s, a):  # pragma: no cover - compiled
+    """An operation on the list of slots that may go, and how long it takes."""
+    if kind == PUSH_FRONT or kind == PUSH_BACK:
+        link(slot, kind == PUSH_FRONT, s, a)
+        s.list_at = cycle + 1
+        changed(cycle, g, s)
+    elif kind == REMOVE:
+        if g.retention and (cycle < s.scan_at or slot == victim(g, s, a)):
+            changed(cycle, g, s)
+        unlink(slot, s, a)
+        s.list_at = cycle + 2
+    else:
+        unlink(slot, s, a)
+        link(slot, False, s, a)
+        s.list_at = cycle + 3
 
 
 @njit(cache=True)
