@@ -30,11 +30,17 @@ def both(machine, name, **changes):
 @pytest.mark.parametrize("part", ["lpddr4-3200", "hbm2-2000", "ideal"])
 def test_events_come_in_the_netlists_cycles(machine, policy, part):
     outcome, events, run = both(machine, policy, memory=memory(part))
-    total = outcome["ended"] - (events[0, 0] - 2)
-    assert abs(run.cycles / total - 1) < 0.01
-    for name in COUNTS:
-        if policy in ("on-demand", "lru", "ewma"):
-            assert run.counters[name] == outcome["counters_all"][name], name
+    error = run.cycles / (outcome["ended"] - (events[0, 0] - 2)) - 1
+    counted = outcome["counters_all"]
+    off = {name: run.counters[name] - counted[name] for name in COUNTS
+           if run.counters[name] != counted[name]}
+    print(f"{policy}, {part}: {error:.3%}, counts off by {off}")
+    assert abs(error) < 1e-4
+    if policy in ("on-demand", "lru", "ewma"):
+        assert (run.events == events).all()
+    if policy in ("linear", "st-moe"):  # a beat more or less before a prefetch is cancelled
+        assert abs(off.pop("bank_writes", 0)) < 1e-3 * counted["bank_writes"]
+    assert off == {}
     assert [int(kind) for kind in events[:40, 1]] == [int(kind) for kind in run.events[:40, 1]]
 
 

@@ -10,6 +10,8 @@ __all__ = ["step_predictor"]
 IDLE, BEGIN, WORK, DEEPER, DEEP_BEGIN, DEEP_SCORE = range(6)
 OFF, TABLE, LINEAR = range(3)
 CANDIDATE, END = 0, 1
+WALK = 2  # cycles from a walk's start to its first row
+ADDED = 2  # from the last row named to where it is added, and the unit goes on in the next
 FINAL, FINAL_STAGED = 4, 6  # cycles from the walk's start to the sum, beside one per row
 LEARNED, LEARNED_STAGED = 9, 11  # from there to the end of learning, beside groups and rows
 FILLED = 3  # from the order's start to its first pick, beside one per group
@@ -150,6 +152,20 @@ def score(cycle, g, s, k, a):  # pragma: no cover - compiled
 
 
 @njit(cache=True)
+def stopped(cycle, g, s, k, a):  # pragma: no cover - compiled
+    """A walk is cut short: its rows so far count; the cycle in which the last one is added."""
+    segment = a.segment[s.p_segment]
+    marks = 2 if g.stages > 1 else 0
+    named = min(max(0, cycle - s.p_walk - WALK + 1), segment.score_rows + marks)
+    rows = named
+    if marks:
+        rows -= (named > segment.rows_a) + (named > segment.rows_b + 1)
+    k.weight_reads += rows
+    k.rows_added += rows
+    return s.p_walk + WALK + named + ADDED if named else cycle + 1
+
+
+@njit(cache=True)
 def step_unit(cycle, g, s, k, a):  # pragma: no cover - compiled
     """The same, without what the order does next."""
     waiting = s.token_due <= cycle or s.observe_from <= cycle
@@ -187,15 +203,17 @@ def step_unit(cycle, g, s, k, a):  # pragma: no cover - compiled
         if ready > cycle:
             return min(wake, ready)
         rows = a.segment[s.p_segment].score_rows
+        s.p_walk = cycle
         s.p_final = cycle + rows + (FINAL_STAGED if g.stages > 1 else FINAL)
-        k.weight_reads += rows
-        k.rows_added += rows
         s.p_state, s.p_at = DEEP_SCORE, cycle + 1
         return min(s.p_final, cycle + 1)
     elif s.p_state == DEEP_SCORE:
         if waiting:
-            s.p_state = DEEPER
-        elif cycle >= s.p_final:
+            s.p_state, s.p_at = DEEPER, stopped(cycle, g, s, k, a)
+            return min(wake, s.p_at)
+        if cycle >= s.p_final:
+            k.weight_reads += a.segment[s.p_segment].score_rows
+            k.rows_added += a.segment[s.p_segment].score_rows
             order(cycle, s.p_segment, 0, g, s, a)
             s.p_segment += 1
             s.p_state = DEEPER

@@ -57,7 +57,7 @@ SCALARS = (
     "q_state", "q_at", "q_token", "q_layer", "done_at", "observe_from", "token_due",
     "round_due", "result_at", "run_from", "ended",
     # Predictor and its candidates.
-    "p_state", "p_at", "p_round", "p_segment", "p_layer", "p_learn", "p_guess", "p_deep", "p_final",
+    "p_state", "p_at", "p_round", "p_segment", "p_layer", "p_learn", "p_guess", "p_deep", "p_final", "p_walk",
     "observed_at", "o_active", "o_segment", "o_next", "o_stop", "o_at", "o_ready", "o_close",
     "o_cut", "o_ended", "o_pick", "out_at", "out_kind", "out_candidate", "out_layer",
     # Rows by identity.
@@ -93,7 +93,7 @@ FIELDS = {  # of arrays of records
     "table": ("next", "row", "due", "wait", "held", "old_row", "used"),
     "row": ("landed", "changed", "old"),
     "round": ("segment", "learn_rows"),
-    "segment": ("about", "score_rows", "first"),
+    "segment": ("about", "rows_a", "rows_b", "score_rows", "first"),  # rows up to a stage's end
     "candidate": ("expert", "score"),
     "worth": ("rate",)}
 

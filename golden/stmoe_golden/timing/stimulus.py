@@ -45,13 +45,18 @@ class Stimulus:
 
 
 class _Listening(LearnedUnit):
-    """A unit that tells of each layer that it scores, and how many rows that took."""
+    """A unit that tells of each layer that it scores, and how many rows that took, up to the end of
+    each stage: deep scores are without those that are not known yet."""
 
-    scored: list[tuple[int, int, list[Candidate]]]
+    scored: list[tuple[int, list[int], list[Candidate]]]
 
     def _candidates(self, layer: int, scores: np.ndarray, rows: int) -> list[Candidate]:
         found = super()._candidates(layer, scores, rows)
-        self.scored.append((layer, rows, list(found)))  # what is returned is added to
+        known = self.predictor.seen
+        stages = [0] * rows if known == self.config.model.layers - 1 else [
+            stage for *_, stage in self.predictor.staged_rows(layer, known)]
+        upto = [sum(stage <= last for stage in stages) for last in range(3)]
+        self.scored.append((layer, upto, list(found)))  # what is returned is added to
         return found
 
 
@@ -75,7 +80,7 @@ def rounds_of(config: AcceleratorConfig, unit: PredictionUnit | None, routing: n
     segments: list[int] = [0]
     about: list[int] = []
     counts: list[int] = []
-    rows: list[int] = []
+    rows: list[list[int]] = []
     found: list[Candidate] = []
     learns = np.zeros(tokens * (layers + 1), np.int64)
     options = config.linear
@@ -84,8 +89,9 @@ def rounds_of(config: AcceleratorConfig, unit: PredictionUnit | None, routing: n
                        strict=False))
 
     def add(step: Sequence[Candidate]) -> None:
-        groups: list[tuple[int, int, Sequence[Candidate]]] = (
-            list(listening.scored) if listening else [(step[0][0], 0, step)] if step else [])
+        groups: list[tuple[int, list[int], Sequence[Candidate]]] = (
+            list(listening.scored) if listening else
+            [(step[0][0], [0, 0, 0], step)] if step else [])
         for layer, number, part in groups:
             about.append(layer)
             rows.append(number)
@@ -112,13 +118,16 @@ def rounds_of(config: AcceleratorConfig, unit: PredictionUnit | None, routing: n
             if not listening and layer + 1 < layers and len(segments) > 1 and (
                     segments[-1] == segments[-2]):  # a scan that finds nothing
                 about.append(layer + 1)
-                rows.append(0)
+                rows.append([0, 0, 0])
                 counts.append(0)
                 segments[-1] = len(about)
     rounds = records("round", len(segments))
     rounds["segment"], rounds["learn_rows"][:-1] = segments, learns
     parts = records("segment", len(about) + 1)
-    parts["about"][:-1], parts["score_rows"][:-1] = about, rows
+    parts["about"][:-1] = about
+    for name, number in zip(("rows_a", "rows_b", "score_rows"), zip(*rows, strict=True),
+                            strict=False):
+        parts[name][:-1] = number
     parts["first"] = np.cumsum([0, *counts])
     candidates = records("candidate", len(found) + 1)
     candidates["expert"][:-1] = [e for _, e, _ in found]
