@@ -57,9 +57,9 @@ SCALARS = (
     "q_state", "q_at", "q_token", "q_layer", "done_at", "observe_from", "token_due",
     "round_due", "result_at", "run_from", "ended",
     # Predictor and its candidates.
-    "p_state", "p_at", "p_round", "p_segment", "p_layer", "p_learn", "p_guess", "p_deep", "p_final", "p_walk",
-    "observed_at", "o_active", "o_segment", "o_next", "o_stop", "o_at", "o_ready", "o_close",
-    "o_cut", "o_ended", "o_pick", "out_at", "out_kind", "out_candidate", "out_layer",
+    "p_state", "p_at", "p_round", "p_segment", "p_layer", "p_learn", "p_guess", "p_deep", "p_final",
+    "p_walk", "observed_at", "o_active", "o_segment", "o_next", "o_stop", "o_at", "o_ready",
+    "o_close", "o_cut", "o_ended", "o_pick", "out_at", "out_kind", "out_candidate", "out_layer",
     # Rows by identity.
     "f_waiting", "f_known", "f_begin", "f_from", "f_left", "f_table", "f_layer", "f_address",
     "f_at", "f_head", "f_tail", "f_last", "f_on_ar", "w_pending", "w_at", "w_send", "w_address",
