@@ -3,43 +3,15 @@
 import struct
 import zlib
 from dataclasses import dataclass
-from enum import IntEnum
+
+from stmoe.boards.protocol import PROTOCOL, REPLY, Opcode, Status
 
 __all__ = ["OVERHEAD", "PROTOCOL", "Frame", "FrameReader", "Identity", "Opcode", "Status",
            "cobs_decode", "cobs_encode", "encode", "parse_identity"]
 
-PROTOCOL = 1
 BLOCK = 254  # most bytes behind one code of COBS
 OVERHEAD = 6  # bytes of a request beside its payload, unencoded: sequence number, opcode, CRC
 LONGEST = 1 << 16  # bytes between zeros; beyond them a line carries no frames
-REPLY = 0x80
-
-
-class Opcode(IntEnum):
-    """Second byte of a request; a reply has bit 7 set."""
-
-    HELLO = 1
-    REG_READ = 2
-    REG_WRITE = 3
-    MEM_READ = 4
-    MEM_WRITE = 5
-    COMMAND = 6
-    ACTIVATIONS = 7
-    RESULT = 8
-    RESET = 9
-    NAK = 0x7F
-
-
-class Status(IntEnum):
-    """Third byte of a reply."""
-
-    OK = 0
-    BUS = 1
-    BUSY = 2
-    MALFORMED = 3
-    NOT_YET = 4
-    MORE = 5
-    FAILED = 6
 
 
 def cobs_encode(frame: bytes) -> bytes:
