@@ -66,7 +66,7 @@ class Retention(wiring.Component):
         mask = Signal(1 << g.expert_bits)
         leader, led = Signal(range(LEADERS)), Signal()
         m.submodules.leaders = leaders = memory.Memory(
-            shape=range(LEADERS), depth=g.config.model.layers, init=[])
+            shape=range(LEADERS), depth=max(2, g.config.model.layers), init=[])
         former, write_leader = leaders.read_port(), leaders.write_port()
         with m.If(self.clear):
             m.d.sync += clock.eq(0)
