@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -92,7 +93,7 @@ class Rival:
     source: str
     summary: str
     output: str = "the same"
-    settings: dict[str, object] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
     rounds: Callable[[Case], Rounds] | None = None
     active: Callable[[Case], np.ndarray] | None = None
     needs: str = ""
@@ -105,8 +106,8 @@ class Rival:
         """What the model is run with."""
         rounds = self.rounds(case) if self.rounds else None
         chosen = {"attention": case.scene.attention, "prefetch": rounds is not None,
-                  "predictor": None if rounds is None else "linear", **self.settings}
-        return (Settings(**chosen),  # type: ignore[arg-type]
+                  "predictor": None if rounds is None else "linear"} | self.settings
+        return (Settings(**chosen),
                 case.stimulus(rounds, self.active(case) if self.active else None))
 
 

@@ -18,8 +18,9 @@ from stmoe.config import AcceleratorConfig, Geometry
 from stmoe.emit import emit_verilog
 
 from . import back_door
+from .kept import keep
 
-__all__ = ["BuildError", "Simulator", "build", "layout"]
+__all__ = ["BuildError", "Simulator", "build", "compile_model", "layout"]
 
 HDL = Path(__file__).parent / "hdl"
 CMD_WORDS = 64
@@ -119,6 +120,23 @@ def _attempt(step: list[str], env: dict[str, str], scratch: Path) -> None:
             raise BuildError(f"{step[0]} failed; see {scratch / 'build.log'}")
 
 
+def compile_model(verilator_arguments: list[str], scratch: Path, prefix: str,
+                  make_arguments: list[str], runtime: Path) -> None:
+    """Verilate into ``scratch`` and compile; :class:`BuildError` names the log there.
+
+    ``prefix``: of the generated classes. ``runtime``: where Verilator's own objects are lent from.
+    """
+    env = toolchain_env()
+    _attempt(["verilator", "-cc", "--exe", "-Mdir", str(scratch), "--prefix", prefix, "-O3",
+              "--x-assign", "fast", "--x-initial", "fast", "--no-assert", "-Wno-fatal", "-Wno-lint",
+              "-Wno-style", *verilator_arguments], env, scratch)
+    _share_runtime(runtime, scratch, keep=False)
+    _attempt(["make", "-j2", "-C", str(scratch), "-f", f"{prefix}.mk",
+              "CFG_CXXFLAGS_PCH_I=-include", "CFG_LDLIBS_THREADS=-pthread", "OPT_FAST=-O2",
+              "OPT_SLOW=-O1", "OPT_GLOBAL=-O2", *make_arguments], env, scratch)
+    _share_runtime(runtime, scratch, keep=True)
+
+
 def build(config: AcceleratorConfig, *, memory_words: int, cache: Path,
           waves: bool = False) -> Simulator:
     """Generate, verilate and compile ``config``; seconds when cached, about a minute when not."""
@@ -133,37 +151,23 @@ def build(config: AcceleratorConfig, *, memory_words: int, cache: Path,
         "SCORE_BITS": g.score_bits}
     key = _digest(config, parameters, waves)
     home = cache / "sim" / f"{config.name}-{key}"
-    binary = home / "stmoe_tb"
-    if binary.exists():
-        return Simulator(binary, key)
-    scratch = home.with_name(home.name + f".{os.getpid()}")
-    scratch.mkdir(parents=True, exist_ok=True)
-    netlist = emit_verilog(config)
-    (scratch / "stmoe.v").write_text(netlist)
-    (scratch / back_door.INCLUDE).write_text(back_door.dump_statements(netlist))
-    libs = cocotb_tools.config.libs_dir
-    main = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
-    command = [
-        "verilator", "-cc", "--exe", "--timing", "--vpi", "-Mdir", str(scratch),
-        "--top-module", "stmoe_tb", "--prefix", "Vtop", "-o", "stmoe_tb", "-O3",
-        "--x-assign", "fast", "--x-initial", "fast",
-        "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style", "--timescale", "1ns/1ps",
-        "-CFLAGS", "-std=c++20 -fcoroutines", f"-I{HDL}", f"-I{scratch}",
-        "-LDFLAGS", f"-Wl,-rpath,{libs} -L{libs} -lcocotbvpi_verilator",
-        *(["--trace"] if waves else []),
-        *(["-DSTMOE_WRITES"] if "m_axi_awvalid" in netlist else []),
-        *(f"-G{name}={value}" for name, value in parameters.items()),
-        str(main), str(scratch / "stmoe.v"), *(str(path) for path in sorted(HDL.glob("*.sv")))]
-    env = toolchain_env()
-    make = ["make", "-j2", "-C", str(scratch), "-f", "Vtop.mk", f"VM_TRACE={int(waves)}",
-            "CFG_CXXFLAGS_PCH_I=-include", "CFG_LDLIBS_THREADS=-pthread",
-            "OPT_FAST=-O2", "OPT_SLOW=-O1", "OPT_GLOBAL=-O2"]
-    runtime = cache / "sim" / f"runtime-{importlib.metadata.version('verilator')}-{int(waves)}"
-    _attempt(command, env, scratch)
-    _share_runtime(runtime, scratch, keep=False)
-    _attempt(make, env, scratch)
-    _share_runtime(runtime, scratch, keep=True)
-    if home.exists():
-        shutil.rmtree(home)
-    scratch.rename(home)
-    return Simulator(binary, key)
+
+    def make(scratch: Path) -> None:
+        netlist = emit_verilog(config)
+        (scratch / "stmoe.v").write_text(netlist)
+        (scratch / back_door.INCLUDE).write_text(back_door.dump_statements(netlist))
+        libs = cocotb_tools.config.libs_dir
+        main = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
+        compile_model([
+            "--timing", "--vpi", "--top-module", "stmoe_tb", "-o", "stmoe_tb", "--timescale",
+            "1ns/1ps", "-CFLAGS", "-std=c++20 -fcoroutines", f"-I{HDL}", f"-I{scratch}",
+            "-LDFLAGS", f"-Wl,-rpath,{libs} -L{libs} -lcocotbvpi_verilator",
+            *(["--trace"] if waves else []),
+            *(["-DSTMOE_WRITES"] if "m_axi_awvalid" in netlist else []),
+            *(f"-G{name}={value}" for name, value in parameters.items()),
+            str(main), str(scratch / "stmoe.v"), *(str(path) for path in sorted(HDL.glob("*.sv")))],
+            scratch, "Vtop", [f"VM_TRACE={int(waves)}"],
+            cache / "sim" / f"runtime-{importlib.metadata.version('verilator')}-{int(waves)}")
+
+    keep(home, make)
+    return Simulator(home / "stmoe_tb", key)

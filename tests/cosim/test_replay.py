@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from stmoe_golden.compute import blob as expert_blob
+from stmoe_golden.predict.combined import Combined
 from stmoe_golden.predict.table import TablePredictor
 from stmoe_sim.policies import POLICIES
 from stmoe_sim.replay import SimulationError
@@ -127,6 +128,23 @@ def test_a_table_that_learned_less_is_noticed(machine, monkeypatch):
     found = machine.run("table").verdict.mismatches
     assert found and all("of the table, layer pair, expert, entry 1, " in text for text in found)
     assert len(calls) == last
+
+
+def test_a_gain_that_learned_less_is_noticed(looking, monkeypatch):
+    learn, window = Combined.learn, looking.replay.window
+    layers = looking.replay.config.model.layers
+    calls = []
+
+    def changed(self, layer, errors):
+        before = self.gain.copy()
+        learn(self, layer, errors)
+        calls.append(layer)
+        if len(calls) > (window.warmup + window.tokens - 1) * layers:
+            self.gain[:] = before  # in the last token, too late for a prediction
+    monkeypatch.setattr(Combined, "learn", changed)
+    found = looking.run("combined", route_on_chip=True).verdict.mismatches
+    assert found and all("gains, layer" in text for text in found)
+    assert len(calls) == (window.warmup + window.tokens) * layers
 
 
 @pytest.mark.parametrize("policy", ["table", "linear"])

@@ -139,6 +139,8 @@ def test_replays(refused, arguments, words):
     (["--build", "binary"], ["--build", "a folder", "binary"]),
     (["--set", "model.d_ff=64"], ["model.d_ff", "left out or 32", "64"]),
     (["--json", LONG], ["--json", "name too long"]),
+    (["--policy", "combined", "--set", "linear.lookahead=true", "--routing", "host"],
+     ["policy", "'combined'", "--routing hardware"]),
 ])
 def test_conversations(refused, arguments, words):
     refused(["chat", *arguments], words)

@@ -14,6 +14,8 @@ from stmoe_golden.predict import linear as golden_linear
 from stmoe_golden.predict.predictor import Shape
 from stmoe_sim.lexical import identity_rows
 
+from .prediction_bench import Taker
+
 __all__ = ["PLAIN", "Bench", "Expected", "check", "geometry", "golden_rows", "on_chip"]
 
 COUNTERS = ("row_reads", "row_writes", "rows_added", "predicted")
@@ -221,14 +223,10 @@ class Bench:
             self.logits.pop(0)
 
     async def sink(self, ctx):
-        port, current, held = self.unit.candidates, [], None
+        port, current = self.unit.candidates, []
+        taker = Taker(port, self.sink_rng, self.stall)
         while len(self.rounds) < self.expected:
-            ready = self.sink_rng.random() >= self.stall
-            ctx.set(port.ready, ready)
-            _, _, valid, beat = await ctx.tick().sample(port.valid, port.payload)
-            assert held is None or (valid and beat == held), f"cycle {self.cycle}: beat not held"
-            held = beat if valid and not ready else None
-            if valid and ready:
+            if (beat := await taker.take(ctx)) is not None:
                 shared = beat.expert >= self.unit.shape.experts
                 if shared:
                     assert beat.score == self.largest["threshold"]

@@ -7,7 +7,7 @@ from amaranth.sim import Simulator
 from stmoe.config import AcceleratorConfig, Geometry, ModelShape
 from stmoe.predict import PredictionUnit
 
-__all__ = ["COUNTERS", "Bench", "geometry"]
+__all__ = ["COUNTERS", "Bench", "Taker", "geometry"]
 
 COUNTERS = ("table_reads", "table_writes", "score_adds", "predicted")
 
@@ -16,6 +16,22 @@ def geometry(layers, experts, top_k, shared=0, predictor="table"):
     model = ModelShape(layers=layers, experts=experts, top_k=top_k, d_model=64, d_ff=32,
                        shared_experts=shared, shared_d_ff=32 if shared else 0)
     return Geometry(AcceleratorConfig(model=model, predictor=predictor, router_layers=0))
+
+
+class Taker:
+    """Takes beats of a stream now and then; a beat that is not taken must hold."""
+
+    def __init__(self, port, rng, stall):
+        self.port, self.rng, self.stall, self.held = port, rng, stall, None
+
+    async def take(self, ctx):
+        """One cycle; the beat that was taken in it, or None."""
+        port, ready = self.port, self.rng.random() >= self.stall
+        ctx.set(port.ready, ready)
+        _, _, valid, beat = await ctx.tick().sample(port.valid, port.payload)
+        assert self.held is None or (valid and beat == self.held), "beat not held"
+        self.held = beat if valid and not ready else None
+        return beat if valid and ready else None
 
 
 class Bench:
@@ -83,14 +99,10 @@ class Bench:
             await ctx.tick()
 
     async def sink(self, ctx):
-        port, current, held = self.unit.candidates, [], None
+        port, current = self.unit.candidates, []
+        taker = Taker(port, self.sink_rng, self.stall)
         while len(self.rounds) < self.expected:
-            ready = self.sink_rng.random() >= self.stall
-            ctx.set(port.ready, ready)
-            _, _, valid, beat = await ctx.tick().sample(port.valid, port.payload)
-            assert held is None or (valid and beat == held), f"cycle {self.cycle}: beat not held"
-            held = beat if valid and not ready else None
-            if valid and ready:
+            if (beat := await taker.take(ctx)) is not None:
                 if len(self.firsts) == len(self.rounds):
                     self.firsts.append(self.cycle)
                 if beat.end:

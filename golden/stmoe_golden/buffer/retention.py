@@ -32,17 +32,22 @@ An expert that was just used and is due later than every other is thereby the fi
 
 import numpy as np
 
-from .retention_kernel import POLICIES, replay, wait
+from .retention_kernel import (
+    FREQUENCY_ONE,
+    LEADER_ONE,
+    LEADERS,
+    PATTERNS,
+    POLICIES,
+    SHIFTS,
+    WAIT,
+    WEIGHTS,
+    replay,
+    wait,
+)
 
 __all__ = ["CLOCK_BITS", "FREQUENCY_ONE", "LEADERS", "LEADER_ONE", "PATTERNS", "SHIFTS", "VISIT",
            "WAIT", "WEIGHTS", "UseFrequencies", "ahead", "hit_rates"]
 
-SHIFTS = (1, 3, 5, 4)  # of the two averages over all visits, of those by pattern, by leader
-WEIGHTS = (1, 2, 5, 8)
-LEADERS = 16
-PATTERNS = 4
-FREQUENCY_ONE, LEADER_ONE = 4095, 255
-WAIT = tuple(round(4096 / (index + 4)) for index in range(64))
 VISIT = 4
 CLOCK_BITS = 24
 
@@ -118,6 +123,5 @@ def hit_rates(experts: np.ndarray, num_experts: int, slots: int,
         if name not in POLICIES:
             raise ValueError(f"policy is {name}, not one of {', '.join(POLICIES)}")
     uses = np.ascontiguousarray(experts, np.int64)
-    tables = np.array(SHIFTS), np.array(WEIGHTS), np.array(WAIT)
-    return {name: float(replay(uses, num_experts, slots, POLICIES.index(name), *tables))
+    return {name: float(replay(uses, num_experts, slots, POLICIES.index(name)))
             for name in policies}

@@ -3,18 +3,44 @@
 import numpy as np
 from numba import njit
 
-__all__ = ["POLICIES", "replay", "wait"]
+__all__ = ["FREQUENCY_ONE", "LEADERS", "LEADER_ONE", "LED", "PATTERNS", "POLICIES", "SHIFTS",
+           "WAIT", "WEIGHTS", "age", "expected", "replay", "wait"]
+
+SHIFTS = (1, 3, 5, 4)  # of the two averages over all visits, of those by pattern, by leader
+WEIGHTS = (1, 2, 5, 8)
+LEADERS = 16
+PATTERNS = 4
+FREQUENCY_ONE, LEADER_ONE = 4095, 255
+WAIT = tuple(round(4096 / (index + 4)) for index in range(64))
 
 POLICIES = ("lru", "lfu", "ewma", "told", "clairvoyant", "bound")
 LRU, LFU, EWMA, TOLD, CLAIRVOYANT, BOUND = range(6)
 NEVER = 1 << 40
-LED, LEADERS = 6, 16  # averages by leader begin behind the others
+LED = 2 + PATTERNS  # averages by leader begin behind the others
+WAITS = np.array(WAIT)
 
 
 @njit(cache=True)
 def wait(layers, tokens):  # pragma: no cover - compiled
     """Quarters of layer visits in ``tokens`` / 64 tokens."""
     return (layers * tokens) >> 4
+
+
+@njit(cache=True)
+def age(frequency, pattern, former, used):  # pragma: no cover - compiled
+    """The averages of an expert, all in one row, those of its pattern and of the visit's former
+    leader among them, take in whether it was used."""
+    for i, which in enumerate((0, 1, 2 + pattern, LED + former)):
+        f, one = frequency[which], FREQUENCY_ONE if which < LED else LEADER_ONE
+        frequency[which] = f + ((one - f) >> SHIFTS[i]) if used else f - (f >> SHIFTS[i])
+
+
+@njit(cache=True)
+def expected(frequency, pattern, leader, layers):  # pragma: no cover - compiled
+    """Quarters of layer visits until the expert of these averages is used."""
+    mixed = (WEIGHTS[0] * frequency[0] + WEIGHTS[1] * frequency[1]
+             + WEIGHTS[2] * frequency[2 + pattern] + WEIGHTS[3] * frequency[LED + leader] * 16)
+    return wait(layers, WAITS[mixed >> 10])
 
 
 @njit(cache=True)
@@ -32,8 +58,8 @@ def next_uses(experts, num_experts):  # pragma: no cover - compiled
 
 
 @njit(cache=True)
-def visit(key, frequency, pattern, uses, following, policy, now, layers, shifts, weights,
-          waits):  # pragma: no cover - compiled
+def visit(key, frequency, pattern, uses, following, policy, now,
+          layers):  # pragma: no cover - compiled
     """The layer's experts get new keys; the resident of the largest is the first that goes.
 
     ``pattern`` [experts + 1]: by expert, and the number of the visit's leader last.
@@ -50,21 +76,14 @@ def visit(key, frequency, pattern, uses, following, policy, now, layers, shifts,
         former, leader = pattern[-1], uses[0] % LEADERS
         for e in range(len(key)):
             used = (uses == e).any()
-            for i, which in enumerate((0, 1, 2 + pattern[e], LED + former)):
-                f, one = frequency[e, which], 4095 if which < LED else 255
-                frequency[e, which] = (
-                    f + ((one - f) >> shifts[i]) if used else f - (f >> shifts[i]))
-            pattern[e] = (2 * pattern[e] + used) % 4
-            mixed = (weights[0] * frequency[e, 0] + weights[1] * frequency[e, 1]
-                     + weights[2] * frequency[e, 2 + pattern[e]]
-                     + weights[3] * frequency[e, LED + leader] * 16)
-            key[e] = 4 * now + wait(layers, waits[mixed >> 10])
+            age(frequency[e], pattern[e], former, used)
+            pattern[e] = (2 * pattern[e] + used) % PATTERNS
+            key[e] = 4 * now + expected(frequency[e], pattern[e], leader, layers)
         pattern[-1] = leader
 
 
 @njit(cache=True)
-def replay(experts, num_experts, slots, policy, shifts, weights,
-           waits):  # pragma: no cover - compiled
+def replay(experts, num_experts, slots, policy):  # pragma: no cover - compiled
     """Share of hits. Under ``EWMA`` a layer's first victim is chosen before its keys are new."""
     tokens, layers, ranks = experts.shape
     following = next_uses(experts, num_experts) if policy >= CLAIRVOYANT else experts
@@ -92,7 +111,7 @@ def replay(experts, num_experts, slots, policy, shifts, weights,
             visited = policy != EWMA and policy != TOLD
             if visited:
                 visit(key[layer], frequency[layer], pattern[layer], uses, following[t, layer],
-                      policy, now, layers, shifts, weights, waits)
+                      policy, now, layers)
             for r in range(ranks):
                 if slot_of[layer, uses[r]] >= 0:
                     continue
@@ -114,9 +133,9 @@ def replay(experts, num_experts, slots, policy, shifts, weights,
                 if not visited:
                     visited = True
                     visit(key[layer], frequency[layer], pattern[layer], uses, uses, policy, now,
-                          layers, shifts, weights, waits)
+                          layers)
             if not visited:
                 visit(key[layer], frequency[layer], pattern[layer], uses, uses, policy, now,
-                      layers, shifts, weights, waits)
+                      layers)
             pinned[:] = False
     return hits / experts.size

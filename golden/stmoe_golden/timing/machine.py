@@ -73,7 +73,7 @@ def step_sequencer(cycle, g, s, k, a):  # pragma: no cover - compiled
         k.cycles_receive += g.top_k + 1
         s.x_from = cycle + g.top_k + 2
         s.run_from = s.x_from + 1
-        s.count = a.count[s.q_token, s.q_layer]
+        s.count = a.computed[s.q_token, s.q_layer]
         s.routed_left = s.unread = s.unfinished = s.count
         s.observe_from = s.run_from
         s.last_ack = s.last_finish = s.i_count = 0

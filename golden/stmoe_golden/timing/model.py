@@ -6,10 +6,9 @@ import numpy as np
 
 from stmoe.config import Geometry
 
-from ..buffer.retention import LEADERS, WAIT
+from ..buffer.retention_kernel import LEADERS, LED
 from ..buffer.worth import SLACK_MAX, Worth
 from .machine import play
-from .retention import LED
 from .state import CAUSES, CONFIG, COUNTERS, NEVER, SCALARS, Arrays, counters, record, records
 from .stimulus import Rounds, Stimulus, no_rounds
 
@@ -213,7 +212,7 @@ def _arrays(g: Geometry, stimulus: Stimulus, rounds: Rounds, log: int) -> Arrays
         slot=slot, known=known,
         frequency=zeros(model.layers, ids, LED + LEADERS), leader=zeros(model.layers),
         id=records("id", ids, noted=-1),
-        waits=np.array(WAIT, np.int64), worth=worth, promise=zeros(max(2, c.prefetch_round)),
+        worth=worth, promise=zeros(max(2, c.prefetch_round)),
         rank=records("rank", 2 * model.active + 4),
         channel=records("channel", g.transfers, **never),
         burst=records("burst", RING), reads=zeros(READS), bank=records("bank", BANKS),
@@ -222,7 +221,7 @@ def _arrays(g: Geometry, stimulus: Stimulus, rounds: Rounds, log: int) -> Arrays
         group=zeros(c.pes, g.gu_groups), intervals=zeros(model.active * (bursts + 4), 2),
         table=records("table", tables, row=-1, due=-1, next=model.layers),
         row=records("row", tables, model.layers, landed=NEVER), ring=zeros(8), routing=routing,
-        count=keep.astype(np.int64), future=_future(routing, ids), rows=rounds.rows,
+        computed=keep.astype(np.int64), future=_future(routing, ids), rows=rounds.rows,
         round=rounds.round, segment=rounds.segment, candidate=rounds.candidate,
         events=zeros(log, 6))
 

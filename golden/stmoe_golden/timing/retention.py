@@ -6,16 +6,16 @@ hold these against event by event.
 
 from numba import njit
 
+from ..buffer.retention_kernel import LEADERS, PATTERNS, age, expected, wait
 from .state import NEVER
 
-__all__ = ["LED", "changed", "decided", "follow_slack", "forget", "list_op", "pays", "reach_due",
+__all__ = ["changed", "decided", "follow_slack", "forget", "list_op", "pays", "reach_due",
            "refresh", "spares", "use", "victim", "visit"]
 
 PUSH_FRONT, PUSH_BACK, REMOVE, MOVE_BACK = range(4)
 FREE = 0
 CLOCK = 1 << 24
 VISIT = 4
-LED, LEADERS = 6, 16  # averages by leader begin behind the others
 LATENCY = 5  # of the use frequencies
 LRU, EWMA, CLAIRVOYANT, LFU, STATIC = range(5)
 ONE, FORGETS, EVEN, BUCKETS = 1 << 16, 7, 4, 16
@@ -115,11 +115,9 @@ def waiting_time(layer, expert, g, a):  # pragma: no cover - compiled
     if g.retention == CLAIRVOYANT:
         return a.known[layer, expert].wait
     if expert >= g.experts:
-        return (g.layers * 64) >> 4
-    f = a.frequency[layer, expert]
-    mixed = f[0] + 2 * f[1] + 5 * f[2 + a.known[layer, expert].pattern] + (
-        128 * f[LED + a.leader[layer]])
-    return (g.layers * a.waits[mixed >> 10]) >> 4
+        return wait(g.layers, 64)
+    return expected(a.frequency[layer, expert], a.known[layer, expert].pattern, a.leader[layer],
+                    g.layers)
 
 
 @njit(cache=True)
@@ -131,16 +129,10 @@ def visit(cycle, layer, g, s, a):  # pragma: no cover - compiled
     former = a.leader[layer]
     a.leader[layer] = a.routing[s.q_token, layer, 0] % LEADERS
     for e in range(g.ids):
-        for i in range(4 if g.retention == EWMA else 0):
-            which, shift, one = (0, 1, 4095) if i == 0 else (1, 3, 4095)
-            if i == 2:
-                which, shift = 2 + a.known[layer, e].pattern, 5
-            elif i == 3:
-                which, shift, one = LED + former, 4, 255
-            f = a.frequency[layer, e, which]
-            a.frequency[layer, e, which] = f + ((one - f) >> shift) if a.id[e].used else f - (
-                f >> shift)
-        a.known[layer, e].pattern = (2 * a.known[layer, e].pattern + a.id[e].used) % 4
+        pattern = a.known[layer, e].pattern
+        if g.retention == EWMA:
+            age(a.frequency[layer, e], pattern, former, a.id[e].used)
+        a.known[layer, e].pattern = (2 * pattern + a.id[e].used) % PATTERNS
         if a.id[e].used and g.retention == LFU:
             a.known[layer, e].uses += 1
         slot = a.known[layer, e].slot

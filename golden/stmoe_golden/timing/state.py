@@ -114,7 +114,6 @@ class Arrays(NamedTuple):
     frequency: np.ndarray  # [layer, id, 22]: as golden's, those by leader behind
     leader: np.ndarray  # [layer]: of its last visit
     id: np.ndarray  # of the layer in work
-    waits: np.ndarray  # tokens to the next use, by frequency
     worth: np.ndarray  # [bucket]
     promise: np.ndarray
     rank: np.ndarray  # what was missed; a ring of work
@@ -129,7 +128,7 @@ class Arrays(NamedTuple):
     row: np.ndarray  # [table, layer]
     ring: np.ndarray  # last cycles of rows read
     routing: np.ndarray  # [token, layer, rank], shared ones behind
-    count: np.ndarray  # type: ignore[assignment]  # [token, layer]: experts, shared ones too
+    computed: np.ndarray  # [token, layer]: experts, shared ones too
     future: np.ndarray  # [token, layer, rank]: quarters of layer visits to the next use
     rows: np.ndarray  # [token, table]: row by identity, -1 none
     round: np.ndarray

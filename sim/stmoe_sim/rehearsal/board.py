@@ -2,8 +2,6 @@
 
 import hashlib
 import importlib.metadata
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +13,8 @@ from stmoe.boards.core import BlockRamBoard
 from stmoe.config import AcceleratorConfig, Geometry
 from stmoe.emit.netlist import build_netlist
 
-from ..verilator import BuildError, _attempt, _share_runtime, toolchain_env
+from .. import verilator
+from ..kept import keep
 
 __all__ = ["BoardSettings", "RehearsalBoard", "build_board"]
 
@@ -74,36 +73,24 @@ class RehearsalBoard(BlockRamBoard):
 
 
 def build_board(config: AcceleratorConfig, settings: BoardSettings, cache: Path) -> Path:
-    """The simulator of a board, built if it is not in ``cache``; :class:`BuildError`."""
+    """The simulator of a board, built if it is not in ``cache``."""
     state = hashlib.sha256(f"{config.hash:016x} {settings}".encode())
     sources = [*sorted(Path(stmoe.__file__).parent.rglob("*.py")),
-               *sorted(Path(stmoe.__file__).parent.rglob("*.rdl")), MAIN, Path(__file__)]
+               *sorted(Path(stmoe.__file__).parent.rglob("*.rdl")), MAIN, Path(__file__),
+               Path(verilator.__file__)]
     for path in sources:
         state.update(path.read_bytes())
     version = importlib.metadata.version("verilator")
     state.update((importlib.metadata.version("amaranth") + version).encode())
     home = cache / "board" / f"{config.name}-{state.hexdigest()[:16]}"
-    binary = home / "board"
-    if binary.exists():
-        return binary
-    scratch = home.with_name(f"{home.name}.{os.getpid()}")
-    scratch.mkdir(parents=True, exist_ok=True)
-    netlist = build_netlist(RehearsalBoard(Geometry(config), settings), "board")
-    (scratch / "board.v").write_text(netlist.verilog)
-    env = toolchain_env()
-    runtime = cache / "board" / f"runtime-{version}"
-    _attempt(["verilator", "-cc", "--exe", "-Mdir", str(scratch), "--top-module", "board",
-              "--prefix", "Vboard", "-o", "board", "-O3", "--x-assign", "fast", "--x-initial",
-              "fast", "--no-assert", "-Wno-fatal", "-Wno-lint", "-Wno-style", "-CFLAGS",
-              "-std=c++20", str(MAIN), str(scratch / "board.v")], env, scratch)
-    _share_runtime(runtime, scratch, keep=False)
-    _attempt(["make", "-j2", "-C", str(scratch), "-f", "Vboard.mk",
-              "CFG_CXXFLAGS_PCH_I=-include", "CFG_LDLIBS_THREADS=-pthread", "OPT_FAST=-O2",
-              "OPT_SLOW=-O1", "OPT_GLOBAL=-O2"], env, scratch)
-    _share_runtime(runtime, scratch, keep=True)
-    if not (scratch / "board").exists():
-        raise BuildError(f"make left no program in {scratch}")
-    if home.exists():
-        shutil.rmtree(home)
-    scratch.rename(home)
-    return binary
+
+    def make(scratch: Path) -> None:
+        netlist = build_netlist(RehearsalBoard(Geometry(config), settings), "board")
+        (scratch / "board.v").write_text(netlist.verilog)
+        verilator.compile_model(
+            ["--top-module", "board", "-o", "board", "-CFLAGS", "-std=c++20", str(MAIN),
+             str(scratch / "board.v")],
+            scratch, "Vboard", [], cache / "board" / f"runtime-{version}")
+
+    keep(home, make)
+    return home / "board"

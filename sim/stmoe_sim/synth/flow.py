@@ -2,15 +2,17 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from stmoe.config import AcceleratorConfig, Geometry
 
+from ..kept import keep
 from . import asic, gates, targets
 from .harness import HARNESS, harness
 from .place import merge_script, place_and_route, timing_of
-from .synthesis import Block, keep, netlist_units, synthesise
+from .synthesis import Block, netlist_units, synthesise
 from .targets import RESOURCES, Part
 from .tools import run_tool, tool_version
 from .units import Unit, instance_counts, stub, submodules
@@ -60,11 +62,11 @@ def synth(config: AcceleratorConfig, target: str, cache: Path, *, part: Part | N
     if target == "asic":
         assert liberty is not None
         cells = asic.within(cache, liberty)
-        script = lambda unit: asic.script(unit, cells)  # noqa: E731
+        script = partial(asic.script, liberty=cells)
     elif target == "generic":
         script = gates.generic_script
     else:
-        script = lambda unit: targets.script(target, unit)  # noqa: E731
+        script = partial(targets.script, target)
     if chosen:
         known = [unit.path for unit in units.values()]
         for name in chosen:
@@ -125,8 +127,7 @@ def place_units(name: str, part: Part, mhz: float, seed: int, units: Mapping[str
     top, target = units[module], part.target
     around = harness(top.name, stub(top.text))
     outer = Unit(name=HARNESS, text=around + stub(top.text), uses={top.name: 1}, path=HARNESS)
-    made = synthesise({HARNESS: outer}, target, lambda unit: targets.script(target, unit), cache,
-                      steps, lambda unit: True)
+    made = synthesise({HARNESS: outer}, target, partial(targets.script, target), cache, steps)
     homes = [block.result.home for block in (*made, *blocks)]
     commands = merge_script(target, [Path("..") / home.name / "mapped.il" for home in homes])
     key = hashlib.sha256("\n".join(commands).encode())

@@ -3,8 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,10 +12,11 @@ import stmoe
 from stmoe.config import AcceleratorConfig
 from stmoe.emit import emit_rtlil
 
+from ..kept import keep
 from .tools import Progress, run_tool, tool_version
 from .units import Unit, instance_counts, split_units
 
-__all__ = ["Block", "Result", "keep", "netlist_units", "synthesise"]
+__all__ = ["Block", "Result", "netlist_units", "synthesise"]
 
 Script = Callable[[str], list[str]]
 
@@ -39,20 +38,6 @@ class Block:
     unit: Unit
     times: int
     result: Result
-
-
-def keep(home: Path, make: Callable[[Path], None]) -> None:
-    """Have ``make`` fill the folder ``home``, which is there whole or not at all."""
-    if home.exists():
-        return
-    scratch = home.with_name(f"{home.name}.{os.getpid()}")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    make(scratch)
-    try:
-        scratch.rename(home)
-    except OSError:  # another process was faster
-        shutil.rmtree(scratch)
 
 
 def netlist_units(config: AcceleratorConfig, cache: Path, progress: Progress) -> dict[str, Unit]:
@@ -83,10 +68,10 @@ def synthesise(units: Mapping[str, Unit], target: str, script: Script, cache: Pa
     blocks = []
     chosen = [unit for unit in units.values() if wanted(unit)]
     for done, unit in enumerate(chosen):
-        blocks.append(Block(unit, counts[unit.name], _one(
-            unit, target, script(unit.name), cache,
-            lambda step, done=done, path=unit.path: progress(  # type: ignore[misc]
-                done, len(chosen), f"{path}: {step}"))))
+        def told(step: str, done: int = done, path: str = unit.path) -> None:
+            progress(done, len(chosen), f"{path}: {step}")
+        result = _one(unit, target, script(unit.name), cache, told)
+        blocks.append(Block(unit, counts[unit.name], result))
     progress(len(chosen), len(chosen), "")
     return blocks
 
