@@ -8,7 +8,6 @@ from stmoe.config import Geometry
 
 from ..buffer.retention_kernel import LEADERS, LED
 from ..buffer.worth import SLACK_MAX, Worth
-from .dma import LATENCY_MAX
 from .machine import play
 from .state import CAUSES, CONFIG, COUNTERS, NEVER, SCALARS, Arrays, counters, record, records
 from .stimulus import Rounds, Stimulus, no_rounds
@@ -167,7 +166,7 @@ def _state(g: Geometry, start: int) -> np.ndarray:
     drain = g.prefetch_bursts * g.config.burst_beats
     s["unit"], s["quiet"], s["quiet_from"] = max(1, drain // 16), 1, start
     s["average"], s["slack"] = SLACK_MAX << 4, SLACK_MAX  # nobody has asked for anything
-    s["next_refresh"], s["lat"] = 1000000, LATENCY_MAX
+    s["next_refresh"] = 1000000
     s["q_at"] = s["now"] = start
     s["back"], s["listed"] = g.slots - 1, g.slots
     return s

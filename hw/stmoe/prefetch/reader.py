@@ -53,7 +53,7 @@ class BurstReader(wiring.Component):
     came: a beat of a channel's transfer came in the cycle before.
     latency: cycles from a burst taken while nothing was due to its first beat, to 1023: the last
         measured, if that is less than before, else an eighth of the way there, as a refresh of the
-        memory is no reason to ask for more ahead. 1023 until then.
+        memory is no reason to ask for more ahead. 0 until then.
     beats, bursts, retried, corrupted: increments for counters.
     """
 
@@ -76,7 +76,7 @@ class BurstReader(wiring.Component):
             "beats": Out(1), "bursts": Out(1), "retried": Out(1), "corrupted": Out(1),
             "busy": Out(1), "came": Out(data.StructLayout({"valid": 1, "channel": channel_bits})),
             "due": Out(range(256 * g.config.outstanding + 1)),
-            "latency": Out(LATENCY_BITS, init=(1 << LATENCY_BITS) - 1)})
+            "latency": Out(LATENCY_BITS)})
 
     def elaborate(self, platform):
         m = Module()
@@ -142,7 +142,7 @@ class BurstReader(wiring.Component):
             m.d.sync += [timing.eq(1), elapsed.eq(1)]
         with m.Elif(timing & r.valid):
             m.d.sync += [timing.eq(0), self.latency.eq(Mux(
-                elapsed < self.latency, elapsed,
+                (elapsed < self.latency) | (self.latency == 0), elapsed,
                 self.latency + ((elapsed - self.latency + 7) >> 3)))]
         with m.Elif(~elapsed.all()):
             m.d.sync += elapsed.eq(elapsed + 1)
