@@ -20,10 +20,10 @@ from .image import Experts
 from .lexical import identity_rows, layer_rows
 from .policies import Policy
 
-__all__ = ["Verdict", "check_counters", "check_learned", "check_predictions_and_events",
-           "check_results", "read_log"]
+__all__ = ["Verdict", "check_counters", "check_first_beats", "check_learned",
+           "check_predictions_and_events", "check_results", "read_log"]
 
-ROUTE, TOKEN = 1, 18
+ROUTE, HIT_LATE, DEMAND, TOKEN = 1, 4, 9, 18
 NOTHING_PREDICTED = dict.fromkeys((
     "predicted", "table_reads", "table_writes", "score_adds", "weight_reads", "weight_writes",
     "rows_added", "row_beats_read", "row_beats_written"), 0)
@@ -242,3 +242,28 @@ def check_counters(verdict: Verdict, found: dict[str, int], want: dict[str, int]
         verdict.count("counters")
         if found[name] != value:
             verdict.differ(f"counter {name}: hardware {found[name]}, golden {value}")
+
+
+def check_first_beats(verdict: Verdict, found: dict[str, int], events: list[list[int]]) -> None:
+    """Whether the counters of a demand's wait for its first beat agree with the events and with one
+    another.
+
+    A layer's first demand finds no other in hand, unless a late prefetch became one; a later one
+    may.
+    """
+    least = most = 0
+    first = False
+    for _, kind, *_ in events:
+        if kind == ROUTE:
+            first = True
+        elif kind == HIT_LATE:
+            first = False
+        elif kind == DEMAND:
+            least, most, first = least + first, most + 1, False
+    count, total, worst = (found[f"first_beat{name}"] for name in ("s", "_cycles", "_worst"))
+    verdict.count("counters", 3)
+    if not least <= count <= most:
+        verdict.differ(f"counter first_beats: hardware {count}, golden {least} to {most}")
+    if not worst <= total <= count * worst:
+        verdict.differ(f"counter first_beat_cycles: hardware {total} of {count} demands, of which "
+                       f"the worst took {worst}")

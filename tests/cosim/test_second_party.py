@@ -58,6 +58,8 @@ def failed(tmp_path, monkeypatch, g, *, seed=1, shift=0, pause=0.3, count=12, er
            "lasting": lasting, "retries": g.config.retries,
            "orders": [[rng.choice(("demand", "prefetch")), rng.randrange(EXPERTS), slot]
                       for slot in slots]}
+    if lasting >= 0:
+        job["orders"][0][1] = lasting
     for any_order in runs:
         path = tmp_path / f"job-{any_order}.json"
         path.write_text(json.dumps(job | {"any_order": any_order}))
