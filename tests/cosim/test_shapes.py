@@ -22,14 +22,15 @@ def test_another_configuration_equals_golden(make_machine, changes):
 
 
 def test_without_a_predictor_nothing_is_prefetched(make_machine):
-    machine = make_machine(predictor="none", router_layers=0, slots=6)
+    machine = make_machine(predictor="none", router_layers=0, slots=6, axi_data_bits=32,
+                           tile_bytes=256)
     outcome = machine.run("lru")
     machine.check(outcome)
     assert outcome.counters["prefetches"] == 0
 
 
 def test_banks_are_regrouped_for_wider_experts_at_run_time(make_machine):
-    machine = make_machine(max_d_ff=128, slots=24)
+    machine = make_machine(max_d_ff=128, slots=24, axi_data_bits=256)
     for d_ff in (32, 64, 128):
         outcome = machine.run("table", d_ff=d_ff)
         machine.check(outcome)
