@@ -15,7 +15,8 @@ COUNTERS = (
     "shared_missed", "prefetches", "skipped", "cancelled", "dropped", "evictions", "beats_demand",
     "beats_useful", "beats_wasted", "beats_link", "map_reads", "mac_words", "side_reads",
     "bank_reads", "bank_writes", "layers_done", "tokens", "bursts", "dma_active", "predicted",
-    "row_beats_read", "row_beats_written", "weight_reads", "rows_added", "cycles_total",
+    "row_beats_read", "row_beats_written", "rows_withheld", "weight_reads", "rows_added",
+    "cycles_total",
     *(f"cycles_{cause}" for cause in CAUSES))
 
 CONFIG = (  # what a run does not change
@@ -31,7 +32,7 @@ CONFIG = (  # what a run does not change
     "retain", "retention", "chase", "prefetch", "worth", "worth_floor", "fraction", "counted",
     "attention", "unit", "stages", "error_groups", "order_groups", "threshold", "top_score",
     # Rows of the predictor in memory.
-    "tables", "row_beats", "row_stride", "token_stride", "lexical_base")
+    "tables", "row_beats", "row_stride", "token_stride", "lexical_base", "rows_slack")
 
 SCALARS = (
     # Memory: first edge free for a column, last cycle with a beat on R, and DRAM state.
@@ -131,6 +132,7 @@ class Arrays(NamedTuple):
     computed: np.ndarray  # [token, layer]: experts, shared ones too
     future: np.ndarray  # [token, layer, rank]: quarters of layer visits to the next use
     rows: np.ndarray  # [token, table]: row by identity, -1 none
+    withheld: np.ndarray  # [token]: whether its rows were not to be moved
     round: np.ndarray
     segment: np.ndarray
     candidate: np.ndarray
