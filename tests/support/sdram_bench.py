@@ -10,53 +10,33 @@ from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 
 from stmoe.boards.memory_port import MemorySignature
-from stmoe.boards.sdram.controller import SdramController, sdram_pins
+from stmoe.boards.sdram.controller import SdramController
 from stmoe.boards.sdram.part import SDRAM_256M
 from stmoe.bus.axi_check import AxiReadCheck
 from stmoe.bus.axi_write_check import AxiWriteCheck
+from stmoe_sim.rehearsal.pins import RegisteredPins
 from support.sdram_model import SdramModel
 
-__all__ = ["PART", "Bench", "PinRegisters"]
+__all__ = ["PART", "Bench"]
 
 PART = dataclasses.replace(SDRAM_256M, row_bits=6, column_bits=6, power_up=2_000, refresh=2_000)
 """Of the same timing, but small, refreshed often, and awake soon."""
 PHASE = 0.25  # of a cycle, from the board's clock to the part's
 
 
-class PinRegisters(wiring.Component):
-    """The registers at the pins of a controller."""
-
-    def __init__(self, part):
-        inside = sdram_pins(part)
-        super().__init__({
-            **{name: member.flip() for name, member in inside.items()},
-            **{f"pin_{name}": member for name, member in inside.items()}})
-
-    def elaborate(self, platform):
-        m = Module()
-        for name, member in self.signature.members.items():
-            if not name.startswith("pin_"):
-                pin, here = getattr(self, f"pin_{name}"), getattr(self, name)
-                m.d.sync += pin.eq(here) if member.flow == In else here.eq(pin)
-        return m
-
-
 class Dut(wiring.Component):
     """Controller, registers, checkers; ``broken``: the rules of AXI that were broken so far."""
 
     def __init__(self, controller, geometry):
-        self.controller, self.pins = controller, PinRegisters(controller.part)
+        self.controller, self.pins = controller, RegisteredPins(controller)
         self.reads, self.writes = AxiReadCheck(geometry), AxiWriteCheck(geometry, 4)
         super().__init__({"axi": In(controller.port), "broken": Out(4), "full": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.controller, m.submodules.pins = self.controller, self.pins
+        m.submodules.pins = self.pins
         m.submodules.reads, m.submodules.writes = self.reads, self.writes
-        wiring.connect(m, wiring.flipped(self.axi), self.controller.axi)
-        for name, member in sdram_pins(self.controller.part).items():
-            inside, outside = getattr(self.controller, name), getattr(self.pins, name)
-            m.d.comb += outside.eq(inside) if member.flow == Out else inside.eq(outside)
+        wiring.connect(m, wiring.flipped(self.axi), self.pins.axi)
         self.reads.watch(m, self.axi)
         self.writes.watch(m, self.axi)
         for check in (self.reads, self.writes):
@@ -103,13 +83,13 @@ class Bench:
         pins = self.dut.pins
         while True:
             await ctx.tick("part")
-            command = (ctx.get(pins.pin_ras) << 2 | ctx.get(pins.pin_cas) << 1
-                       | ctx.get(pins.pin_we))
-            driven = ctx.get(pins.pin_dq_o) if ctx.get(pins.pin_dq_oe) else None
+            command = (ctx.get(pins.ras) << 2 | ctx.get(pins.cas) << 1
+                       | ctx.get(pins.we))
+            driven = ctx.get(pins.dq_o) if ctx.get(pins.dq_oe) else None
             word = self.model.step(
-                command, ctx.get(pins.pin_ba), ctx.get(pins.pin_a), ctx.get(pins.pin_dqm), driven,
-                selected=ctx.get(pins.pin_cs), enabled=ctx.get(pins.pin_clk_en))
-            ctx.set(pins.pin_dq_i, 0xDEAD if word is None else word)
+                command, ctx.get(pins.ba), ctx.get(pins.a), ctx.get(pins.dqm), driven,
+                selected=ctx.get(pins.cs), enabled=ctx.get(pins.clk_en))
+            ctx.set(pins.dq_i, 0xDEAD if word is None else word)
 
     async def _count(self, ctx):
         async for _ in ctx.tick():

@@ -25,7 +25,9 @@ class Faults:
     Parameters
     ----------
     noise, drop: chance per byte, each way, that a bit of it is flipped, that it is lost.
-    stuck: beat of memory, mask of its bits, and what they read as; None: memory is whole.
+    stuck: beat of block RAM or 16-bit word of SDRAM, mask of its bits (of SDRAM those of up to four
+        words), and what they read as; None: memory is whole.
+    part: fields of the SdramPart that are not what the bitstream was made for, None: all are.
     silent: nothing comes from the board. pull_after: bytes from the host after which the cable is
         pulled for 0.2 s; 0: never. seed: of the chances.
     """
@@ -33,6 +35,7 @@ class Faults:
     noise: float = 0.0
     drop: float = 0.0
     stuck: tuple[int, int, int] | None = None
+    part: dict[str, float] | None = None
     silent: bool = False
     pull_after: int = 0
     seed: int = 1
@@ -50,6 +53,7 @@ class SimulatedBoard:
     ----------
     port: what to give to the host software.
     sent, received: bytes from and to the host. harmed: that were flipped or dropped.
+    said: what the simulator wrote of broken rules of the SDRAM, in the end.
     """
 
     def __init__(self, binary: Path, settings: BoardSettings, link: Path,
@@ -58,14 +62,18 @@ class SimulatedBoard:
         self.port = link
         self.rng = random.Random(self.faults.seed)
         self.sent = self.received = self.harmed = self.pulled = 0
-        self.stopping = False
+        self.stopping, self.said = False, ""
         self.master = self.keep = -1
 
     def __enter__(self) -> Self:
-        stuck = [f"{value:#x}" for value in self.faults.stuck or ()]
+        stuck = zip(("stuck_word", "stuck_mask", "stuck_value"), self.faults.stuck or (),
+                    strict=False)
+        part = (self.settings.part | (self.faults.part or {})).items()
         self.process = subprocess.Popen(
             [str(self.binary.resolve()), str(self.settings.clock_hz), str(self.settings.baud),
-             *stuck], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+             *(f"{name}={value}" for name, value in (*stuck, *part))],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True)
         self._plug()
         self.thread = threading.Thread(target=self._relay, daemon=True)
         self.thread.start()
@@ -81,7 +89,10 @@ class SimulatedBoard:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        assert self.process.stderr is not None
+        self.said = self.process.stderr.read().decode(errors="replace")
         self.process.stdout.close()
+        self.process.stderr.close()
         self._unplug()
 
     def _plug(self) -> None:

@@ -54,7 +54,10 @@ class SdramPart:
         return max(self.row_bits, ALL + 1)
 
     def cycles(self, clock_hz: int) -> "SdramCycles":
-        """Times as cycles of ``clock_hz``; :class:`ConfigError` if that is too fast or too slow."""
+        """Times as cycles of ``clock_hz``, those that some parts state in cycles at least two.
+
+        :class:`ConfigError` if the clock is too fast or too slow.
+        """
         period = 1e9 / clock_hz
         if period < self.clock_least:
             raise ConfigError("clock_hz", clock_hz, f"at most {int(1e9 / self.clock_least)}, for "
@@ -66,9 +69,9 @@ class SdramPart:
         if refresh < 4 * up(self.rfc) + 32:
             raise ConfigError("clock_hz", clock_hz, "fast enough to do more than refresh")
         return SdramCycles(
-            rc=up(self.rc), ras=up(self.ras), rcd=up(self.rcd), rp=up(self.rp), rrd=up(self.rrd),
-            rfc=up(self.rfc), wr=up(self.wr), mrd=up(self.mrd, 2), refresh=refresh,
-            power_up=up(self.power_up), refreshes=self.refreshes, cas=self.cas)
+            rc=up(self.rc), ras=up(self.ras), rcd=up(self.rcd), rp=up(self.rp),
+            rrd=up(self.rrd, 2), rfc=up(self.rfc), wr=up(self.wr, 2), mrd=up(self.mrd, 2),
+            refresh=refresh, power_up=up(self.power_up), refreshes=self.refreshes, cas=self.cas)
 
 
 @dataclass(frozen=True, kw_only=True)
