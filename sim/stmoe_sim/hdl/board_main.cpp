@@ -4,8 +4,8 @@
 //
 // With SDRAM_PINS, its pins lead to a model of the part, half a cycle behind the board's clock.
 //
-// Arguments: clock Hz, baud, then NAME=VALUE: stuck_word, stuck_mask and stuck_value, a beat of block
-// RAM or a 16-bit word of SDRAM; fields of SdramPart.
+// Arguments: clock Hz, baud, then NAME=VALUE: stuck_word, stuck_mask and stuck_value, of SDRAM; fields
+// of SdramPart.
 
 #include <cstdint>
 #include <cstdio>
@@ -105,10 +105,6 @@ int main(int argc, char **argv) {
     }
 #ifdef SDRAM_PINS
     SdramModel sdram{1e9 / std::atof(argv[1]), part, stuck};
-#else
-    board.stuck_word = stuck.word;
-    board.stuck_mask = stuck.mask;
-    board.stuck_value = stuck.value;
 #endif
     Sender sender(step);
     Receiver receiver(step);

@@ -1,6 +1,7 @@
 """The cable between host and simulated board: a pseudo-terminal, with faults at choice."""
 
 import contextlib
+import dataclasses
 import os
 import pty
 import random
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from .board import BoardSettings
+from stmoe.boards.tops import Board
 
 __all__ = ["Faults", "SimulatedBoard"]
 
@@ -25,8 +26,8 @@ class Faults:
     Parameters
     ----------
     noise, drop: chance per byte, each way, that a bit of it is flipped, that it is lost.
-    stuck: beat of block RAM or 16-bit word of SDRAM, mask of its bits (of SDRAM those of up to four
-        words), and what they read as; None: memory is whole.
+    stuck: 16-bit word of SDRAM, mask of its bits and of those of the three behind it, and what they
+        read as; None: memory is whole.
     part: fields of the SdramPart that are not what the bitstream was made for, None: all are.
     silent: nothing comes from the board. pull_after: bytes from the host after which the cable is
         pulled for 0.2 s; 0: never. seed: of the chances.
@@ -46,7 +47,7 @@ class SimulatedBoard:
 
     Parameters
     ----------
-    binary: of :func:`~stmoe_sim.rehearsal.board.build_board`. settings: it was built with.
+    binary: of :func:`~stmoe_sim.rehearsal.board.build_board`. board: that it was built of.
     link: path that always leads to the terminal, as a name under /dev/serial does.
 
     Attributes
@@ -56,9 +57,8 @@ class SimulatedBoard:
     said: what the simulator wrote of broken rules of the SDRAM, in the end.
     """
 
-    def __init__(self, binary: Path, settings: BoardSettings, link: Path,
-                 faults: Faults | None = None):
-        self.binary, self.settings, self.faults = binary, settings, faults or Faults()
+    def __init__(self, binary: Path, board: Board, link: Path, faults: Faults | None = None):
+        self.binary, self.board, self.faults = binary, board, faults or Faults()
         self.port = link
         self.rng = random.Random(self.faults.seed)
         self.sent = self.received = self.harmed = self.pulled = 0
@@ -68,9 +68,10 @@ class SimulatedBoard:
     def __enter__(self) -> Self:
         stuck = zip(("stuck_word", "stuck_mask", "stuck_value"), self.faults.stuck or (),
                     strict=False)
-        part = (self.settings.part | (self.faults.part or {})).items()
+        sdram = dataclasses.asdict(self.board.sdram) if self.board.sdram else {}
+        part = (sdram | (self.faults.part or {})).items()
         self.process = subprocess.Popen(
-            [str(self.binary.resolve()), str(self.settings.clock_hz), str(self.settings.baud),
+            [str(self.binary.resolve()), str(self.board.clock_hz), str(self.board.baud),
              *(f"{name}={value}" for name, value in (*stuck, *part))],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             start_new_session=True)

@@ -1,7 +1,7 @@
 """A board: what its file says of it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ...config import ConfigError, Geometry
@@ -29,7 +29,7 @@ class Board:
 
     name: str
     about: str
-    platform: Callable[[], Any]
+    platform: Callable[[], Any] = field(repr=False)
     preset: str
     clock_hz: int
     baud: int = 3_000_000
