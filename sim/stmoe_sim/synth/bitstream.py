@@ -27,6 +27,7 @@ TARGET = "ecp5"
 WRITTEN_OUT = ("core", "core.accelerator", "core.accelerator.predictor", "core.link.engine")
 PADS = re.compile(r"TRELLIS_IO|EHXPLLL|[IO]DDRX1F")
 """Cells of the top that are no look-up tables, multipliers or memories."""
+SOURCE = re.compile(r"^ *attribute \\src .*\n", re.M)  # paths of this machine
 
 
 def nextpnr_part(device: str, package: str, speed: str) -> list[str]:
@@ -66,7 +67,8 @@ def _netlist(board: Board, config: AcceleratorConfig, clock_hz: int, cache: Path
         plan = platform.prepare(BoardTop(board, inside, clock_hz), TOP)
         for name in (f"{TOP}.il", f"{TOP}.lpf"):
             text = plan.files[name]
-            (scratch / name).write_text(text if isinstance(text, str) else text.decode())
+            text = text if isinstance(text, str) else text.decode()
+            (scratch / name).write_text(SOURCE.sub("", text))
     keep(home, make)
     units = split_units((home / f"{INSIDE}.il").read_text(), INSIDE, WRITTEN_OUT)
     return units, (home / f"{TOP}.il").read_text(), home
