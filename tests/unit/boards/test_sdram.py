@@ -67,11 +67,11 @@ def test_what_was_written_is_read(bits, stall, mhz):
 
 
 BROKEN = {  # what the controller is made for, against what the part is; the rule that says so
-    "tRCD": {"rcd": 1}, "tRP": {"rp": 1}, "tRFC": {"rfc": 1}, "tWR": {"wr": 1},
-    "tRRD": {"rrd": 1}, "tREFI": {"refresh": 9_000}, "POWER-UP": {"power_up": 1_000},
+    "tRCD": {"rcd": 1}, "tRP": {"rp": 1}, "tRFC": {"rfc": 1},
+    "tREFI": {"refresh": 9_000}, "POWER-UP": {"power_up": 1_000},
     "INITIALISATION": {"refreshes": 7}}
 STRICTER = {"tRC": {"rc": 130}, "tRAS: PRECHARGE": {"ras": 200}, "tMRD": {"mrd": 90},
-            "MODE": {"clock_least": 11}, "tRAS: a row is open": {"ras_most": 100}}
+            "tWR": {"wr": 40}, "tRRD": {"rrd": 35}, "MODE": {"clock_least": 11}, "tRAS: a row is open": {"ras_most": 100}}
 
 
 def run(**changes):

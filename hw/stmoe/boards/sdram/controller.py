@@ -2,7 +2,7 @@
 
 import itertools
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, ResetSignal, Signal
 from amaranth.lib import data, fifo, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -109,7 +109,9 @@ class SdramController(wiring.Component):
         settling, fresh = Signal(range(settle + 1), init=settle), Signal(init=1)
         refreshed = Signal()
         m.d.comb += refreshed.eq(command == Command.REFRESH)
-        m.d.sync += [power.eq(power - (power != 0)), settling.eq(settling - (settling != 0)),
+        with m.If(~ResetSignal()):  # not before a PLL has locked
+            m.d.sync += power.eq(power - (power != 0))
+        m.d.sync += [settling.eq(settling - (settling != 0)),
                      wait.eq(wait - (wait != 0)), since.eq(since + 1)]
         due = since == t.refresh - 1
         with m.If(due):
