@@ -71,7 +71,8 @@ BROKEN = {  # what the controller is made for, against what the part is; the rul
     "tREFI": {"refresh": 9_000}, "POWER-UP": {"power_up": 1_000},
     "INITIALISATION": {"refreshes": 7}}
 STRICTER = {"tRC": {"rc": 130}, "tRAS: PRECHARGE": {"ras": 200}, "tMRD": {"mrd": 90},
-            "tWR": {"wr": 40}, "tRRD": {"rrd": 35}, "MODE": {"clock_least": 11}, "tRAS: a row is open": {"ras_most": 100}}
+            "tWR": {"wr": 40}, "tRRD": {"rrd": 35}, "MODE": {"clock_least": 11},
+            "tRAS: a row is open": {"ras_most": 100}}
 
 
 def run(**changes):
