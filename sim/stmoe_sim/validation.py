@@ -30,7 +30,12 @@ NETLISTS: tuple[dict[str, Any], ...] = (  # what needs a build of its own
     {"pes": 2, "rows": 8, "lanes": 8, "integrity": False, "slots": 24, "burst_beats": 16},
     {"pes": 3, "axi_data_bits": 32, "tile_bytes": 256, "outstanding": 4, "prefetch_round": 6},
     {"pes": 2, "slots": 300, "rows": 8, "lanes": 16, "axi_data_bits": 256, "tile_bytes": 2048,
-     "outstanding": 2})
+     "outstanding": 2},
+    # Wide, with eight transfers in hand.
+    {"pes": 2, "rows": 16, "lanes": 16, "axi_data_bits": 512, "tile_bytes": 4096,
+     "outstanding": 32},
+    {"pes": 4, "slots": 120, "rows": 8, "lanes": 16, "axi_data_bits": 256, "tile_bytes": 1024,
+     "burst_beats": 32, "outstanding": 16, "integrity": False})
 POLICY_NAMES = ("on-demand", "lru", "ewma", "ht", "cct", "table", "table:none", "table:ewma",
                 "table:ewma:worth", "table:worth", "linear", "linear:none", "linear:ewma",
                 "linear:worth", "st-moe", "st-moe:lru", "st-moe:static")
