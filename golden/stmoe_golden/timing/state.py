@@ -22,11 +22,12 @@ CONFIG = (  # what a run does not change
     "layers", "experts", "shared", "active", "top_k", "pes", "slots", "blob_beats",
     "content_beats", "tile_beats", "side_beats", "word_beats", "weight_words", "param_rows",
     "gu_groups", "in_words", "dn_tiles", "out_groups", "pairs", "lanes", "stride", "axi_bytes",
-    "burst_beats", "outstanding", "prefetch_bursts", "round_size", "integrity", "grain",
+    "column_bytes", "burst_beats", "outstanding", "prefetch_bursts", "round_size", "integrity", "grain",
     "prefetch_grain", "released", "summed", "hidden", "scan_rows", "ids",
     # Memory, in picoseconds.
     "clk", "column", "latency", "cas", "rcd", "rp", "ras", "rrd", "faw", "refresh_interval",
     "refresh", "ideal", "banks", "row_bytes", "mem_outstanding",
+    "attention_part",
     # Policy.
     "retain", "retention", "chase", "prefetch", "worth", "worth_floor", "fraction", "counted",
     "attention", "unit", "stages", "error_groups", "order_groups", "threshold", "top_score",
@@ -35,8 +36,8 @@ CONFIG = (  # what a run does not change
 
 SCALARS = (
     # Memory: first edge free for a column, last cycle with a beat on R, and DRAM state.
-    "sched", "last_v", "bus_free", "next_refresh", "last_activate", "w0", "w1", "w2", "w3",
-    "read_head", "read_tail", "gap_at", "gap_from", "gap_to",
+    "sched", "last_v", "bus_free", "column", "attention_to", "next_refresh", "last_activate",
+    "w0", "w1", "w2", "w3", "read_head", "read_tail", "gap_at", "gap_from", "gap_to",
     # DMA.
     "ar_at", "ar_ch", "ar_beats", "chosen", "locate_end", "sequence", "b_head", "b_tail",
     "asked", "r_before", "r_head", "lat", "next_lat", "lat_at", "timing_from", "st_at", "st_slot",

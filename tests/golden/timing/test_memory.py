@@ -14,7 +14,8 @@ def machine(**changes):
     """Configuration, state and arrays of a memory alone."""
     g, s = record(CONFIG), record(SCALARS)
     for name, value in ({"clk": 1250, "latency": 20_000, "banks": 8, "row_bytes": 2048,
-                         "axi_bytes": 8, "mem_outstanding": 16} | LPDDR4 | changes).items():
+                         "axi_bytes": 8, "column_bytes": 64,
+                         "mem_outstanding": 16} | LPDDR4 | changes).items():
         g[name] = value
     s["next_refresh"] = 1_000_000
     return g[0], s[0], Arrays(bank=records("bank", 16), reads=np.zeros(256, np.int64))
