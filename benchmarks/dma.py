@@ -15,14 +15,11 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from amaranth.hdl import Module
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
 from rich.console import Console
 
 from stmoe.config import AcceleratorConfig, Geometry, preset
 from stmoe.emit import emit_verilog
-from stmoe.prefetch.dma import PrefetchDma
+from stmoe_sim.flat_dma import FlatDma
 from stmoe_sim.memory import memory
 from stmoe_sim.report.terminal import table
 from stmoe_sim.verilator import HDL, toolchain_env
@@ -34,50 +31,6 @@ CONFIGS = {
     "64": (preset("tiny").replace(model_d_model=256, model_d_ff=128, max_d_ff=0),
            ("ideal", "lpddr4-3200")),
     "512": (preset("server"), ("ideal", "hbm2-2000"))}
-
-
-class FlatDma(wiring.Component):
-    """The DMA with ports that a Verilog test bench can name; only layer 0, base 0."""
-
-    def __init__(self, geometry: Geometry):
-        g = self.geometry = geometry
-        order = {"valid": In(1), "ready": Out(1), "slot": In(g.slot_bits),
-                 "expert": In(g.expert_bits)}
-        super().__init__({
-            **{f"{kind}_{name}": member for kind in ("demand", "prefetch")
-               for name, member in order.items()},
-            "fill_valid": Out(1), "fill_slot": Out(g.slot_bits),
-            "status_valid": Out(1), "status_slot": Out(g.slot_bits), "status_kind": Out(2),
-            "corrupted": Out(1), "blob_beats": In(g.beat_bits), "stride": In(32),
-            "ar_valid": Out(1), "ar_ready": In(1), "ar_addr": Out(g.config.axi_addr_bits),
-            "ar_id": Out(g.id_bits), "ar_len": Out(8), "ar_size": Out(3), "ar_burst": Out(2),
-            "r_valid": In(1), "r_ready": Out(1), "r_data": In(g.config.axi_data_bits),
-            "r_id": In(g.id_bits), "r_resp": In(2), "r_last": In(1)})
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.dma = dma = PrefetchDma(self.geometry)
-        for kind in ("demand", "prefetch"):
-            port = getattr(dma, kind)
-            m.d.comb += [port.valid.eq(getattr(self, f"{kind}_valid")),
-                         getattr(self, f"{kind}_ready").eq(port.ready),
-                         port.payload.slot.eq(getattr(self, f"{kind}_slot")),
-                         port.payload.expert.eq(getattr(self, f"{kind}_expert"))]
-        ar, r = dma.axi.ar, dma.axi.r
-        m.d.comb += [
-            self.fill_valid.eq(dma.fill.valid), self.fill_slot.eq(dma.fill.payload.slot),
-            self.status_valid.eq(dma.status.valid), dma.status.ready.eq(1),
-            self.status_slot.eq(dma.status.payload.slot),
-            self.status_kind.eq(dma.status.payload.kind), self.corrupted.eq(dma.corrupted),
-            dma.shape.blob_beats.eq(self.blob_beats), dma.shape.stride.eq(self.stride),
-            dma.shape.experts.eq(self.geometry.config.model.experts),
-            self.ar_valid.eq(ar.valid), ar.ready.eq(self.ar_ready),
-            *(getattr(self, f"ar_{name}").eq(ar.payload[name])
-              for name in ("addr", "id", "len", "size", "burst")),
-            r.valid.eq(self.r_valid), self.r_ready.eq(r.ready),
-            *(r.payload[name].eq(getattr(self, f"r_{name}"))
-              for name in ("data", "id", "resp", "last"))]
-        return m
 
 
 class Expert:

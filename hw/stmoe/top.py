@@ -113,7 +113,7 @@ class Accelerator(wiring.Component):
 
         # Data path.
         for source, sink in (
-                (sequencer.token, predict.token), (sequencer.round, manager.token),
+                (sequencer.round, manager.token),
                 (sequencer.observe, predict.observe), (sequencer.table_load, predict.load),
                 (sequencer.weights, predict.weights),
                 (sequencer.routed, manager.routed), (predict.candidates, manager.candidates),
@@ -124,7 +124,12 @@ class Accelerator(wiring.Component):
             connect(m, source, sink)
         for index in range(g.config.pes):
             connect(m, array.read[index], storage.read[index])
+        token = predict.token.payload  # of which no rows are moved, where it is not known
         m.d.comb += [
+            predict.token.valid.eq(sequencer.token.valid),
+            sequencer.token.ready.eq(predict.token.ready),
+            token.eq(sequencer.token.payload),
+            token.known.eq(sequencer.token.payload.known & ~manager.rows_withheld),
             array.start.eq(sequencer.start), array.count.eq(sequencer.count),
             sequencer.failed.eq(manager.layer_failed),
             dma.promote.eq(manager.promote), dma.cancel.eq(manager.cancel),
@@ -134,7 +139,10 @@ class Accelerator(wiring.Component):
             manager.retain.eq(csr.ctrl_retain), manager.retention.eq(csr.ctrl_retention),
             manager.link_idle.eq(~dma.active), manager.link_beat.eq(dma.beats),
             manager.link_demanded.eq(dma.demanding), manager.worth.eq(csr.ctrl_worth),
-            manager.worth_floor.eq(csr.worth_floor), manager.counted.eq(
+            manager.worth_floor.eq(csr.worth_floor),
+            manager.rows_slack.eq(Mux(csr.ctrl_predict & (csr.ctrl_predictor == 1),
+                                      csr.rows_slack, 0) if g.streams_identities else 0),
+            manager.counted.eq(
                 (csr.ctrl_predictor == 0) if "linear" in g.config.predictor else 1),
             predict.select.eq(csr.ctrl_predictor),
             *(predict.settings[name].eq(value) for name, value in {
@@ -290,10 +298,20 @@ class Accelerator(wiring.Component):
             m.d.comb += getattr(csr, f"inc_cycles_{name}").eq(holds & ~taken)
             taken = taken | holds
         m.d.comb += csr.inc_cycles_total.eq(1)
+        first, worst = dma.first_beat, Signal.like(dma.first_beat.cycles)
+        worse = first.valid & (first.cycles > worst)
+        with m.If(csr.counter_ctrl_clear):
+            m.d.sync += worst.eq(0)
+        with m.Elif(worse):
+            m.d.sync += worst.eq(first.cycles)
+        m.d.comb += [
+            csr.inc_first_beats.eq(first.valid),
+            csr.inc_first_beat_cycles.eq(Mux(first.valid, first.cycles, 0)),
+            csr.inc_first_beat_worst.eq(Mux(worse, first.cycles - worst, 0))]
         for name in ("routed", "hit_resident", "hit_prefetched", "hit_late", "missed", "shared_hit",
                      "shared_late", "shared_missed", "prefetches", "skipped", "cancelled",
                      "dropped", "evictions", "beats_demand", "beats_useful", "beats_wasted",
-                     "failed", "map_reads"):
+                     "failed", "map_reads", "rows_withheld"):
             m.d.comb += getattr(csr, f"inc_{name}").eq(getattr(manager, f"inc_{name}"))
         m.d.comb += [
             csr.inc_beats_link.eq(dma.beats), csr.inc_bursts.eq(dma.bursts),

@@ -21,6 +21,7 @@ from stmoe_golden.router.router import ahead_logits
 from stmoe_golden.trace import Trace
 
 from .attention import attention_cycles
+from .host.engine import BoardEngine
 from .image import ModelExperts, write_image
 from .job import prediction_unit
 from .live import LiveMachine
@@ -108,7 +109,7 @@ class Host:
 class Meter:
     """Cost of the decode tokens so far: the counters' increments since the prompt."""
 
-    def __init__(self, engine: RtlEngine, technology: Technology):
+    def __init__(self, engine: RtlEngine | BoardEngine, technology: Technology):
         self.engine, self.technology = engine, technology
         self.base: dict[str, int] | None = None
         self.tokens = 0

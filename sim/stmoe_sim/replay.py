@@ -27,6 +27,7 @@ from .policies import Policy
 from .verify import (
     Verdict,
     check_counters,
+    check_first_beats,
     check_learned,
     check_predictions_and_events,
     check_results,
@@ -208,6 +209,7 @@ def run(replay: Replay, policy: Policy, simulator: Simulator, image: Path, exper
             stimulus["token"], stimulus["first"], unit,
             stimulus.get("ahead") if policy.lookahead else None)
         check_counters(verdict, outcome["counters_all"], golden["counters"])
+        check_first_beats(verdict, outcome["counters_all"], golden["events"])
         check_learned(verdict, replay.geometry, home, unit)
         if outcome["violations"]:
             verdict.differ(f"protocol checkers: violations 0x{outcome['violations']:x}")

@@ -14,7 +14,13 @@ from stmoe_golden.router.router import ahead_logits
 
 from .live import LiveMachine
 from .policies import Policy
-from .verify import Verdict, check_counters, check_learned, check_predictions_and_events
+from .verify import (
+    Verdict,
+    check_counters,
+    check_first_beats,
+    check_learned,
+    check_predictions_and_events,
+)
 
 __all__ = ["RtlEngine"]
 
@@ -97,6 +103,7 @@ class RtlEngine:
             np.array(self.routes), np.array(self.identities), np.array(self.first), self.unit,
             np.array(self.ahead) if self.policy.lookahead and self.routing == "hardware" else None)
         check_counters(self.verdict, outcome["counters_all"], golden["counters"])
+        check_first_beats(self.verdict, outcome["counters_all"], golden["events"])
         check_learned(self.verdict, geometry, self.machine.home, self.unit)
         if outcome["violations"]:
             self.verdict.differ(f"protocol checkers: violations 0x{outcome['violations']:x}")

@@ -20,10 +20,10 @@ from .image import Experts
 from .lexical import identity_rows, layer_rows
 from .policies import Policy
 
-__all__ = ["Verdict", "check_counters", "check_learned", "check_predictions_and_events",
-           "check_results", "read_log"]
+__all__ = ["Verdict", "check_counters", "check_first_beats", "check_learned",
+           "check_predictions_and_events", "check_results", "read_log"]
 
-ROUTE, TOKEN = 1, 18
+ROUTE, HIT_LATE, DEMAND, TOKEN = 1, 4, 9, 18
 NOTHING_PREDICTED = dict.fromkeys((
     "predicted", "table_reads", "table_writes", "score_adds", "weight_reads", "weight_writes",
     "rows_added", "row_beats_read", "row_beats_written"), 0)
@@ -84,23 +84,20 @@ def worth_of(geometry: Geometry, policy: Policy) -> Worth | None:
     if not policy.worth:
         return None
     config = geometry.config
-    return Worth(config.model.experts,
-                 config.linear.fraction if policy.predictor == "linear" else None)
+    if policy.predictor != "linear":
+        return Worth(config.model.experts, None)
+    return Worth(config.model.experts, config.linear.fraction, rows_slack=geometry.rows_slack)
 
 
-def golden_rounds(unit: PredictionUnit | None, routing: np.ndarray, token: np.ndarray,
-                  first: np.ndarray, ahead: np.ndarray | None = None) -> list[list[Candidate]]:
-    """Candidates of every round: per token, that of its announcement, then of each layer."""
-    tokens, layers, _ = routing.shape
+def golden_rounds(unit: PredictionUnit | None, routing: np.ndarray, token: int, first: bool,
+                  ahead: np.ndarray | None = None) -> list[list[Candidate]]:
+    """Candidates of every round of a token: that of its announcement, then of each layer."""
     if unit is None:
-        return [[]] * (tokens * (layers + 1))
-    rounds = []
-    for t in range(tokens):
-        rounds.append(unit.token(int(token[t]), bool(first[t])))
-        rounds += [unit.observe(layer, routing[t, layer].tolist(), bool(first[t]),
-                                None if ahead is None else ahead[t, layer])
-                   for layer in range(layers)]
-    return rounds
+        return [[]] * (len(routing) + 1)
+    return [unit.token(token, first),
+            *(unit.observe(layer, experts.tolist(), first,
+                           None if ahead is None else ahead[layer])
+              for layer, experts in enumerate(routing))]
 
 
 def check_predictions_and_events(
@@ -125,7 +122,12 @@ def check_predictions_and_events(
                             prefetch_round=geometry.config.prefetch_round,
                             retention=policy.retention, worth=worth_of(geometry, policy))
     tokens, layers, _ = routing.shape
-    rounds = golden_rounds(unit, routing, token, first, ahead)
+    rounds: list[list[Candidate]] = []
+
+    def begin(withheld: bool) -> None:
+        at = len(rounds) // (layers + 1)
+        rounds.extend(golden_rounds(unit, routing[at], -1 if withheld else int(token[at]),
+                                    bool(first[at]), None if ahead is None else ahead[at]))
     seen: list[list[Candidate]] = [[]]
     step = 0
     events: list[list[int]] = []
@@ -144,12 +146,12 @@ def check_predictions_and_events(
         begins = what in (ROUTE, TOKEN)
         if begins:
             at = step % (layers + 1) - 1
-            if step >= len(rounds) or (what == TOKEN) != (at < 0):
+            if step >= tokens * (layers + 1) or (what == TOKEN) != (at < 0):
                 verdict.differ(f"cycle {cycle}: a token or layer that nobody commanded")
                 broken = True
                 continue
             if what == TOKEN:
-                manager.token()
+                begin(manager.token())
             else:
                 manager.route(at, routing[step // (layers + 1), at].tolist(), shared)
         try:
@@ -163,8 +165,10 @@ def check_predictions_and_events(
             for about, found in groupby(rounds[step], lambda candidate: candidate[0]):
                 manager.predict(about, [(e, score) for _, e, score in found])
             step += 1
-    if step != len(rounds) and not verdict.mismatches:
-        verdict.differ(f"{step} tokens and layers were begun, {len(rounds)} commanded")
+    if step != tokens * (layers + 1) and not verdict.mismatches:
+        verdict.differ(f"{step} tokens and layers were begun, {tokens * (layers + 1)} commanded")
+    while len(rounds) < tokens * (layers + 1):
+        begin(False)
     if seen[-1]:
         verdict.differ(f"a round was not closed after {seen[-1]}")
     _compare_rounds(verdict, seen[:-1], rounds, layers)
@@ -238,3 +242,28 @@ def check_counters(verdict: Verdict, found: dict[str, int], want: dict[str, int]
         verdict.count("counters")
         if found[name] != value:
             verdict.differ(f"counter {name}: hardware {found[name]}, golden {value}")
+
+
+def check_first_beats(verdict: Verdict, found: dict[str, int], events: list[list[int]]) -> None:
+    """Whether the counters of a demand's wait for its first beat agree with the events and with one
+    another.
+
+    A layer's first demand finds no other in hand, unless a late prefetch became one; a later one
+    may.
+    """
+    least = most = 0
+    first = False
+    for _, kind, *_ in events:
+        if kind == ROUTE:
+            first = True
+        elif kind == HIT_LATE:
+            first = False
+        elif kind == DEMAND:
+            least, most, first = least + first, most + 1, False
+    count, total, worst = (found[f"first_beat{name}"] for name in ("s", "_cycles", "_worst"))
+    verdict.count("counters", 3)
+    if not least <= count <= most:
+        verdict.differ(f"counter first_beats: hardware {count}, golden {least} to {most}")
+    if not worst <= total <= count * worst:
+        verdict.differ(f"counter first_beat_cycles: hardware {total} of {count} demands, of which "
+                       f"the worst took {worst}")

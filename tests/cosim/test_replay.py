@@ -28,15 +28,26 @@ def test_candidates_that_are_not_worth_it_equal_golden(machine, policy, stall, m
     assert memory_settings is None or outcome.counters["skipped"]
 
 
-@pytest.mark.parametrize("broken", ["pays", "decided", "least"])
+def test_rows_by_identity_are_left_where_demands_keep_the_link(machine):
+    outcome = machine.run("st-moe", memory_settings={"bandwidth_gbps": 0.2}, attention_cycles=0)
+    machine.check(outcome)
+    usual = machine.run("st-moe:static", memory_settings={"bandwidth_gbps": 0.2},
+                        attention_cycles=0)
+    assert 0 < outcome.counters["rows_withheld"] <= outcome.counters["tokens"]
+    assert outcome.counters["row_beats_read"] < usual.counters["row_beats_read"]
+    assert not usual.counters["rows_withheld"]
+
+
+@pytest.mark.parametrize("broken", ["withholds", "pays", "decided", "least"])
 def test_another_judge_of_candidates_is_noticed(machine, monkeypatch, broken):
     from stmoe_golden.buffer.worth import Worth
     monkeypatch.setattr(Worth, broken, {
         "pays": lambda self, expert, score: True, "least": lambda self: 0,
+        "withholds": lambda self: False,
         "decided": lambda self, expert, score: self.rate.__setitem__(self.bucket(score), 0),
     }[broken])
     outcome = machine.run("st-moe:worth", memory_settings={"bandwidth_gbps": 0.2},
-                          attention_cycles=100)
+                          attention_cycles=0)
     assert any("golden" in text for text in outcome.verdict.mismatches)
 
 

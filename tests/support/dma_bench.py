@@ -46,7 +46,7 @@ class Bench:
         self.bursts, self.statuses, self.landed = [], [], {}
         self.marks, self.history, self.cycle = {}, {}, 0
         self.counts = dict.fromkeys(("beats", "bursts", "retried", "corrupted"), 0)
-        self.hold_status, self.failures = False, []
+        self.hold_status, self.failures, self.waits = False, [], []
         sim = Simulator(self.dut)
         sim.add_clock(1e-8)
 
@@ -149,6 +149,8 @@ class Bench:
                 self.statuses.append((payload.slot, Status(payload.kind)))
                 if payload.kind == Status.FAILED:
                     self.failures.append((payload.slot, payload.tile, bool(payload.corrupt)))
+            if ctx.get(dut.first_beat.valid):
+                self.waits.append(ctx.get(dut.first_beat.cycles))
             for name in self.counts:
                 self.counts[name] += ctx.get(getattr(dut, name))
             await ctx.tick()

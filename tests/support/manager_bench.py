@@ -27,16 +27,18 @@ class Bench:
     """A manager among models of sequencer, predictor, DMA and PEs, each with its own whims."""
 
     def __init__(self, g, *, seed, tokens=15, retain=True, prefetch=True, fail=0.0, golden=None,
-                 depth=1, skip=0.0, retention="lru", worth=None, counted=False):
+                 depth=1, skip=0.0, retention="lru", worth=None, counted=False,
+                 rows_slack=0):
         self.g, self.fail = g, fail
         self.dut = ExpertManager(g)
         model, self.floor, self.counted = g.config.model, worth, counted
         judge = worth is not None and Worth(
-            model.experts, None if counted else g.config.linear.fraction, worth)
+            model.experts, None if counted else g.config.linear.fraction, worth, rows_slack)
         self.golden = golden or Golden(
             g, retain=retain, prefetch=prefetch, prefetch_round=g.config.prefetch_round,
             retention=retention, worth=judge or None)
         self.retain, self.prefetch, self.retention = retain, prefetch, retention
+        self.rows_slack = rows_slack
         self.rng = random.Random(seed)
         self.shared = list(range(model.experts, model.expert_ids))
         self.plan = []  # (layer or None for a token, its experts, [(layer, candidates), ..])
@@ -78,6 +80,7 @@ class Bench:
         ctx.set(dut.prefetch_enable, self.prefetch)
         ctx.set(dut.worth, self.floor is not None)
         ctx.set(dut.worth_floor, self.floor or 0)
+        ctx.set(dut.rows_slack, self.rows_slack)
         ctx.set(dut.counted, self.counted)
         while ctx.get(dut.flushing):
             await ctx.tick()

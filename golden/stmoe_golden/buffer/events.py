@@ -34,7 +34,8 @@ class Kind(IntEnum):
 
 class ManagerEvent(NamedTuple):
     """One decision or arrival. ``arg``: of a ROUTE experts + 256 * slack of the layer, beats of
-    CANCEL and LANDED, whether the layer fails of a FAIL, else 0; None in an expectation = any."""
+    CANCEL and LANDED, whether the layer fails of a FAIL, whether rows are withheld of a TOKEN, else
+    0; None in an expectation = any."""
 
     kind: int
     layer: int
@@ -59,7 +60,7 @@ COUNTERS = (
     "routed", "hit_resident", "hit_prefetched", "hit_late", "missed", "shared_hit", "shared_late",
     "shared_missed", "prefetches", "skipped", "cancelled", "dropped", "evictions", "beats_demand",
     "beats_useful", "beats_wasted", "beats_link", "failed", "map_reads", "mac_words", "side_reads",
-    "bank_reads", "bank_writes", "layers_done")
+    "bank_reads", "bank_writes", "layers_done", "rows_withheld")
 SHARED = {Kind.HIT_RESIDENT: "shared_hit", Kind.HIT_PREFETCHED: "shared_hit",
           Kind.HIT_LATE: "shared_late", Kind.MISS: "shared_missed"}
 ROUTED = {Kind.HIT_RESIDENT: "hit_resident", Kind.HIT_PREFETCHED: "hit_prefetched",
@@ -78,6 +79,8 @@ def increments(event: ManagerEvent, g: Geometry, shared: bool) -> dict[str, int]
             add["beats_useful"] = beats
     elif kind == Kind.ROUTE:
         add = {"layers_done": 1}
+    elif kind == Kind.TOKEN:
+        add = {"rows_withheld": arg}
     elif kind == Kind.DEMAND:
         add = {"beats_demand": beats, "beats_link": beats, "bank_writes": content}
     elif kind == Kind.PREFETCH:

@@ -72,11 +72,13 @@ class ExpertManager:
         self.shared: frozenset[int] = frozenset()
         self.counters = dict.fromkeys(COUNTERS, 0)
 
-    def token(self) -> None:
-        """A token is about to be reported by a TOKEN event."""
+    def token(self) -> bool:
+        """A token is about to be reported by a TOKEN event; whether its rows are withheld."""
         if self.expected:
             raise Mismatch(f"a token began while {self._due()} was still to come")
-        self.expected.append(ManagerEvent(Kind.TOKEN, 0, 0, 0))
+        withheld = self.worth is not None and self.worth.withholds()
+        self.expected.append(ManagerEvent(Kind.TOKEN, 0, 0, 0, int(withheld)))
+        return withheld
 
     def route(self, layer: int, experts: Sequence[int], shared: Sequence[int]) -> None:
         """A layer's routing is about to be reported by a ROUTE event."""

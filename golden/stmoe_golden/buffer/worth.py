@@ -21,6 +21,9 @@ slack
     has 4 bits behind the point, starts at 63 after a flush, and moves by (slack - average) >> 3.
 least
     256 * 16 // (16 + average), at most 255: the least rate >> 8 that pays.
+
+Rows by token identity take the link's time as well. Those of a token that begins while average >> 4
+is less than ``rows_slack`` are *withheld*: it is to the predictor a token without identity.
 """
 
 import math
@@ -41,13 +44,14 @@ class Worth:
     ----------
     experts: of a layer, without shared ones, whose ids follow.
     fraction: bits behind the point of a score in log-odds; None: scores are counts.
-    floor: least p, of 256.
+    floor: least p, of 256. rows_slack: least slack with which rows are not withheld.
     """
 
-    def __init__(self, experts: int, fraction: int | None, floor: int = FLOOR):
+    def __init__(self, experts: int, fraction: int | None, floor: int = FLOOR, rows_slack: int = 0):
         if not 0 <= floor <= 255:
             raise ValueError(f"floor is {floor}, not 0 to 255")
         self.experts, self.fraction, self.floor = experts, fraction, floor
+        self.rows_slack = rows_slack
         middles = [(bucket - EVEN + 0.5) / PER_LOG_ODDS for bucket in range(BUCKETS)]
         self.rate = [round(ONE / (1 + math.exp(-middle))) for middle in middles]
         self.average = SLACK_MAX << FINE
@@ -62,6 +66,10 @@ class Worth:
     def least(self) -> int:
         """Least p, of 256, that pays now."""
         return max(self.floor, min(255, 256 * SLACK_ONE // (SLACK_ONE + (self.average >> FINE))))
+
+    def withholds(self) -> bool:
+        """Whether rows of a token that begins now are withheld."""
+        return self.average >> FINE < self.rows_slack
 
     def pays(self, expert: int, score: int) -> bool:
         """Whether a candidate is worth a transfer."""

@@ -6,6 +6,7 @@ from .array import hand_over
 from .dma import DONE, FIRST, accept, busy, can_take, cancel, promote, slack_to
 from .retention import (
     CLOCK,
+    FINE,
     FREE,
     MOVE_BACK,
     PUSH_BACK,
@@ -113,7 +114,10 @@ def choose(cycle, g, s, k, a):  # pragma: no cover - compiled
     if s.round_due <= cycle:
         s.round_due = NEVER
         forget(a)
-        log(cycle, TOKEN, 0, 0, 0, 0, s, a)
+        withheld = g.worth and s.average >> FINE < g.rows_slack
+        a.withheld[s.q_token] = withheld
+        k.rows_withheld += withheld
+        log(cycle, TOKEN, 0, 0, 0, withheld, s, a)
         interrupted = s.about != 0
         begin_round(0, 0, s, a)
         s.settle_all = interrupted

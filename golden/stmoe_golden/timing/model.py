@@ -61,7 +61,8 @@ class Settings:
     """What registers and host decide: see docs/programming-model.md.
 
     ``predictor``: "table", "linear" or None. ``threshold``: of its scores. ``counted``: they are
-    counts, not log-odds. ``attention``: cycles between a layer's last result and the next command.
+    counts, not log-odds. ``rows_slack``: None = the geometry's.
+    ``attention``: cycles between a layer's last result and the next command.
     Beyond the hardware: ``retention`` also "clairvoyant" (the expert goes that is used last), "lfu"
     (that was used least), "static" (that is least popular in ``Stimulus.popularity``); without
     ``chase`` an expert is computed once it has landed whole.
@@ -75,18 +76,20 @@ class Settings:
     threshold: int = 2
     attention: int = 0
     worth_floor: int = 0
+    rows_slack: int | None = None
     chase: bool = True
 
 
 @dataclass(frozen=True)
 class Timing:
     """What a replay took: counters by name, events [n, 6] as the hardware logs them, and the cycle
-    of the last result."""
+    of the last result. withheld: int64 [token], 1 where rows by identity were not to be moved."""
 
     counters: dict[str, int]
     events: np.ndarray
     ended: int
     visits: int
+    withheld: np.ndarray
 
     @property
     def cycles(self) -> int:
@@ -138,7 +141,9 @@ def _config(g: Geometry, settings: Settings, memory: MemoryTiming, grain: int) -
         "row_beats": g.lexical_layout.row_beats if lexical else 0,
         "row_stride": g.lexical_layout.row_stride if lexical else 0,
         "token_stride": g.lexical_layout.token_stride if lexical else 0,
-        "lexical_base": g.lexical_base if lexical else 0}
+        "lexical_base": g.lexical_base if lexical else 0,
+        "rows_slack": (g.rows_slack if settings.rows_slack is None else settings.rows_slack)
+        if lexical else 0}
     for name in ("blob_beats", "content_beats", "tile_beats", "side_beats", "weight_words",
                  "param_rows", "gu_groups", "in_words", "dn_tiles", "out_groups", "stride",
                  "axi_bytes", "prefetch_bursts"):
@@ -228,8 +233,8 @@ def _arrays(g: Geometry, stimulus: Stimulus, rounds: Rounds, log: int) -> Arrays
         table=records("table", tables, row=-1, due=-1, next=model.layers),
         row=records("row", tables, model.layers, landed=NEVER), ring=zeros(8), routing=routing,
         computed=keep.astype(np.int64), future=_future(routing, ids), rows=rounds.rows,
-        round=rounds.round, segment=rounds.segment, candidate=rounds.candidate,
-        events=zeros(log, 6))
+        withheld=zeros(tokens), round=rounds.round, segment=rounds.segment,
+        candidate=rounds.candidate, events=zeros(log, 6))
 
 
 def simulate(geometry: Geometry, settings: Settings, memory: MemoryTiming, stimulus: Stimulus, *,
@@ -272,4 +277,5 @@ def simulate(geometry: Geometry, settings: Settings, memory: MemoryTiming, stimu
     found["cycles_total"] = ended + 1 - begun
     inside = sum(found[f"cycles_{cause}"] for cause in CAUSES[1:])
     found["cycles_attention"] = found["cycles_total"] - inside
-    return Timing(found, arrays.events[:int(s["events"][0])], ended, int(s["visits"][0]))
+    return Timing(found, arrays.events[:int(s["events"][0])], ended, int(s["visits"][0]),
+                  arrays.withheld)

@@ -15,15 +15,16 @@ COUNTERS = (
     "shared_missed", "prefetches", "skipped", "cancelled", "dropped", "evictions", "beats_demand",
     "beats_useful", "beats_wasted", "beats_link", "map_reads", "mac_words", "side_reads",
     "bank_reads", "bank_writes", "layers_done", "tokens", "bursts", "dma_active", "predicted",
-    "row_beats_read", "row_beats_written", "weight_reads", "rows_added", "cycles_total",
+    "row_beats_read", "row_beats_written", "rows_withheld", "weight_reads", "rows_added",
+    "cycles_total",
     *(f"cycles_{cause}" for cause in CAUSES))
 
 CONFIG = (  # what a run does not change
     "layers", "experts", "shared", "active", "top_k", "pes", "slots", "blob_beats",
     "content_beats", "tile_beats", "side_beats", "word_beats", "weight_words", "param_rows",
     "gu_groups", "in_words", "dn_tiles", "out_groups", "pairs", "lanes", "stride", "axi_bytes",
-    "column_bytes", "burst_beats", "outstanding", "prefetch_bursts", "round_size", "integrity", "grain",
-    "prefetch_grain", "released", "summed", "hidden", "scan_rows", "ids",
+    "column_bytes", "burst_beats", "outstanding", "prefetch_bursts", "round_size", "integrity",
+    "grain", "prefetch_grain", "released", "summed", "hidden", "scan_rows", "ids",
     # Memory, in picoseconds.
     "clk", "column", "latency", "cas", "rcd", "rp", "ras", "rrd", "faw", "refresh_interval",
     "refresh", "ideal", "banks", "row_bytes", "mem_outstanding",
@@ -32,7 +33,7 @@ CONFIG = (  # what a run does not change
     "retain", "retention", "chase", "prefetch", "worth", "worth_floor", "fraction", "counted",
     "attention", "unit", "stages", "error_groups", "order_groups", "threshold", "top_score",
     # Rows of the predictor in memory.
-    "tables", "row_beats", "row_stride", "token_stride", "lexical_base")
+    "tables", "row_beats", "row_stride", "token_stride", "lexical_base", "rows_slack")
 
 SCALARS = (
     # Memory: first edge free for a column, last cycle with a beat on R, and DRAM state.
@@ -137,6 +138,7 @@ ARRAYS = {  # dimensions; of records of FIELDS or of int64, by what the entries 
     "computed": 2,  # [token, layer]: experts, shared ones too
     "future": 3,  # [token, layer, rank]: quarters of layer visits to the next use
     "rows": 2,  # [token, table]: row by identity, -1 none
+    "withheld": 1,  # [token]: whether its rows were not to be moved
     "round": 1,
     "segment": 1,
     "candidate": 1,

@@ -14,7 +14,7 @@ COUNTERS = {
     "routed": 1, "hit_resident": 1, "hit_prefetched": 1, "hit_late": 1, "missed": 1,
     "shared_hit": 1, "shared_late": 1, "shared_missed": 1, "prefetches": 1, "skipped": 1,
     "cancelled": 1, "dropped": 1, "evictions": 1, "beats_demand": 24, "beats_useful": 24,
-    "beats_wasted": 24, "failed": 1, "map_reads": 1}
+    "beats_wasted": 24, "failed": 1, "map_reads": 1, "rows_withheld": 1}
 """Bits of the increment ``inc_NAME`` per counter."""
 
 
@@ -62,7 +62,7 @@ class ManagerCounters(wiring.Component):
                 "beats_useful": Mux(any_of(Event.HIT_PREFETCHED, Event.HIT_LATE), beats, 0),
                 "beats_wasted": Mux(any_of(Event.CANCEL), arg, Mux(
                     any_of(Event.DROP) | (any_of(Event.FAIL) & ~arg[0]), beats, 0)),
-                "failed": any_of(Event.FAIL),
+                "failed": any_of(Event.FAIL), "rows_withheld": any_of(Event.TOKEN) & arg[0],
                 "map_reads": any_of(*verified, Event.TOUCH, Event.PREFETCH, Event.SKIP,
                                     Event.STOP)}.items():
             m.d.comb += getattr(self, f"inc_{name}").eq(value)

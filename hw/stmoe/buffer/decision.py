@@ -124,7 +124,7 @@ class Decision:
             worth.slack.eq(slack.slack), worth.score.eq(self.candidate.score),
             worth.expert.eq(self.candidate.expert), worth.near.eq(~self.tag_deep),
             worth.counted.eq(ports.counted), worth.floor.eq(ports.worth_floor),
-            worth.of.eq(self.routed.expert)]
+            worth.of.eq(self.routed.expert), worth.rows_slack.eq(ports.rows_slack)]
 
     def log(self, kind, tag=None, slot=0, arg=0):
         """The event of this cycle."""

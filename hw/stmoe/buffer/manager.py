@@ -12,6 +12,7 @@ from .decision import Decision
 from .ordering import add_ordering
 from .reporting import add_reporting
 from .routing import add_routing
+from .slack import SLACK_BITS
 from .slot_list import ListOp
 from .worth import BUCKETS
 
@@ -49,6 +50,8 @@ class ExpertManager(wiring.Component):
     retain, retention, prefetch_enable, shape: settings; ``prefetch_enable`` may change at any time,
         ``retention`` (0 least recently used, 1 expected to be used last) with a flush.
     worth, worth_floor, counted: only candidates that pay are ordered, see :class:`CandidateWorth`.
+    rows_slack: with ``worth``, rows by token identity of a token that begins now are not to be
+        moved, ``rows_withheld``, unless the average slack is as much.
     event: valid and payload, one decision. inc_NAME: increments, see :data:`COUNTERS`.
     waiting_demand, waiting_late: an expert of this layer loaded on demand, or prefetched too late,
         has not landed whole.
@@ -75,6 +78,7 @@ class ExpertManager(wiring.Component):
             "flush": In(1), "flushing": Out(1), "retain": In(1), "prefetch_enable": In(1),
             "link_idle": In(1), "link_beat": In(1), "link_demanded": In(1), "retention": In(1),
             "worth": In(1), "worth_floor": In(8), "counted": In(1),
+            "rows_slack": In(SLACK_BITS), "rows_withheld": Out(1),
             "shape": In(interfaces.shape_layout(g)),
             "event": Out(data.StructLayout({"valid": 1, "payload": interfaces.event(g)})),
             "waiting_demand": Out(1), "waiting_late": Out(1),
@@ -101,6 +105,7 @@ class ExpertManager(wiring.Component):
         m.d.comb += [
             self.work.payload.eq(d.queue.r_data), self.work.valid.eq(d.queue.r_rdy),
             d.queue.r_en.eq(self.work.ready),
+            self.rows_withheld.eq(self.worth & d.worth.scarce),
             self.waiting_demand.eq(d.demanding != 0), self.waiting_late.eq(d.late != 0),
             self.waiting_victim.eq(fsm.ongoing("IDLE") & d.missed.any() & d.order.front_valid
                                    & self.link_idle & ~d.chosen),
@@ -131,7 +136,7 @@ class ExpertManager(wiring.Component):
             pass
         with m.Elif(self.token.valid):
             m.d.comb += [self.token.ready.eq(1), d.worth.forget.eq(1)]
-            d.log(Event.TOKEN)
+            d.log(Event.TOKEN, arg=self.rows_withheld)
             d.begin_round(0)
             with m.If(d.about != 0):  # promises for layer 0 and behind it stay
                 m.d.sync += d.settle_all.eq(1)

@@ -45,6 +45,8 @@ class CandidateWorth(wiring.Component):
     score, expert, shared: of the candidate. counted: scores are counts, not log-odds.
     floor: least probability, of 256, whatever the slack.
     pays: it is worth a transfer.
+    rows_slack: least average slack with which a token's rows are moved. scarce: there is less; a
+        cycle behind the average.
     decided: the candidate has been decided on. near: it is of the layer that comes next.
     of, used: expert that is routed, ``of`` already in the cycle before; it is being used.
     measured, slack: a layer's slack. forget: what was noted of candidates is.
@@ -56,6 +58,7 @@ class CandidateWorth(wiring.Component):
         super().__init__({
             "score": In(signed(g.score_bits)), "expert": In(g.expert_bits), "counted": In(1),
             "floor": In(8), "pays": Out(1), "decided": In(1), "near": In(1),
+            "rows_slack": In(SLACK_BITS), "scarce": Out(1),
             "of": In(g.expert_bits), "used": In(1), "measured": In(1), "slack": In(SLACK_BITS),
             "forget": In(1), "clear": In(1), "position": In(range(BUCKETS))})
 
@@ -86,6 +89,7 @@ class CandidateWorth(wiring.Component):
             self.pays.eq((self.expert >= model.experts)
                          | ((rate.data >> (ONE_BITS - 8) >= needed)
                             & (rate.data >> (ONE_BITS - 8) >= self.floor)))]
+        m.d.sync += self.scarce.eq((average >> FINE) < self.rows_slack)
         with m.If(self.clear):
             m.d.sync += average.eq(average.init)
         with m.Elif(self.measured):

@@ -64,7 +64,7 @@ def _parameters(g: Geometry) -> dict[str, int]:
         "EXPERTS": model.experts, "PREDICT": int(g.config.predictor != "none"),
         "SELECT": int("linear" in g.config.predictor), "SCORE_BITS": g.score_bits,
         "LINEAR_THRESHOLD": g.config.linear.threshold % (1 << g.score_bits),
-        "LIMIT": model.experts,
+        "LIMIT": model.experts, "ROWS_SLACK": g.rows_slack,
         "BASE_LO_BITS": min(32, address), "BASE_HI_BITS": max(1, address - 32),
         "SLOTS_BITS": g.slot_bits + 1,
         "LEXICAL_LO": rows & 0xffffffff, "LEXICAL_HI": rows >> 32}

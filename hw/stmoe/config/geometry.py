@@ -15,6 +15,7 @@ ROW_READS = 4  # lexical rows that are read from expert memory at a time
 BLOCK_READS = 4  # bursts of a layer's weights, likewise
 
 LATENCY = 64  # cycles until a burst's first beat, usually
+SLACK_MAX = 63  # of a slack, in sixteenths of a drain
 SMALL = 1024  # bytes of an expert that the DMA is still to read at full speed
 MAX_BEATS = (1 << 24) - 1  # of an expert: register shape_blob_beats and word numbers have 24 bits
 
@@ -183,6 +184,16 @@ class Geometry:
         """Bursts in flight that a prefetch may bring about: one, and what keeps a link of a beat a
         cycle busy over a latency of ``LATENCY`` cycles. A demand has to wait for them."""
         return min(self.config.outstanding, 1 + _up(LATENCY, self.config.burst_beats))
+
+    @property
+    def rows_slack(self) -> int:
+        """Least slack of a layer, in sixteenths of a drain, with which rows by token identity are
+        moved by default: twice what a layer's take, read and written; 0 where there are none."""
+        if not self.streams_identities:
+            return 0
+        beats = 2 * len(self.config.linear.tables) * self.lexical_layout.row_beats
+        drain = self.prefetch_bursts * self.config.burst_beats
+        return min(SLACK_MAX, _up(2 * 16 * beats, drain))
 
     @property
     def transfers(self) -> int:

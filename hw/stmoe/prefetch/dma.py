@@ -13,6 +13,7 @@ from .reader import BurstReader
 __all__ = ["PrefetchDma"]
 
 ISSUE = 2  # cycles from the choice of a burst to AR
+WAIT_BITS = 16
 
 
 class PrefetchDma(wiring.Component):
@@ -48,6 +49,8 @@ class PrefetchDma(wiring.Component):
     axi: read channels. shape: run-time shape.
     beats, bursts, retried, corrupted: increments for counters.
     active: a transfer in hand, or beats to drain. demanding: a demand in hand.
+    first_beat: one cycle after the first beat of a demand that was offered while none was in hand:
+        ``cycles`` from the offer to that beat, to 65,535.
     """
 
     def __init__(self, geometry: Geometry):
@@ -64,7 +67,8 @@ class PrefetchDma(wiring.Component):
                 {"valid": 1, "slot": g.slot_bits, "beats": g.beat_bits})),
             "axi": Out(AxiReadSignature(g)), "shape": In(interfaces.shape_layout(g)),
             "beats": Out(1), "bursts": Out(1), "retried": Out(1), "corrupted": Out(1),
-            "active": Out(1), "demanding": Out(1)})
+            "active": Out(1), "demanding": Out(1),
+            "first_beat": Out(data.StructLayout({"valid": 1, "cycles": WAIT_BITS}))})
 
     def elaborate(self, platform):
         m = Module()
@@ -231,6 +235,22 @@ class PrefetchDma(wiring.Component):
                             first[c], Status.FIRST, Mux(done[c], Status.DONE, Status.FAILED)))]
                     with m.If(~first[c]):
                         m.d.sync += valid[c].eq(0)
+
+        # How long a demand waits for its first beat, if not for other demands.
+        waited, taken = Signal(), Signal()
+        since, of = Signal(WAIT_BITS), Signal.like(free)
+        m.d.comb += [self.first_beat.valid.eq(taken & reader.came.valid
+                                              & (reader.came.channel == of)),
+                     self.first_beat.cycles.eq(since)]
+        with m.If(~waited):
+            m.d.sync += [waited.eq(self.demand.valid & ~self.demanding), since.eq(0)]
+        with m.Else():
+            m.d.sync += since.eq(since + ~since.all())
+        with m.If((~waited & ~self.demanding | waited & ~taken) & self.demand.valid
+                  & self.demand.ready):
+            m.d.sync += [taken.eq(1), of.eq(free)]
+        with m.If(self.first_beat.valid | (taken & cancelled.bit_select(of, 1))):
+            m.d.sync += [waited.eq(0), taken.eq(0)]
 
         # Cancellation.
         m.d.comb += [self.cancel_ack.eq(self.cancel.valid), self.cancel_beats.eq(shape.blob_beats),

@@ -50,7 +50,10 @@ class BurstReader(wiring.Component):
     failed: channel that failed, at which tile, and whether it was ``corrupt`` in the end.
     axi: read channels. busy: bursts are in flight.
     due: beats asked for that have not come.
-    latency: cycles from the last burst taken while nothing was due to its first beat, to 1023.
+    came: a beat of a channel's transfer came in the cycle before.
+    latency: cycles from a burst taken while nothing was due to its first beat, to 1023: the last
+        measured, if that is less than before, else an eighth of the way there, as a refresh of the
+        memory is no reason to ask for more ahead. 0 until then.
     beats, bursts, retried, corrupted: increments for counters.
     """
 
@@ -71,7 +74,8 @@ class BurstReader(wiring.Component):
                 "valid": 1, "channel": channel_bits, "tile": g.tile_bits, "corrupt": 1})),
             "axi": Out(AxiReadSignature(g)),
             "beats": Out(1), "bursts": Out(1), "retried": Out(1), "corrupted": Out(1),
-            "busy": Out(1), "due": Out(range(256 * g.config.outstanding + 1)),
+            "busy": Out(1), "came": Out(data.StructLayout({"valid": 1, "channel": channel_bits})),
+            "due": Out(range(256 * g.config.outstanding + 1)),
             "latency": Out(LATENCY_BITS)})
 
     def elaborate(self, platform):
@@ -137,7 +141,9 @@ class BurstReader(wiring.Component):
         with m.If(asking & (self.due == 0)):
             m.d.sync += [timing.eq(1), elapsed.eq(1)]
         with m.Elif(timing & r.valid):
-            m.d.sync += [timing.eq(0), self.latency.eq(elapsed)]
+            m.d.sync += [timing.eq(0), self.latency.eq(Mux(
+                (elapsed < self.latency) | (self.latency == 0), elapsed,
+                self.latency + ((elapsed - self.latency + 7) >> 3)))]
         with m.Elif(~elapsed.all()):
             m.d.sync += elapsed.eq(elapsed + 1)
 
@@ -148,6 +154,9 @@ class BurstReader(wiring.Component):
             r.ready.eq(1), self.beats.eq(r.valid),
             takes.eq(r.valid & (used & ~dropped & ~dropping).bit_select(r.payload.id, 1)
                      & ~(r.payload.last & g.config.integrity))]
+        m.d.sync += [
+            self.came.channel.eq(answered.channel),
+            self.came.valid.eq(r.valid & (used & ~dropped).bit_select(r.payload.id, 1))]
         with m.If(takes):
             m.d.sync += self.written[answered.channel].eq(self.written[answered.channel] + 1)
         crcs = (answered.beat >> tile_shift) if g.config.integrity else 0  # before the burst

@@ -46,7 +46,9 @@ def played(g, settings, memory, depth=1):
 
 def held(g, settings, run, depth=1, change=None):
     """Golden's manager, having followed every event of ``run``."""
-    worth = Worth(12, g.config.linear.fraction if settings.predictor == "linear" else None)
+    linear = settings.predictor == "linear"
+    worth = Worth(12, g.config.linear.fraction if linear else None,
+                  rows_slack=g.rows_slack if linear else 0)
     manager = ExpertManager(
         g, retain=settings.retain, prefetch=settings.prefetch, prefetch_round=7,
         retention=settings.retention, worth=worth if settings.worth else None)

@@ -24,12 +24,13 @@ def run_block(seed, *, counted, floor, golden=None, rounds=150):
     """Rounds of candidates, each judged, some of them used, with little slack or much."""
     g = geometry(shared=1)
     fraction = g.config.linear.fraction
-    golden = golden or Worth(8, None if counted else fraction, floor)
-    dut, rng, answers = CandidateWorth(g), random.Random(seed), []
+    golden = golden or Worth(8, None if counted else fraction, floor, 12)
+    dut, rng, answers, withheld = CandidateWorth(g), random.Random(seed), [], []
 
     async def bench(ctx):
         ctx.set(dut.counted, counted)
         ctx.set(dut.floor, floor)
+        ctx.set(dut.rows_slack, 12)
         ctx.set(dut.near, 1)
         for number in range(rounds):
             for expert in rng.sample(range(9), rng.randrange(10)):
@@ -59,10 +60,13 @@ def run_block(seed, *, counted, floor, golden=None, rounds=150):
                 ctx.set(dut.used, 0)
                 await ctx.tick()
             golden.routed(routed, slack, expected=expected)
+            withheld.append(golden.withholds())
+            assert ctx.get(dut.scarce) == withheld[-1], (seed, number)
             ctx.set(dut.forget, 1)
             await ctx.tick()
             ctx.set(dut.forget, 0)
     simulate(dut, bench)
+    assert 0.05 < sum(withheld) / rounds < 0.95
     return answers
 
 
@@ -95,11 +99,18 @@ class Unforgetting(Worth):
         super().routed(experts, slack, expected=True)
 
 
-@pytest.mark.parametrize("wrong", [Credulous, Carefree, Unforgetting])
+class Lavish(Worth):
+    """Moves rows a little earlier."""
+
+    def withholds(self):
+        return self.average < 11 << 4
+
+
+@pytest.mark.parametrize("wrong", [Credulous, Carefree, Unforgetting, Lavish])
 def test_another_rule_is_noticed(wrong):
     with pytest.raises(AssertionError):
         run_block(0, counted=False, floor=0, rounds=600,
-                  golden=wrong(8, geometry().config.linear.fraction))
+                  golden=wrong(8, geometry().config.linear.fraction, rows_slack=12))
 
 
 @pytest.mark.parametrize("unit", [1, 3, 40])
@@ -132,10 +143,11 @@ def test_slack_is_quiet_time_in_sixteenths_of_a_drain(unit):
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("more", [
     {}, {"retain": False}, {"retention": "ewma"}, {"retention": "ewma", "depth": 3},
-    {"counted": True}, {"skip": 0.3}])
+    {"counted": True}, {"skip": 0.3}, {"rows_slack": 30}])
 def test_every_event_of_the_manager_equals_golden(seed, more):
     bench = Bench(geometry(shared=1), seed=seed, tokens=20, worth=90, **more).settle()
     assert Kind.SKIP in bench.kinds and Kind.PREFETCH in bench.kinds
+    assert ("rows_slack" in more) == (0 < bench.counts["rows_withheld"])
 
 
 @pytest.mark.parametrize("judge", [None, Carefree, Credulous])
@@ -145,6 +157,14 @@ def test_golden_notices_a_manager_with_another_judge(judge):
                    worth=judge and judge(8, g.config.linear.fraction, 90))
     with pytest.raises(Mismatch, match="golden"):
         Bench(g, seed=0, tokens=60, golden=other, worth=90)
+
+
+def test_golden_notices_a_manager_that_withholds_rows_at_another_slack():
+    g = geometry()
+    other = Golden(g, retain=True, prefetch=True, prefetch_round=6,
+                   worth=Lavish(8, g.config.linear.fraction, 90, 30))
+    with pytest.raises(Mismatch, match="TOKEN"):
+        Bench(g, seed=0, tokens=60, golden=other, worth=90, rows_slack=30)
 
 
 def test_a_floor_out_of_range_is_refused():

@@ -157,6 +157,42 @@ def most_in_flight(g):
     return max(most)
 
 
+def demands_among_prefetches(g, stall=0.0):
+    """Cycles from a demand to its first beat, as the DMA tells them and as the ports do."""
+    seen = []
+
+    async def script(bench, ctx):
+        for index in range(8):
+            for slot in range(2):
+                await bench.put(ctx, "prefetch", 0, slot, 2 * (index % 2) + slot)
+            for _ in range(bench.rng.randrange(60, 100)):
+                await ctx.tick()
+            slot, begun = 8 + index, bench.cycle
+            await bench.put(ctx, "demand", 1, index, slot)
+            await bench.put(ctx, "demand", 2, index, 6)  # one is in hand: not counted
+            while not bench.landed[slot]:
+                await ctx.tick()
+            seen.append(bench.cycle - begun)
+            await bench.settle(ctx)
+    bench = Bench(g, script, reorder=False, stall=stall)
+    return bench.waits, seen
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.4])
+def test_the_wait_for_a_first_beat_is_counted(stall):
+    waits, seen = demands_among_prefetches(geometry(outstanding=8), stall)
+    assert waits == [cycles - 2 for cycles in seen] and len(set(waits)) > 1
+
+
+def test_the_counted_wait_is_a_burst_and_the_latency(monkeypatch):
+    g = geometry(outstanding=8)
+    most = g.config.burst_beats + Bench.LATENCY + 8
+    assert max(demands_among_prefetches(g)[0]) <= most
+    monkeypatch.setattr(dma, "ISSUE", 1000)
+    monkeypatch.setattr(Geometry, "prefetch_bursts", 8)
+    assert max(demands_among_prefetches(g)[0]) > most
+
+
 @pytest.mark.parametrize("after", [0, 1, 2, 3, 4, 5, 6, 10, 40, 100, 300, 850, 2000])
 def test_a_cancelled_transfer_leaves_its_slot_alone(after):
     g = geometry()
