@@ -12,10 +12,10 @@ KV_GROUPS = 8
 
 
 class Kind(NamedTuple):
-    """``count`` layers of a period: width of all query heads, of all heads of K, or of V; tokens
+    """``layers`` of a period: width of all query heads, of all heads of K, or of V; tokens
     that they look back, 0 = all."""
 
-    count: int
+    layers: int
     query: int
     kv: int
     window: int = 0
@@ -48,8 +48,8 @@ def attention_cycles(config: AcceleratorConfig, memory_bytes_per_cycle: float,
     if context < 0:
         raise ValueError(f"context must be 0 or more, not {context}")
     if kinds:
-        total = (sum(kind.count * kind.read(width, context) for kind in kinds)
-                 / sum(kind.count for kind in kinds))
+        total = (sum(kind.layers * kind.read(width, context) for kind in kinds)
+                 / sum(kind.layers for kind in kinds))
     else:
         total = 4 * width**2 + 2 * context * width / KV_GROUPS
     return math.ceil(total / memory_bytes_per_cycle)

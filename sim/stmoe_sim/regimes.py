@@ -102,8 +102,9 @@ class Regime:
         return dataclasses.replace(self, part=name, bandwidth_scale=1.0, energy=name)
 
 
-EDGE = {"pes": 1, "rows": 8, "lanes": 8, "clock_mhz": 800, "outstanding": 64}
-WIDE = {"burst_beats": 16, "integrity": False}  # 4 KiB a burst; a CRC would be a beat of 256 bytes
+EDGE: dict[str, object] = {"pes": 1, "rows": 8, "lanes": 8, "clock_mhz": 800, "outstanding": 64}
+# 4 KiB a burst; a CRC would be a beat of 256 bytes.
+WIDE: dict[str, object] = {"burst_beats": 16, "integrity": False}
 FLASH, PCIE = LINKS["flash"], LINKS["pcie"]
 REGIMES = {regime.name: regime for regime in (
     Regime(name="paper", summary="8 PEs of 64 x 64 MACs at 1 GHz, 16 MB of experts, one HBM2 stack "

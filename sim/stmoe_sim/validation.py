@@ -20,6 +20,7 @@ from .memory import memory
 from .policies import parse_policies
 from .replay import Replay, fit, measure
 from .timing import model
+from .verilator import digest
 
 __all__ = ["COUNTS", "NETLISTS", "Point", "compare", "points", "summary"]
 
@@ -95,8 +96,10 @@ def _replay(point: Point, traces: list[Trace], cache: Path) -> Replay:
 
 def simulated(point: Point, replay: Replay, stimulus: dict[str, np.ndarray],
               folder: Path) -> dict[str, Any]:
-    """What the netlist did, from ``folder`` if it is there, else simulated and kept there."""
-    file = folder / f"{point.key}.json"
+    """What the netlist did, from ``folder`` if it did it there, else simulated and kept there."""
+    g = replay.geometry
+    netlist = digest(replay.config, g.total_bytes // g.axi_bytes)
+    file = folder / f"{point.key}-{netlist}.json"
     if file.exists():
         return dict(json.loads(file.read_text()))
     policy, = parse_policies(point.policy)
