@@ -299,6 +299,9 @@ class ExpertManager:
             ahead(slot.due, self.clock) > ahead(self._due_next(layer), self.clock))
 
     def _candidate(self, layer: int, expert: int, score: int) -> None:
+        if not self.order and len(self.promises) < len(self.slots):
+            raise Mismatch(f"candidate {expert} of layer {layer} was decided on while experts of "
+                           "the present layer had all slots")
         number = self.where.get((layer, expert))
         if number is not None:
             self._say(Kind.TOUCH, number)

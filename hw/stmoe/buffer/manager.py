@@ -157,6 +157,8 @@ class ExpertManager(wiring.Component):
             with m.If(d.chosen & self.demand.ready):
                 m.next = "DEMAND-EVICT"
         with m.Elif(self.candidates.valid):
+            # Else an expert of the layer is in a slot, which may go once it has been computed.
+            all_promised = ~d.order.front_valid & (d.promises >= self.shape.slots)
             m.d.comb += [d.resident.at.layer.eq(d.candidate.layer),
                          d.resident.at.expert.eq(d.candidate.expert)]
             m.d.sync += [d.tag.layer.eq(d.candidate.layer),
@@ -167,7 +169,7 @@ class ExpertManager(wiring.Component):
             with m.Elif(d.stale):
                 m.d.comb += self.candidates.ready.eq(1)
             with m.Elif(self.prefetch.ready & d.list_ready & (self.link_idle | ~d.deep)
-                        & (d.chosen | ~d.order.front_valid)):
+                        & (d.chosen | all_promised)):
                 m.next = "CANDIDATE-LOOKUP"
 
     def _flush(self, m, d):
