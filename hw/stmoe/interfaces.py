@@ -10,7 +10,8 @@ from .config import Geometry
 
 __all__ = ["GATE_ONE", "AxiReadSignature", "AxiWriteSignature", "BufferReadSignature", "ErrorCode",
            "Event", "Opcode", "Status", "announcement", "candidate", "event", "expert_tag", "fill",
-           "observation", "routed", "shape_layout", "status", "transfer", "work"]
+           "group_tag", "member", "observation", "routed", "shape_layout", "status", "transfer",
+           "work"]
 
 GATE_ONE = 0x8000  # gate weight 1.0 in Q1.15
 
@@ -83,6 +84,18 @@ def routed(g: Geometry) -> data.StructLayout:
     """Routed experts to the manager, in rank order, shared units last; ``count`` in all."""
     return data.StructLayout({**expert_tag(g), "gate": unsigned(16), "count": unsigned(8),
                               "shared": unsigned(1), "last": unsigned(1)})
+
+
+def group_tag() -> data.StructLayout:
+    """What ``gate`` holds of an expert where a command may have many tokens: ``expert``, and how
+    many tokens ``others`` than the first share it. Their gates: :func:`member`."""
+    return data.StructLayout({"others": 6, "expert": 10})
+
+
+def member(g: Geometry) -> data.StructLayout:
+    """``token`` is number ``place`` of those that share ``expert``, with ``gate``."""
+    return data.StructLayout({"valid": 1, "expert": unsigned(g.expert_bits),
+                              "place": g.token_bits, "token": g.token_bits, "gate": 16})
 
 
 def observation(g: Geometry) -> data.StructLayout:
