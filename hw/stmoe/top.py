@@ -125,6 +125,8 @@ class Accelerator(wiring.Component):
         for index in range(g.config.pes):
             connect(m, array.read[index], storage.read[index])
         m.d.comb += [
+            *([array.last_token.eq(sequencer.last_token), array.member.eq(sequencer.member)]
+              if g.token_bits else []),
             array.start.eq(sequencer.start), array.count.eq(sequencer.count),
             sequencer.failed.eq(manager.layer_failed),
             dma.promote.eq(manager.promote), dma.cancel.eq(manager.cancel),
