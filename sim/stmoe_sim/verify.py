@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from stmoe.config import Geometry
+from stmoe.interfaces import Phase
 from stmoe_golden.buffer.manager import ExpertManager, ManagerEvent, Mismatch
 from stmoe_golden.buffer.worth import Worth
 from stmoe_golden.compute.expert import moe_layer
+from stmoe_golden.compute.mapping import group
 from stmoe_golden.predict.combined import Combined
 from stmoe_golden.predict.unit import Candidate, LearnedUnit, PredictionUnit, TableUnit
 
@@ -19,6 +21,7 @@ from .back_door import gains, table_rows, weight_rows
 from .image import Experts
 from .lexical import identity_rows, layer_rows
 from .policies import Policy
+from .steps import Step, one_by_one
 
 __all__ = ["Verdict", "check_counters", "check_learned", "check_predictions_and_events",
            "check_results", "read_log"]
@@ -89,15 +92,20 @@ def worth_of(geometry: Geometry, policy: Policy) -> Worth | None:
 
 
 def golden_rounds(unit: PredictionUnit | None, routing: np.ndarray, token: np.ndarray,
-                  first: np.ndarray, ahead: np.ndarray | None = None) -> list[list[Candidate]]:
-    """Candidates of every round: per token, that of its announcement, then of each layer."""
-    tokens, layers, _ = routing.shape
+                  first: np.ndarray, ahead: np.ndarray | None,
+                  played: list[Step]) -> list[list[Candidate]]:
+    """Candidates of every round: per step, that of its announcement, then of each layer.
+
+    Of the tokens of a step the last one is announced and observed; first, if any of them is.
+    """
+    layers = routing.shape[1]
     if unit is None:
-        return [[]] * (tokens * (layers + 1))
+        return [[]] * (len(played) * (layers + 1))
     rounds = []
-    for t in range(tokens):
-        rounds.append(unit.token(int(token[t]), bool(first[t])))
-        rounds += [unit.observe(layer, routing[t, layer].tolist(), bool(first[t]),
+    for start, stop, _ in played:
+        t, begins = stop - 1, bool(first[start:stop].any())
+        rounds.append(unit.token(int(token[t]), begins))
+        rounds += [unit.observe(layer, routing[t, layer].tolist(), begins,
                                 None if ahead is None else ahead[t, layer])
                    for layer in range(layers)]
     return rounds
@@ -106,7 +114,7 @@ def golden_rounds(unit: PredictionUnit | None, routing: np.ndarray, token: np.nd
 def check_predictions_and_events(
         verdict: Verdict, geometry: Geometry, policy: Policy, log: Path, routing: np.ndarray,
         token: np.ndarray, first: np.ndarray, unit: PredictionUnit | None,
-        ahead: np.ndarray | None = None) -> dict[str, Any]:
+        ahead: np.ndarray | None = None, played: list[Step] | None = None) -> dict[str, Any]:
     """Every prediction and every decision of the manager against golden, in the order reported.
 
     Parameters
@@ -115,8 +123,9 @@ def check_predictions_and_events(
         its sequence. unit: golden, in the state that the hardware started from; None: off.
     ahead: int32 [token, layer, expert], logits that the router has looked ahead to, of the next
         layer; the last layer's are not read. None: it has not.
+    played: steps that the tokens were commanded in, None: one by one.
 
-    Returns golden's counters, the events, and ``rounds``: per token and layer the (expert, score)
+    Returns golden's counters, the events, and ``rounds``: per step and layer the (expert, score)
     predicted once it was routed, of the next layer.
     """
     model = geometry.config.model
@@ -125,7 +134,8 @@ def check_predictions_and_events(
                             prefetch_round=geometry.config.prefetch_round,
                             retention=policy.retention, worth=worth_of(geometry, policy))
     tokens, layers, _ = routing.shape
-    rounds = golden_rounds(unit, routing, token, first, ahead)
+    played = one_by_one(tokens) if played is None else played
+    rounds = golden_rounds(unit, routing, token, first, ahead, played)
     seen: list[list[Candidate]] = [[]]
     step = 0
     events: list[list[int]] = []
@@ -151,7 +161,10 @@ def check_predictions_and_events(
             if what == TOKEN:
                 manager.token()
             else:
-                manager.route(at, routing[step // (layers + 1), at].tolist(), shared)
+                start, stop, phase = played[step // (layers + 1)]
+                served = {e: len(of) for e, of in group(routing[start:stop, at], shared)}
+                manager.route(at, [e for e in served if e not in shared], shared, served,
+                              stream=phase == Phase.PREFILL)
         try:
             verdict.count("events")
             manager.check(ManagerEvent(what, layer, expert, slot, arg))
@@ -168,7 +181,7 @@ def check_predictions_and_events(
     if seen[-1]:
         verdict.differ(f"a round was not closed after {seen[-1]}")
     _compare_rounds(verdict, seen[:-1], rounds, layers)
-    counters = manager.counters | NOTHING_PREDICTED | {"tokens": tokens}
+    counters = manager.counters | NOTHING_PREDICTED | {"tokens": len(played)}
     if unit is not None:
         counters |= unit.counts()
     if max(policy.depth, policy.token_depth) > 1 or policy.guess:  # time decides how far rounds go
