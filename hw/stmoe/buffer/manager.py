@@ -138,6 +138,8 @@ class ExpertManager(wiring.Component):
             m.d.comb += [self.token.ready.eq(1), d.worth.forget.eq(1)]
             d.log(Event.TOKEN, arg=self.rows_withheld)
             d.begin_round(0)
+            if self.geometry.token_bits:
+                m.d.sync += d.streaming.eq(0)
             with m.If(d.about != 0):  # promises for layer 0 and behind it stay
                 m.d.sync += d.settle_all.eq(1)
                 m.next = "PROMISE"
@@ -150,6 +152,8 @@ class ExpertManager(wiring.Component):
             m.d.sync += [d.layer.eq(d.routed.layer), d.rank.eq(0), d.visit_due.eq(1),
                          d.settle_all.eq(d.routed.layer != d.about),
                          self.layer_failed.eq(0)]
+            if self.geometry.token_bits:
+                m.d.sync += d.streaming.eq(d.routed.stream)
             m.next = "LOOKUP"
         with m.Elif(d.missed.any()):
             m.d.comb += d.record.addr.eq(d.slot)
