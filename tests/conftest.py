@@ -1,4 +1,6 @@
-"""What all tests share: no deadlines, and the command line."""
+"""What all tests share: no deadlines, a cache of what takes long to make, the command line."""
+
+import os
 
 import pytest
 from hypothesis import settings
@@ -7,6 +9,17 @@ from stmoe_sim.cli import main
 
 settings.register_profile("patient", deadline=None)  # machines are busy
 settings.load_profile("patient")
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory):
+    """Folder of netlists, simulators, images and synthesis, one for all processes of a run."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    folder = base / "build"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @pytest.fixture

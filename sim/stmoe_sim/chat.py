@@ -21,6 +21,7 @@ from stmoe_golden.router.router import ahead_logits
 from stmoe_golden.trace import Trace
 
 from .attention import attention_cycles
+from .host.engine import BoardEngine
 from .image import ModelExperts, write_image
 from .job import prediction_unit
 from .live import LiveMachine
@@ -108,8 +109,9 @@ class Host:
 class Meter:
     """Cost of the decode tokens so far: the counters' increments since the prompt."""
 
-    def __init__(self, engine: RtlEngine, technology: Technology):
+    def __init__(self, engine: RtlEngine | BoardEngine, technology: Technology):
         self.engine, self.technology = engine, technology
+        self.start = engine.machine.counters()
         self.base: dict[str, int] | None = None
         self.tokens = 0
 
@@ -121,7 +123,21 @@ class Meter:
             return {}
         self.tokens += 1
         spent = {name: now[name] - self.base[name] for name in now}
-        return usage(self.engine.machine.geometry, spent, self.tokens, self.technology, memory)
+        cost = usage(self.engine.machine.geometry, spent, self.tokens, self.technology, memory)
+        return cost | {"mac_utilisation": self._utilisation(spent)}
+
+    def prompt(self, tokens: int) -> dict[str, float]:
+        """What the prompt's ``tokens`` took, once they are computed: cycles of each, and the share
+        of all multipliers' cycles that were used."""
+        if self.base is None:
+            return {}
+        spent = {name: self.base[name] - self.start[name] for name in self.start}
+        return {"prompt_cycles_per_token": spent["cycles_total"] / tokens,
+                "prompt_mac_utilisation": self._utilisation(spent)}
+
+    def _utilisation(self, spent: dict[str, int]) -> float:
+        pes = self.engine.machine.geometry.config.pes
+        return spent["mac_words"] / pes / max(1, spent["cycles_total"])
 
 
 def converse(generation: Generation, tokenizer: Tokenizer, *, update: Update,

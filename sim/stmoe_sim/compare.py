@@ -23,7 +23,7 @@ def _one(rival: Rival, case: Case, technology: Technology) -> dict[str, Any]:
     found = simulate(scene.geometry, settings, scene.memory, stimulus, warmup=window.warmup)
     seconds = time.process_time() - started
     counters: dict[str, int] = defaultdict(int, found.counters)
-    cost = usage(scene.geometry, counters, window.tokens, technology,
+    cost = usage(scene.geometry, counters, window.tokens, scene.priced(technology),
                  scene.regime.energy or "ideal")
     per_second = scene.config.clock_mhz * 1e6
     return {

@@ -1,6 +1,7 @@
 """Expert memory: the experts of a run, and the image that the simulated memory loads."""
 
 import hashlib
+import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def write_image(experts: Experts, cache: Path) -> Path:
     if path.exists() and path.stat().st_size == g.memory_bytes:
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(".part")
+    scratch = path.with_suffix(f".{os.getpid()}")
     with scratch.open("wb") as file:
         for layer in range(model.layers):
             for expert in range(model.expert_ids):

@@ -59,12 +59,6 @@ class Machine:
         return run(replay, chosen, **(parts or self.parts(replay)))
 
 
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory):
-    """Folder of netlists, simulators and images."""
-    return tmp_path_factory.mktemp("build")
-
-
 @pytest.fixture(scope="module")
 def machine(cache):
     """The small machine that most tests use."""

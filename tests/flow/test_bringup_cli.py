@@ -20,10 +20,15 @@ PORT = ["bringup", "--port", "/dev/no-such-port"]
     ([*PORT, "--trace", "none.npz"], ["none.npz", "no such file"]),
     ([*PORT, "--json", "/"], ["--json", "not a folder"]),
     ([*PORT, "--json", "a", "--dump", "a"], ["json", "dump"]),
-    (["rehearse", "--memory-bytes", "4096"], ["--memory-bytes", "at least", "4096"]),
+    (["rehearse", "--board", "de10"], ["--board", "de10", "ulx3s-85f"]),
+    (["rehearse", "--mhz", "0.5"], ["--mhz", "1 to 400"]),
     (["rehearse", "--noise", "2"], ["--noise", "0 to 1", "2"]),
-    (["rehearse", "--stuck", "7"], ["--stuck", "BEAT:BIT"]),
-    (["rehearse", "--stuck", "7:64"], ["--stuck", "lowest 64"]),
+    (["rehearse", "--stuck", "7"], ["--stuck", "WORD:BIT"]),
+    (["rehearse", "--stuck", "7:16"], ["--stuck", "0 to 15"]),
+    (["rehearse", "--board", "ecpix5-85f", "--stuck", "7:1"], ["--stuck", "no SDRAM"]),
+    (["bitstream", "--board", "de10"], ["--board", "de10", "ulx3s-85f"]),
+    (["bitstream", "--board", "ulx3s-85f", "--mhz", "401"], ["--mhz", "0 to 400"]),
+    (["bitstream", "--board", "ulx3s-85f", "--json", "/"], ["--json", "not a folder"]),
 ])
 def test_wrong_usage_is_one_line(stmoe, tmp_path, monkeypatch, arguments, words):
     monkeypatch.chdir(tmp_path)

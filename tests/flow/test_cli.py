@@ -28,7 +28,7 @@ def test_json_outputs(stmoe):
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    (["--preset", "huge"], ["preset", "'huge'", "tiny, edge, server"]),
+    (["--preset", "huge"], ["preset", "'huge'", "tiny, edge, board, board-small, server"]),
     (["--set", "slots=1"], ["slots", "from 2 to 4096", "not 1"]),
     (["--set", "slots=many"], ["slots", "integer", "'many'"]),
     (["--set", "model.d_ff=33"], ["model.d_ff", "multiple of lanes = 16", "33"]),

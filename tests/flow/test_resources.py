@@ -17,11 +17,6 @@ FREQUENT = {"BankMemory", "BankMemory_1", "DotRow", "Requantiser", "Requantiser_
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
 def units(cache):
     return netlist_units(preset("edge"), cache, lambda step: None)
 

@@ -72,11 +72,6 @@ def known():
     return split_units(build_rtlil(Known()))
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 def made(units, target, script, cache):
     return synthesise(units, target, script, cache, lambda done, of, step: None)
 

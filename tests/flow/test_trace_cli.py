@@ -10,15 +10,13 @@ import numpy as np
 import pytest
 
 from stmoe_golden.model.engine import GoldenEngine
-from stmoe_golden.model.quantise import quantise
-from stmoe_golden.model.shape import LmShape
 from stmoe_golden.model.storage import save_model
 from stmoe_golden.model.tokenizer import Tokenizer
 from stmoe_golden.model.transformer import Transformer
-from stmoe_golden.model.weights import FloatModel
 from stmoe_golden.trace import load, save
 from support.cli import refused
 from support.synthetic import synthetic
+from support.toy_model import toy_model
 
 SHARED = Path(__file__).parents[2] / "../shared/traces"
 HEADER = ("# route_trace v1\n# model=/m/toy.gguf arch=qwen3moe n_layer=2 n_expert=8 "
@@ -251,24 +249,9 @@ def test_import_refuses_another_suffix(stmoe, tmp_path):
 TEXT = "def add(a, b):\n    return a + b\n"
 
 
-def tokenizer_json():
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    backend.train_from_iterator([TEXT], trainers.BpeTrainer(
-        vocab_size=260, special_tokens=["<|end|>"], show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))
-    return backend.to_str()
-
-
 @pytest.fixture(scope="module")
 def model():
-    shape = LmShape(vocab=288, d_model=32, layers=3, heads=2, experts=8, top_k=3, d_ff=16,
-                    context=24)
-    rng = np.random.default_rng(5)
-    made = FloatModel.random(rng, shape, tokenizer_json())
-    return quantise(made, {"noise": rng.integers(0, 288, 500).astype(np.uint16)})
+    return toy_model(TEXT)
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def refused(stmoe, tmp_path):
     (["--config", "float.toml"], ["float.toml: slots", "2 to 4096", "3.5"]),
     (["--config", "date.toml"], ["date.toml: slots", "2020"]),
     (["--config", LONG], ["--config", "name too long"]),
-    (["--preset", ""], ["preset", "tiny, edge, server"]),
+    (["--preset", ""], ["preset", "tiny, edge, board, board-small, server"]),
     (["--set", "slots=-4"], ["slots", "2 to 4096", "-4"]),
     (["--set", "slots=2\nrows=8"], ["slots", "integer"]),
     (["--set", "axi_addr_bits=16"], ["axi_addr_bits", "at least 24", "16"]),

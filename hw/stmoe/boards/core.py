@@ -9,9 +9,11 @@ from ..top import Accelerator
 from .block_ram import BlockRam
 from .link import HostLink
 from .memory_port import MemorySignature
+from .sdram.controller import SdramController, sdram_pins
+from .sdram.part import SdramPart
 from .share import MemoryShare
 
-__all__ = ["BlockRamBoard", "BoardCore", "board_pins"]
+__all__ = ["BoardCore", "MemoryBoard", "block_ram_board", "board_pins", "sdram_board"]
 
 SHOWN = 20  # a pulse is shown on an LED for this part of a second
 
@@ -43,7 +45,7 @@ class BoardCore(wiring.Component):
 
     def __init__(self, geometry: Geometry, *, memory_bytes: int, clock_hz: int, baud: int):
         c = geometry.config
-        self.geometry, self.clock_hz = geometry, clock_hz
+        self.geometry, self.clock_hz, self.memory_bytes = geometry, clock_hz, memory_bytes
         inner = MemorySignature(addr_bits=c.axi_addr_bits, data_bits=c.axi_data_bits,
                                 id_bits=geometry.id_bits)
         self.link = HostLink(geometry, inner, memory_bytes=memory_bytes, clock_hz=clock_hz,
@@ -107,38 +109,55 @@ class BoardCore(wiring.Component):
         return m
 
 
-class BlockRamBoard(wiring.Component):
-    """A core whose expert memory is block RAM: for boards without DRAM, and for rehearsals.
+class MemoryBoard(wiring.Component):
+    """A core and the memory on its port, up to the pins: what every board top has inside.
 
-    Contracts: :class:`BoardCore`, :class:`~stmoe.boards.block_ram.BlockRam`. Reset: all but the
-    memory's contents.
+    Contracts: :class:`BoardCore`, and the memory's. Reset: all but the memory's contents.
 
     Parameters
     ----------
-    geometry: Geometry. memory_bytes, clock_hz, baud: of :class:`BoardCore`; memory_bytes a multiple
-        of a beat.
+    core: BoardCore. memory: a component with ``axi``, of ``core.share.outer``. pins: the memory's
+        other members, passed on.
 
     Members
     -------
-    rx, tx, heartbeat, busy, error, active: of :class:`BoardCore`.
+    rx, tx, heartbeat, busy, error, active: of :class:`BoardCore`. Those of ``pins``.
     """
 
-    def __init__(self, geometry: Geometry, *, memory_bytes: int, clock_hz: int, baud: int,
-                 extra: dict[str, wiring.Member] | None = None):
-        self.core = BoardCore(geometry, memory_bytes=memory_bytes, clock_hz=clock_hz, baud=baud)
-        self.ram = BlockRam(memory_bytes, self.core.share.outer)
-        super().__init__({**board_pins(), **(extra or {})})
+    def __init__(self, core: BoardCore, memory: wiring.Component,
+                 pins: dict[str, wiring.Member] | None = None):
+        self.core, self.memory, self.pins = core, memory, pins or {}
+        super().__init__({**board_pins(), **self.pins})
 
     def attach(self, m: Module) -> None:
         """Connect core and memory."""
-        wiring.connect(m, self.core.memory, self.ram.axi)
+        wiring.connect(m, self.core.memory, self.memory.axi)
 
     def elaborate(self, platform):
         m = Module()
-        core = m.submodules.core = self.core
-        m.submodules.ram = ResetInserter(core.reset)(self.ram)
-        for name, member in board_pins().items():
-            inner, outer = getattr(core, name), getattr(self, name)
-            m.d.comb += inner.eq(outer) if member.flow == In else outer.eq(inner)
+        m.submodules.core = self.core
+        m.submodules.memory = ResetInserter(self.core.reset)(self.memory)
+        for part, members in ((self.core, board_pins()), (self.memory, self.pins)):
+            for name, member in members.items():
+                inner, outer = getattr(part, name), getattr(self, name)
+                m.d.comb += inner.eq(outer) if member.flow == In else outer.eq(inner)
         self.attach(m)
         return m
+
+
+def block_ram_board(geometry: Geometry, *, memory_bytes: int, clock_hz: int,
+                    baud: int) -> MemoryBoard:
+    """A board whose expert memory is block RAM; ``memory_bytes`` a multiple of a beat."""
+    core = BoardCore(geometry, memory_bytes=memory_bytes, clock_hz=clock_hz, baud=baud)
+    return MemoryBoard(core, BlockRam(memory_bytes, core.share.outer))
+
+
+def sdram_board(geometry: Geometry, part: SdramPart, *, clock_hz: int, baud: int) -> MemoryBoard:
+    """A board whose expert memory is ``part``, all of it that the configuration can address.
+
+    Its pins are those of :func:`~stmoe.boards.sdram.controller.sdram_pins`, with a register between
+    each and the pin of the package.
+    """
+    size = min(part.size, 1 << geometry.config.axi_addr_bits)
+    core = BoardCore(geometry, memory_bytes=size, clock_hz=clock_hz, baud=baud)
+    return MemoryBoard(core, SdramController(part, core.share.outer, clock_hz), sdram_pins(part))

@@ -18,6 +18,16 @@ PRESETS = {
         pes=2, rows=4, lanes=8, slots=16, clock_mhz=100, router_layers=1,
         # A thousand rows of weights fill 18 of the 208 block RAMs of an ECP5-85F.
         linear=LinearOptions(features=((0, 1), (0, 2), (1, 0)), leaders=())),
+    "board": AcceleratorConfig(  # an ECP5-85F with host link and SDRAM around it
+        name="board",
+        model=ModelShape(name="tiny-moe", layers=8, experts=32, top_k=4, d_model=128, d_ff=32),
+        pes=2, rows=4, lanes=8, slots=16, clock_mhz=40, router_layers=8, predictor="table",
+        axi_addr_bits=32),
+    "board-small": AcceleratorConfig(  # an ECP5-25F likewise, or the block RAM of an 85F
+        name="board-small",
+        model=ModelShape(name="small", layers=4, experts=8, top_k=2, d_model=32, d_ff=16),
+        pes=1, rows=2, lanes=4, slots=4, clock_mhz=40, router_layers=0, predictor="table",
+        axi_data_bits=32, axi_addr_bits=26, tile_bytes=256, outstanding=2),
     "server": AcceleratorConfig(
         name="server",
         model=ModelShape(name="qwen3-30b-a3b", layers=48, experts=128, top_k=8, d_model=2048,

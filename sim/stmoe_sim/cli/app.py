@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from . import (
+    bitstream,
     bringup,
     chat,
     compare,
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.add_typer(config.app, name="config")
 app.add_typer(trace.app, name="trace")
 app.command("generate", epilog=generate.EPILOG)(generate.generate)
+app.command("bitstream", epilog=bitstream.EPILOG)(bitstream.bitstream)
 app.command("bringup", epilog=bringup.EPILOG)(bringup.bringup)
 app.command("chat", epilog=chat.EPILOG)(chat.chat)
 app.command("faults", epilog=faults.EPILOG)(faults.faults)

@@ -17,12 +17,14 @@ from .options import ConfigFile, Overrides, PresetName, check_overrides, check_t
 
 __all__ = ["EPILOG", "chat"]
 
-Engine = Literal["rtl", "golden", "float"]
+Engine = Literal["rtl", "golden", "float", "board"]
 EPILOG = """\b
 Examples:
   stmoe chat
   stmoe chat --prompt "The function returns" --tokens 40 --policy lru
+  stmoe chat --set max_tokens=16 --prefill 16 --window 4
   stmoe chat --engine golden --prompt "class Buffer:" --temperature 0.8 --seed 7
+  stmoe chat --engine board --port /dev/ttyUSB0 --preset board --policy table
 """
 
 
@@ -49,7 +51,14 @@ def chat(
         engine: Annotated[str, typer.Option(
             "--engine", metavar="NAME",
             help="Where the MoE layers are computed: rtl (the netlist, on Verilator, held against "
-                 "golden), golden (the same integers in numpy), float.")] = "rtl",
+                 "golden), golden (the same integers in numpy), float, board (a board behind "
+                 "--port, held against golden).")] = "rtl",
+        port: Annotated[str | None, typer.Option(
+            "--port", metavar="PORT", help="Serial port of the board, as /dev/ttyUSB0.")] = None,
+        baud: Annotated[int, typer.Option(
+            "--baud", metavar="N", help="Rate of its line.")] = 3_000_000,
+        timeout: Annotated[float, typer.Option(
+            "--timeout", metavar="SECONDS", help="Until the board is asked again.")] = 0.25,
         tokens: Annotated[int, typer.Option(
             "--tokens", "-n", metavar="N", help="Most tokens to generate.")] = 64,
         temperature: Annotated[float, typer.Option(
@@ -68,6 +77,15 @@ def chat(
         )] = "lpddr4-3200",
         bandwidth_scale: Annotated[float, typer.Option(
             "--bandwidth-scale", metavar="X", help="Scale of the memory's bandwidth.")] = 1.0,
+        prefill: Annotated[int, typer.Option(
+            "--prefill", metavar="N",
+            help="Tokens of the prompt computed at a time; more than 1 take --set max_tokens=N.",
+        )] = 1,
+        window: Annotated[int, typer.Option(
+            "--window", metavar="N",
+            help="Tokens computed at a time behind the prompt: drafts of what followed before are "
+                 "verified with the token that is known, and kept if they are what is sampled.",
+        )] = 1,
         routing: Annotated[str, typer.Option(
             "--routing", metavar="WHO",
             help="hardware (int8 router, on chip) or host (the float router).")] = "hardware",
@@ -105,8 +123,14 @@ def chat(
     from ..report.files import check_folder, check_writable
 
     check_choice("--engine", engine, get_args(Engine))
+    if (port is not None) != (engine == "board"):
+        raise ConfigError("--port", port, "given with --engine board, and only with it")
+    check_range("--baud", baud, 1, 12_000_000)
+    if not 0.01 <= timeout <= 3600:
+        raise ConfigError("--timeout", timeout, "0.01 to 3600 seconds")
     check_choice("--routing", routing, ("hardware", "host"))
     check_range("--tokens", tokens, 1, 1 << 16)
+    together = {"at_a_time": prefill, "window": window}
     check_range("--seed", seed, 0, 2**31 - 1)
     check_text("--prompt", prompt)
     if json_file is not None:
@@ -122,6 +146,10 @@ def chat(
     fitted = fit_model(chosen, model)
     check_overrides(overrides, fitted, model_file or "the language model")
     policies[0].check(fitted, routing == "hardware")
+    for option, value in (("--prefill", prefill), ("--window", window)):
+        check_range(option, value, 1, fitted.max_tokens)
+    if engine == "float" and max(prefill, window) > 1:
+        raise ConfigError("--engine", engine, "rtl or golden with --prefill or --window")
     tokenizer = Tokenizer(model.tokenizer, model.shape.vocab)
     transformer = Transformer(model.backbone)
     sampler = Sampler(temperature, top_p, seed)
@@ -130,15 +158,28 @@ def chat(
 
     def talk(moe: Any, cost: Callable[[], dict[str, Any]] = dict) -> dict[str, Any]:
         generation = Generation(transformer, moe, ids, sampler, max_tokens=tokens,
-                                stop_at_end=not past_end)
+                                stop_at_end=not past_end, **together)
         with interruptible() as stop, ChatView(console, prompt, title).open() as view:
-            return converse(generation, tokenizer, update=view.update, cost=cost, stop=stop)
+            found = converse(generation, tokenizer, update=view.update, cost=cost, stop=stop)
+        return found | {"prompt_tokens": len(ids), "prefill": prefill, "window": window,
+                        "drafted": generation.drafted, "accepted": generation.accepted}
 
     record: dict[str, Any] = {
         "prompt": prompt, "engine": engine, "routing": routing, "model": str(
             model.facts.get("name", "tiny-moe")), "cycles_per_token": None, "coverage": None,
         "traffic": None, "energy_pj_per_token": None, "mismatches": None}
-    if engine == "rtl":
+    if engine == "board":
+        title = f"{fitted.name} on {port}, {policies[0].name}"
+        Generation(transformer, FloatEngine(model.dequantised()), ids)  # refuses a long prompt now
+        board = _connect(fitted, model, policies[0], routing, port or "", baud, timeout)
+        meter = Meter(board, prices)
+        try:
+            record |= talk(board, lambda: meter.read(part.name) | {"energy_pj_per_token": None})
+            verdict = board.finish()
+        finally:
+            board.machine.link.close()
+        record |= _verdict(fitted, policies[0], verdict)
+    elif engine == "rtl":
         title = f"{chosen.name} netlist, {policies[0].name}, {part.name}"
         Generation(transformer, FloatEngine(model.dequantised()), ids)  # refuses a long prompt now
         moe = _open(fitted, model, policies[0], part, routing, seed, build)
@@ -148,16 +189,20 @@ def chat(
             verdict = moe.finish()
         finally:
             moe.machine.close()
-        record |= {"config_hash": f"{fitted.hash:016x}", "policy": policies[0].name,
-                   "memory": part.name, "mismatches": len(verdict.mismatches),
-                   "compared": verdict.compared, "differences": verdict.mismatches[:20]}
+        record |= meter.prompt(len(ids)) | {"memory": part.name}
+        record |= _verdict(fitted, policies[0], verdict)
     else:
         title = f"{engine} model, no hardware"
-        record |= talk(GoldenEngine(model, routing) if engine == "golden"  # type: ignore[arg-type]
-                       else FloatEngine(model.dequantised()))
+        record |= talk(
+            GoldenEngine(model, routing, fitted.max_tokens)  # type: ignore[arg-type]
+            if engine == "golden" else FloatEngine(model.dequantised()))
     if not console.is_terminal:
         console.print(figures_table(record))
-    if engine == "rtl":
+    if "prompt_cycles_per_token" in record:
+        console.print(f"Prompt: {record['prompt_tokens']} tokens, "
+                      f"{record['prompt_cycles_per_token']:,.0f} cycles per token. Drafts: "
+                      f"{record['accepted']} of {record['drafted']} accepted.", highlight=False)
+    if engine in ("rtl", "board"):
         console.print("Held against golden: " + ", ".join(
             f"{count:,} {name}" for name, count in record["compared"].items())
             + f"; {record['mismatches']} mismatches.", highlight=False)
@@ -168,6 +213,35 @@ def chat(
         console.print(f"JSON: {json_file}", highlight=False)
     if record["mismatches"]:
         raise typer.Exit(1)
+
+
+def _verdict(config: AcceleratorConfig, policy: Any, verdict: Any) -> dict[str, Any]:
+    return {"config_hash": f"{config.hash:016x}", "policy": policy.name,
+            "mismatches": len(verdict.mismatches), "compared": verdict.compared,
+            "differences": verdict.mismatches[:20]}
+
+
+def _connect(config: AcceleratorConfig, model: Any, policy: Any, routing: Any, port: str,
+             baud: int, timeout: float) -> Any:
+    """The engine of a board, its experts loaded, progress on standard error."""
+    from stmoe.config import Geometry
+
+    from ..host.device import Device
+    from ..host.engine import BoardEngine
+    from ..host.link import Link
+    from ..host.transport import SerialTransport
+    from ..job import prediction_unit
+
+    with Console(stderr=True).status("opening") as status:
+        link = Link(SerialTransport(port, baud), timeout=timeout, patience=max(5, 20 * timeout))
+        try:
+            return BoardEngine(
+                Device(link, config), model, policy=policy,
+                unit=prediction_unit(Geometry(config), policy), routing=routing,
+                progress=lambda done, of: status.update(f"experts: {done:,} of {of:,} bytes"))
+        except BaseException:
+            link.close()
+            raise
 
 
 def _open(config: AcceleratorConfig, model: Any, policy: Any, memory: Any, routing: Any, seed: int,

@@ -2,7 +2,10 @@
 // to pin rx; bytes that pin tx sends go to standard output. Ends with the input. While nothing is on
 // its way, simulated time stands still.
 //
-// Arguments: clock Hz, baud, then, for a stuck bit of memory, word, mask, value.
+// With SDRAM_PINS, its pins lead to a model of the part, half a cycle behind the board's clock.
+//
+// Arguments: clock Hz, baud, then NAME=VALUE: stuck_word, stuck_mask and stuck_value, of SDRAM; fields
+// of SdramPart.
 
 #include <cstdint>
 #include <cstdio>
@@ -12,6 +15,7 @@
 #include <unistd.h>
 
 #include "Vboard.h"
+#include "sdram_model.h"
 #include "verilated.h"
 
 namespace {
@@ -86,11 +90,22 @@ int main(int argc, char **argv) {
         static_cast<double>(BIT) * std::atof(argv[2]) / std::atof(argv[1]));
     VerilatedContext context;
     Vboard board{&context};
-    if (argc == 6) {
-        board.stuck_word = std::strtoul(argv[3], nullptr, 0);
-        board.stuck_mask = std::strtoull(argv[4], nullptr, 0);
-        board.stuck_value = std::strtoull(argv[5], nullptr, 0);
+    SdramModel::Stuck stuck;
+    SdramPart part;
+    for (int i = 3; i < argc; ++i) {
+        const std::string text = argv[i];
+        const size_t equals = text.find('=');
+        if (equals == std::string::npos) return 2;
+        const std::string name = text.substr(0, equals);
+        const char *value = argv[i] + equals + 1;
+        if (name == "stuck_word") stuck.word = std::strtoull(value, nullptr, 0);
+        else if (name == "stuck_mask") stuck.mask = std::strtoull(value, nullptr, 0);
+        else if (name == "stuck_value") stuck.value = std::strtoull(value, nullptr, 0);
+        else if (!part.set(name, std::strtod(value, nullptr))) return 2;
     }
+#ifdef SDRAM_PINS
+    SdramModel sdram{1e9 / std::atof(argv[1]), part, stuck};
+#endif
     Sender sender(step);
     Receiver receiver(step);
     std::string input;
@@ -117,6 +132,13 @@ int main(int argc, char **argv) {
         board.rx = sender.next();
         board.clk = 0;
         board.eval();
+#ifdef SDRAM_PINS
+        const bool selected = board.cs && board.clk_en;
+        const int word = sdram.step(
+            selected ? unsigned(board.ras) << 2 | unsigned(board.cas) << 1 | board.we : 0, board.ba,
+            board.a, board.dqm, board.dq_oe, board.dq_o);
+        board.dq_i = word < 0 ? 0xDEAD : uint16_t(word);
+#endif
         board.clk = 1;
         board.eval();
         uint8_t byte;

@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from stmoe.config import ConfigError, Geometry
+from stmoe.config import ConfigError
 from stmoe_golden.predict.unit import PredictionUnit
 
-from ..job import load_commands, setup_registers
 from ..policies import Policy
 from .device import Device
 from .link import Link, LinkError
 from .memory_test import MemoryFault, test_address, test_cells, test_data
+from .setup import image, set_up
 from .workload import Workload
 
 __all__ = ["BringUp", "Step", "StepFailed", "bring_up"]
@@ -131,13 +131,12 @@ def _load(run: _Run) -> str:
     device, who = run.device, run.device.identity
     blobs = run.workload.blobs()
     total, done = sum(len(blob) for _, blob in blobs), 0
-    stride = run.workload.experts.geometry.stride
-    image = b"".join(blob.ljust(stride, b"\0") for _, blob in blobs)
+    content = image(run.workload.experts.geometry, blobs)
     before, started = _cycles(device), time.monotonic()
-    device.write_memory(0, image, lambda n: run.progress("load", n, len(image)))
+    device.write_memory(0, content, lambda n: run.progress("load", n, len(content)))
     seconds = time.monotonic() - started
     cycles = _cycles(device) - before
-    efficiency = len(image) * LINE_BITS / who.baud / (cycles / who.clock_hz)
+    efficiency = len(content) * LINE_BITS / who.baud / (cycles / who.clock_hz)
     for address, blob in blobs:
         beats = -(-len(blob) // who.axi_bytes) * who.axi_bytes
         got = device.read_memory(address, beats)[:len(blob)]
@@ -148,9 +147,9 @@ def _load(run: _Run) -> str:
             raise StepFailed(f"byte 0x{address + at:x} holds 0x{got[at]:02x}, not "
                              f"0x{blob[at]:02x}", "run the memory test over all of the memory "
                                                   "(--test-bytes)")
-    run.outcome.measured |= {"load_bytes": len(image), "load_cycles": cycles,
+    run.outcome.measured |= {"load_bytes": len(content), "load_cycles": cycles,
                              "load_seconds": seconds, "line_efficiency": efficiency}
-    return (f"{len(blobs)} experts, {len(image):,} bytes in {cycles / who.clock_hz:.2f} s of the "
+    return (f"{len(blobs)} experts, {len(content):,} bytes in {cycles / who.clock_hz:.2f} s of the "
             f"board's clock, {100 * efficiency:.1f} % of the line rate; read back right")
 
 
@@ -158,21 +157,6 @@ def _cycles(device: Device) -> int:
     """Cycles since reset."""
     low = device.read("cycles_total_lo")
     return low | device.read("cycles_total_hi") << 32
-
-
-def _set_up(run: _Run) -> None:
-    device = run.device
-    device.reset()
-    config = device.config
-    for address, value in setup_registers(device.registers, run.policy, Geometry(config)):
-        name = next(name for name, register in device.registers.items()
-                    if register["address"] == address)
-        device.write(name, value)
-    device.flush()
-    for words in load_commands(device.geometry, run.unit).tolist():
-        device.command(words)
-    if device.geometry.streams_rows:
-        device.write_memory(device.geometry.lexical_base, bytes(device.geometry.row_bytes))
 
 
 def _compare(result: np.ndarray, want: np.ndarray, where: str) -> None:
@@ -189,7 +173,7 @@ def _compare(result: np.ndarray, want: np.ndarray, where: str) -> None:
 def _expert(run: _Run) -> str:
     """One expert at a time, each alone with gate 1.0, on one layer."""
     device, work = run.device, run.workload
-    _set_up(run)
+    set_up(run.device, run.policy, run.unit)
     model = device.config.model
     x, count = work.x[0, 0], min(2, model.experts)
     from stmoe_golden.compute.expert import moe_layer
@@ -207,7 +191,7 @@ def _expert(run: _Run) -> str:
 
 def _replay(run: _Run) -> str:
     device, work = run.device, run.workload
-    _set_up(run)
+    set_up(run.device, run.policy, run.unit)
     device.write_fields("counter_ctrl", clear=1)
     tokens, layers, _ = work.routing.shape
     started = time.monotonic()

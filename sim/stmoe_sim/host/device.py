@@ -14,7 +14,7 @@ from .link import Link, LinkError
 
 __all__ = ["Device", "LayerFailed", "WrongBuild"]
 
-TOKEN, LAYER, FLUSH = 1, 2, 5  # commands
+TOKEN, LAYER, LOAD_ROUTER, FLUSH = 1, 2, 3, 5  # commands
 WAIT_TICKS = 64  # of 256 cycles, that a board waits for a result before it says "not yet"
 COMMAND_WORDS = 64  # most of a request
 
@@ -160,14 +160,20 @@ class Device:
         """Announce a token; identity 0xFFFFFFFF: unknown."""
         self.command([TOKEN | int(first) << 8 | (identity & 0xFFFFFFFF) << 32])
 
-    def layer(self, layer: int, x: np.ndarray, experts: Sequence[int],
-              gates: Sequence[int]) -> np.ndarray:
+    def load_router(self, layer: int, weights: np.ndarray) -> None:
+        """Gate weights int8 [expert, d_model] of a layer, for the router on chip."""
+        self.command([LOAD_ROUTER | layer << 16])
+        self.activations(np.ascontiguousarray(weights, np.int8).tobytes())
+
+    def layer(self, layer: int, x: np.ndarray, experts: Sequence[int] | None = None,
+              gates: Sequence[int] = ()) -> np.ndarray:
         """int16 [d_model], the result of int8 ``x`` [d_model] under the given routing.
 
-        ``gates``: uint16, Q1.15. :class:`LayerFailed` where there is none.
+        ``experts`` None: the router on chip decides, with the register ``router_scale``.
+        ``gates``: uint16, Q1.15. :class:`LayerFailed` where there is no result.
         """
-        words = [LAYER | layer << 16 | 1 << 32,
-                 *(int(e) | int(g) << 16 for e, g in zip(experts, gates, strict=True))]
+        words = [LAYER | (experts is None) << 8 | layer << 16 | 1 << 32,
+                 *(int(e) | int(g) << 16 for e, g in zip(experts or (), gates, strict=True))]
         content = np.ascontiguousarray(x, np.int8).tobytes()
         wait = struct.pack("<H", WAIT_TICKS)
         if len(words) > COMMAND_WORDS or len(content) > self.identity.write_bytes // 2:

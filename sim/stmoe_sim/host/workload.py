@@ -11,9 +11,16 @@ from stmoe_golden.trace import ONE, Trace, gates
 
 from ..image import Experts, ModelExperts
 
-__all__ = ["Workload", "model_workload", "random_workload", "trace_workload"]
+__all__ = ["Workload", "expert_blobs", "model_workload", "random_workload", "trace_workload"]
 
 KEEP = 0.5  # of a random token's experts, those of the token before
+
+
+def expert_blobs(experts: Experts) -> list[tuple[int, bytes]]:
+    """Address and bytes of every expert, as they lie in expert memory."""
+    g, model = experts.geometry, experts.config.model
+    return [((layer * model.expert_ids + expert) * g.stride, pack(experts.get(layer, expert), g))
+            for layer in range(model.layers) for expert in range(model.expert_ids)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +52,7 @@ class Workload:
 
     def blobs(self) -> list[tuple[int, bytes]]:
         """Address and bytes of every expert."""
-        g, model = self.experts.geometry, self.experts.config.model
-        return [((layer * model.expert_ids + expert) * g.stride,
-                 pack(self.experts.get(layer, expert), g))
-                for layer in range(model.layers) for expert in range(model.expert_ids)]
+        return expert_blobs(self.experts)
 
 
 def random_workload(config: AcceleratorConfig, tokens: int, seed: int) -> Workload:

@@ -1,6 +1,7 @@
 """The cable between host and simulated board: a pseudo-terminal, with faults at choice."""
 
 import contextlib
+import dataclasses
 import os
 import pty
 import random
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from .board import BoardSettings
+from stmoe.boards.tops import Board
 
 __all__ = ["Faults", "SimulatedBoard"]
 
@@ -25,7 +26,9 @@ class Faults:
     Parameters
     ----------
     noise, drop: chance per byte, each way, that a bit of it is flipped, that it is lost.
-    stuck: beat of memory, mask of its bits, and what they read as; None: memory is whole.
+    stuck: 16-bit word of SDRAM, mask of its bits and of those of the three behind it, and what they
+        read as; None: memory is whole.
+    part: fields of the SdramPart that are not what the bitstream was made for, None: all are.
     silent: nothing comes from the board. pull_after: bytes from the host after which the cable is
         pulled for 0.2 s; 0: never. seed: of the chances.
     """
@@ -33,6 +36,7 @@ class Faults:
     noise: float = 0.0
     drop: float = 0.0
     stuck: tuple[int, int, int] | None = None
+    part: dict[str, float] | None = None
     silent: bool = False
     pull_after: int = 0
     seed: int = 1
@@ -43,29 +47,34 @@ class SimulatedBoard:
 
     Parameters
     ----------
-    binary: of :func:`~stmoe_sim.rehearsal.board.build_board`. settings: it was built with.
+    binary: of :func:`~stmoe_sim.rehearsal.board.build_board`. board: that it was built of.
     link: path that always leads to the terminal, as a name under /dev/serial does.
 
     Attributes
     ----------
     port: what to give to the host software.
     sent, received: bytes from and to the host. harmed: that were flipped or dropped.
+    said: what the simulator wrote of broken rules of the SDRAM, in the end.
     """
 
-    def __init__(self, binary: Path, settings: BoardSettings, link: Path,
-                 faults: Faults | None = None):
-        self.binary, self.settings, self.faults = binary, settings, faults or Faults()
+    def __init__(self, binary: Path, board: Board, link: Path, faults: Faults | None = None):
+        self.binary, self.board, self.faults = binary, board, faults or Faults()
         self.port = link
         self.rng = random.Random(self.faults.seed)
         self.sent = self.received = self.harmed = self.pulled = 0
-        self.stopping = False
+        self.stopping, self.said = False, ""
         self.master = self.keep = -1
 
     def __enter__(self) -> Self:
-        stuck = [f"{value:#x}" for value in self.faults.stuck or ()]
+        stuck = zip(("stuck_word", "stuck_mask", "stuck_value"), self.faults.stuck or (),
+                    strict=False)
+        sdram = dataclasses.asdict(self.board.sdram) if self.board.sdram else {}
+        part = (sdram | (self.faults.part or {})).items()
         self.process = subprocess.Popen(
-            [str(self.binary.resolve()), str(self.settings.clock_hz), str(self.settings.baud),
-             *stuck], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+            [str(self.binary.resolve()), str(self.board.clock_hz), str(self.board.baud),
+             *(f"{name}={value}" for name, value in (*stuck, *part))],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True)
         self._plug()
         self.thread = threading.Thread(target=self._relay, daemon=True)
         self.thread.start()
@@ -81,7 +90,10 @@ class SimulatedBoard:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        assert self.process.stderr is not None
+        self.said = self.process.stderr.read().decode(errors="replace")
         self.process.stdout.close()
+        self.process.stderr.close()
         self._unplug()
 
     def _plug(self) -> None:

@@ -141,7 +141,7 @@ def place_units(name: str, part: Part, mhz: float, seed: int, units: Mapping[str
     keep(folder, merge)
     placed = folder / f"{part.name}-{mhz:g}-{seed}"
     keep(placed, lambda scratch: place_and_route(
-        scratch, Path("..") / "netlist.json", part, mhz, seed,
+        scratch, Path("..") / "netlist.json", part.nextpnr, mhz, seed,
         lambda step: steps(0, 0, step)))
     return {"seed": seed, "bitstream": str(placed / "harness.bit"),
             "tool": tool_version("nextpnr-ecp5"), **timing_of(placed, module, submodules(units))}

@@ -3,34 +3,39 @@
 import itertools
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .harness import HARNESS
-from .targets import FAMILIES, Part
+from .targets import FAMILIES
 from .tools import Progress, run_tool
 
 __all__ = ["critical_path", "merge_script", "place_and_route", "timing_of"]
 
 
-def merge_script(target: str, mapped: list[Path]) -> list[str]:
-    """Commands that put mapped units together as ``netlist.json``, names as below the top."""
+def merge_script(target: str, mapped: list[Path], top: str = HARNESS) -> list[str]:
+    """Commands that put mapped units together as ``netlist.json``, names as below ``top``."""
     return [f"read_verilog -lib -specify {' '.join(FAMILIES[target].library)}",
-            *(f"read_rtlil {path}" for path in mapped), f"hierarchy -top {HARNESS}", "flatten",
+            *(f"read_rtlil {path}" for path in mapped), f"hierarchy -top {top}", "flatten",
             "opt_clean -purge", "blackbox =A:whitebox", "setattr -unset src",
             "write_json netlist.json"]
 
 
-def place_and_route(home: Path, netlist: Path, part: Part, mhz: float, seed: int,
-                    progress: Progress) -> None:
-    """From ``netlist`` (JSON, a path from ``home``) to ``harness.bit`` and ``timing.json``."""
+def place_and_route(home: Path, netlist: Path, part: Sequence[str], mhz: float, seed: int,
+                    progress: Progress, *, top: str = HARNESS, lpf: Path | None = None) -> None:
+    """From ``netlist`` (JSON, a path from ``home``) to ``top``.bit and ``timing.json``.
+
+    ``part``: arguments of nextpnr. ``lpf``: constraints, a path from ``home``; without them pins
+    are where they happen to be.
+    """
     run_tool("nextpnr-ecp5", [
-        *part.nextpnr, "--json", str(netlist), "--textcfg", "harness.config",
+        *part, "--json", str(netlist), "--textcfg", f"{top}.config",
         "--report", "timing.json", "--freq", f"{mhz:g}", "--seed", str(seed),
-        "--lpf-allow-unconstrained", "--timing-allow-fail"], home, "nextpnr.log", progress)
+        *(["--lpf", str(lpf)] if lpf else ["--lpf-allow-unconstrained"]),
+        "--timing-allow-fail"], home, "nextpnr.log", progress)
     progress("packing the bitstream")
-    run_tool("ecppack", ["--compress", "--input", "harness.config", "--bit", "harness.bit"],
+    run_tool("ecppack", ["--compress", "--input", f"{top}.config", "--bit", f"{top}.bit"],
              home, "ecppack.log")
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 __all__ = ["Unit", "instance_counts", "split_units", "stub", "submodules",
@@ -51,10 +51,11 @@ def stub(text: str) -> str:
     return f"attribute \\blackbox 1\nmodule \\{module[1]}\n{ports}end\n"
 
 
-def split_units(rtlil: str, top: str = "stmoe") -> dict[str, Unit]:
+def split_units(rtlil: str, top: str = "stmoe",
+                written_out: Sequence[str] = WRITTEN_OUT) -> dict[str, Unit]:
     """Units of a netlist as :func:`stmoe.emit.emit_rtlil` writes it, the top first.
 
-    Units are the top, its submodules, those of ``WRITTEN_OUT``, and whatever occurs more than once.
+    Units are the top, its submodules, those of ``written_out``, and whatever occurs more than once.
     """
     modules = {match[1]: match[0].replace("attribute \\top 1\n", "") + "\n"
                for match in _MODULE.finditer(without_zeros(rtlil))}
@@ -62,7 +63,7 @@ def split_units(rtlil: str, top: str = "stmoe") -> dict[str, Unit]:
              for name, text in modules.items()}
     occurrences = Counter(kind for inside in cells.values() for kind, _ in inside)
     paths = {top: "top", **{kind: instance for kind, instance in cells[top]}}
-    for block in WRITTEN_OUT:
+    for block in written_out:
         for kind, instance in cells.get(f"{top}.{block}", ()):
             paths[kind] = f"{block}.{instance}"
     for kind, times in occurrences.items():

@@ -145,7 +145,7 @@ def test_hash_is_the_same_in_every_process():
 
 
 def test_unknown_preset_names_the_known_ones():
-    with pytest.raises(ConfigError, match="tiny, edge, server, not 'huge'"):
+    with pytest.raises(ConfigError, match="tiny, edge, board, board-small, server, not 'huge'"):
         preset("huge")
 
 

@@ -1,0 +1,1 @@
+"""The controller of SDR SDRAM on boards that have it."""
