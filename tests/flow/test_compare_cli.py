@@ -52,8 +52,8 @@ def test_another_buffer_memory_and_context(stmoe, trace, tmp_path):
     found = []
     for options in ([], ["--buffer", "64KiB", "--memory", "flash", "--context", "4096"]):
         file = tmp_path / "out.json"
-        code, _, err = stmoe("compare", trace, "--regime", "ecp5", "--tokens", "6", "--rival", "lru",
-                             "--json", str(file), *options)
+        code, _, err = stmoe("compare", trace, "--regime", "ecp5", "--tokens", "6", "--rival",
+                             "lru", "--json", str(file), *options)
         assert code == 0, err
         found.append(json.loads(file.read_text()))
     assert (found[0]["slots"], found[1]["slots"]) == (16, 4)
