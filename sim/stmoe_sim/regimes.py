@@ -32,6 +32,7 @@ class Regime:
         attention phase reads projections and KV cache with. context: tokens in the KV cache.
     scaled: experts are made smaller, see :data:`SCALED`.
     energy: memory of the energy tables, None = the link's energy is not known.
+    buffer: "sram", or "dram" where the slots are no part of the chip.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Regime:
     context: int = 2048
     scaled: bool = False
     energy: str | None = None
+    buffer: str = "sram"
 
 
 REGIMES = {regime.name: regime for regime in (
@@ -57,7 +59,8 @@ REGIMES = {regime.name: regime for regime in (
     Regime(name="edge", summary="a PE of 8 x 8 MACs at 800 MHz, which reads LPDDR5 at 51.2 GB/s; "
                                 "there 4 GB hold experts, which flash of 2 GB/s and 80 us feeds",
            changes={"pes": 1, "rows": 8, "lanes": 8, "clock_mhz": 800, "outstanding": 64},
-           buffer_bytes=4 << 30, link_gbps=2, link_ns=80_000, attention_gbps=51.2),
+           buffer_bytes=4 << 30, link_gbps=2, link_ns=80_000, attention_gbps=51.2,
+           buffer="dram"),
     Regime(name="ecp5", summary="preset edge at 100 MHz on an ECP5 board: 16 slots, DDR3 of 1.6 "
                                 "GB/s; experts scaled to d_model 128, d_ff 32",
            changes={"pes": 2, "rows": 4, "lanes": 8, "clock_mhz": 100, "axi_data_bits": 64,
@@ -95,13 +98,12 @@ def scene(regime: Regime, trace: Trace, changes: dict[str, object] | None = None
         model_layers=trace.layers, model_experts=trace.num_experts, model_top_k=trace.top_k,
         model_d_model=width, model_d_ff=hidden, model_name=known or trace.model, slots=2,
         linear_weight_store="chip", linear_lexical_store="chip", axi_addr_bits=48,
-        router_layers=0, **regime.changes)
-    slot = Geometry(config).blob_bytes
-    everything = config.model.layers * config.model.expert_ids
-    slots = regime.slots or max(2, min(regime.buffer_bytes // slot, everything, MAX_SLOTS))
-    config = config.replace(slots=slots)
-    if changes:
-        config = config.replace(**changes)
+        router_layers=0, **regime.changes).replace(**changes or {})
+    if "slots" not in (changes or {}):
+        slot = Geometry(config).blob_bytes
+        everything = config.model.layers * config.model.expert_ids
+        config = config.replace(slots=regime.slots or max(
+            2, min(regime.buffer_bytes // slot, everything, MAX_SLOTS)))
     if regime.part is not None:
         timing = memory_timing(memory(regime.part).scaled(regime.bandwidth_scale),
                                config.clock_mhz)
