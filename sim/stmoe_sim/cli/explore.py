@@ -70,7 +70,7 @@ def explore(
         if importlib.util.find_spec(name) is None:
             raise ConfigError("stmoe explore", name, "there: pip install 'stmoe[explore]'")
     from ..energy import technology as energy_table
-    from ..explore.choose import conditions, configuration
+    from ..explore.choose import check_pick, conditions, configuration
     from ..explore.choose import pick as choose
     from ..explore.columns import schema
     from ..explore.evaluate import code_digest
@@ -98,6 +98,8 @@ def explore(
                          ("--timeline", timeline)):
         if path is not None:
             check_writable(option, path)
+    if pick is not None:
+        check_pick(pick, {point.id for point in chosen.points})
     met = conditions(where or [], schema(chosen.points).names)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TimeElapsedColumn())

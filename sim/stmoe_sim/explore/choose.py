@@ -3,7 +3,7 @@
 import math
 import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 from stmoe.config import AcceleratorConfig, ConfigError
@@ -12,7 +12,7 @@ from .columns import COLUMNS
 from .evaluate import Bench
 from .sweep import Point
 
-__all__ = ["COST", "buildable", "conditions", "configuration", "front", "pick"]
+__all__ = ["COST", "buildable", "check_pick", "conditions", "configuration", "front", "pick"]
 
 Line = dict[str, Any]
 COST = "sram_mm2", "energy_mj"
@@ -79,24 +79,25 @@ def front(lines: Sequence[Line], names: Sequence[str] = ("speedup", *COST)) -> l
     return found
 
 
+def check_pick(what: str, ids: Container[str]) -> None:
+    """:class:`ConfigError` unless ``what`` is one of ``ids``, or ``best:COLUMN``."""
+    ranked = [name for name, column in COLUMNS.items() if column.better]
+    if what not in ids and what not in [f"best:{name}" for name in ranked]:
+        raise ConfigError("--pick", what, "the id of a point of the sweep, or best: and one of "
+                                          + ", ".join(ranked))
+
+
 def pick(what: str, lines: Sequence[Line]) -> Line:
     """The line called ``what``: an id, or ``best:COLUMN``; oracles are picked by id alone."""
-    kind, colon, name = what.partition(":")
-    if not colon:
-        found = [line for line in lines if line["id"] == what]
-        if not found:
-            raise ConfigError("--pick", what, "the id of a point of the sweep that meets every "
-                                              "--where, or best:COLUMN")
-        if found[0]["error"] is not None:
-            raise ConfigError("--pick", what, f"a point with figures ({found[0]['error']})")
-        return found[0]
-    ranked = [name for name, column in COLUMNS.items() if column.better]
-    if kind != "best" or name not in ranked:
-        raise ConfigError("--pick", what, "an id, or best: and one of " + ", ".join(ranked))
-    possible = [line for line in lines if buildable(line) and line.get(name) is not None]
+    _, best, name = what.partition("best:")
+    possible = [line for line in lines if (buildable(line) and line.get(name) is not None
+                                           if best else line["id"] == what)]
     if not possible:
-        raise ConfigError("--pick", what, "of a sweep with points that have it, and meet every "
-                                          "--where")
+        raise ConfigError("--pick", what, "a point with figures that meets every --where")
+    if not best:
+        if possible[0]["error"] is not None:
+            raise ConfigError("--pick", what, f"a point with figures ({possible[0]['error']})")
+        return possible[0]
     return min(possible, key=lambda line: (_key(line, name), _key(line, "area_mm2")))
 
 

@@ -64,7 +64,8 @@ def chip(config: AcceleratorConfig, buffer: str = "sram") -> dict[str, float]:
         "rest": measured["rest"]["area"]}
     bits = sum(sram.values())
     return {
-        "sram_bits": bits, "sram_mm2": bits * SRAM_BIT / 1e6, "logic_mm2": sum(logic.values()) / 1e6,
+        "sram_bits": bits, "sram_mm2": bits * SRAM_BIT / 1e6,
+        "logic_mm2": sum(logic.values()) / 1e6,
         "area_mm2": (bits * SRAM_BIT + sum(logic.values())) / 1e6,
         **{f"sram_bits_{name}": value for name, value in sram.items()},
         **{f"logic_mm2_{name}": value / 1e6 for name, value in logic.items()}}

@@ -14,7 +14,7 @@ import numpy as np
 
 import stmoe.config
 import stmoe_golden
-from stmoe.config import ConfigError, Geometry
+from stmoe.config import ConfigError
 from stmoe_golden.energy import Technology
 from stmoe_golden.metrics import coverage_by_layer
 from stmoe_golden.timing.model import Settings, Timing
@@ -99,8 +99,7 @@ def _rival(values: dict[str, Any]) -> Rival:
 def _scene(values: dict[str, Any], trace: Trace) -> Scene:
     """The machine of a point."""
     changes = _settings(values, "regime")
-    regime = REGIMES[chosen] if (chosen := changes.pop("name")) else None
-    assert regime is not None
+    regime = REGIMES[changes.pop("name")]
     part = changes.get("part", regime.part)
     if part not in (None, "none"):
         changes.setdefault("energy", str(part))
@@ -112,8 +111,9 @@ def _scene(values: dict[str, Any], trace: Trace) -> Scene:
     linked = part in (None, "none")
     for name in ("bandwidth_scale",) if linked else ("link_gbps", "link_ns"):
         if name in changes:
-            raise ConfigError(f"regime.{name}", changes[name], "left out: the expert memory is "
-                              + ("a link" if linked else f"{part}; regime.part = \"none\" for a link"))
+            there = "a link" if linked else f"{part}; regime.part = \"none\" is a link"
+            raise ConfigError(f"regime.{name}", changes[name],
+                              f"left out: the expert memory is {there}")
     if linked and not changes.get("link_gbps", regime.link_gbps):
         raise ConfigError("regime.link_gbps", 0, "given, above 0, for a regime without a part")
     config = {key.replace(".", "_", 1): value for key, value in _settings(values, "config").items()}
@@ -135,7 +135,7 @@ def _window(values: dict[str, Any], trace: Trace) -> Window:
     return found
 
 
-def _shares(case: Case, timing: Timing) -> dict[str, float]:
+def _shares(case: Case) -> dict[str, float]:
     """Where the machine stands, of a layer whose experts all have to come: cycles of the link, of
     the PEs and of attention, their ratio, and the share of the experts that has a slot."""
     g, memory = case.scene.geometry, case.scene.memory
@@ -143,8 +143,9 @@ def _shares(case: Case, timing: Timing) -> dict[str, float]:
     beat = max(cycle, memory.column * g.axi_bytes / 64)
     link = model.active * g.blob_beats * beat / cycle
     compute = math.ceil(model.active / g.config.pes) * g.weight_words
-    return {"link_cycles": link, "compute_cycles": compute, "attention_cycles": case.scene.attention,
-            "link_ratio": link / (compute + case.scene.attention),
+    attention = case.scene.attention
+    return {"link_cycles": link, "compute_cycles": compute, "attention_cycles": attention,
+            "link_ratio": link / (compute + attention),
             "buffer_share": g.slots / (model.layers * model.expert_ids)}
 
 
@@ -216,7 +217,7 @@ class Bench:
             "energy_mj": None if energy is None else energy * 1e-9,
             "edp_js": None if energy is None else energy * 1e-12 * seconds,
             "recall": float(shares[counted][later].mean()) if len(shares) and later.any() else None,
-            "precision": precision, **_shares(case, timing),
+            "precision": precision, **_shares(case),
             "slots": g.slots, "expert_bytes": g.blob_bytes,
             **chip(g.config, case.scene.regime.buffer),
             "oracle": RIVALS[point.values["policy.name"]].name in ORACLES,
@@ -242,7 +243,7 @@ def evaluate(bench: Bench, points: Iterable[Point], code: str = "") -> list[dict
         try:
             row |= bench.evaluate(point)
         except Exception as error:  # of whatever kind: the sweep goes on, the reason is told
-            ours = type(error).__module__.partition(".")[0] in ("stmoe", "stmoe_golden", "stmoe_sim")
+            ours = type(error).__module__.startswith("stmoe")
             row["error"] = str(error) if ours else f"{type(error).__name__}: {error}"
         found.append(row | {"seconds": time.perf_counter() - started})
     return found

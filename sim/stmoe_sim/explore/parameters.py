@@ -16,7 +16,7 @@ from ..rivals import RIVALS
 
 __all__ = ["DEFAULTS", "PARAMETERS", "check", "known"]
 
-DEFAULTS = {"trace.file": "tiny-moe", "trace.tokens": 8, "trace.warmup": 8,
+DEFAULTS: dict[str, Any] = {"trace.file": "tiny-moe", "trace.tokens": 8, "trace.warmup": 8,
             "regime.name": "ecp5", "policy.name": "ours"}
 OF_THE_TRACE = ("layers", "experts", "top_k")
 

@@ -171,7 +171,7 @@ def load_sweep(path: Path, code: str) -> Sweep:
     name = data.get("name", path.stem)
     if not name or "/" in name or name.startswith("."):
         raise ConfigError(f"{path}: name", name, "the name of a folder")
-    chosen = [DEFAULTS | values for values in _points(data, str(path))]
+    chosen: list[dict[str, Any]] = [DEFAULTS | values for values in _points(data, str(path))]
     if not all(isinstance(one["trace.file"], str) for one in chosen):
         raise ConfigError(f"{path}: trace.file", chosen[0]["trace.file"], "text")
     traces = _traces({one["trace.file"] for one in chosen}, path.parent, str(path))

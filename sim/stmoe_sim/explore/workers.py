@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -43,9 +44,18 @@ def _died(points: Iterable[Point]) -> Records:
 _bench: Bench | None = None  # of this process
 
 
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)  # it was killed: nobody will ask for anything
+
+
 def _begin(bench: Bench) -> None:
     global _bench
     _bench = bench
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal, to all: the parent ends us
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _here(points: Sequence[Point]) -> Records:
@@ -122,7 +132,7 @@ def cluster(todo: Sequence[tuple[Point, ...]], bench: Bench, address: str,
         raise ConfigError("--scheduler", address, "left out, or: pip install 'stmoe[dask]'"
                           ) from None
     try:
-        client = Client(address, timeout=10, set_as_default=False)
+        client = Client(address, timeout=5, set_as_default=False)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError("--scheduler", address,

@@ -21,8 +21,10 @@ const label = name => C[name] ? C[name].label : name;
 function show(value) {
   if (value === null || value === undefined) return "-";
   if (typeof value === "number") return Number.isInteger(value) ? value.toLocaleString("en") : String(+value.toPrecision(4));
-  return String(value);
+  return value === true ? "yes" : value === false ? "no" : String(value);
 }
+const HEADS = { speedup: "speed-up", milliseconds: "ms", energy_mj: "mJ", mb_per_token: "MB", recall: "recall", precision: "precision",
+  sram_mm2: "SRAM, mm2", area_mm2: "area, mm2", link_ratio: "link ratio", buffer_share: "share with a slot" };
 const varied = DATA.varied;
 const machine = i => P.machine[i];
 const describe = i => varied.filter(n => P[n][i] !== null).map(n => `${n} = ${show(P[n][i])}`).join("<br>");
@@ -62,8 +64,8 @@ function filters() {
 const visible = () => good.filter(i => shown.policy.has(P["policy.name"][i])
   && Object.entries(selects).every(([name, select]) => !select.value || JSON.stringify(P[name][i]) === select.value));
 
-const AXES = { margin: { l: 70, r: 20, t: 20, b: 60 }, font: { family: "system-ui, sans-serif", size: 12 }, hovermode: "closest",
-  legend: { orientation: "h", y: 1.12 }, paper_bgcolor: "white", plot_bgcolor: "white" };
+const AXES = { margin: { l: 70, r: 20, t: 50, b: 60 }, font: { family: "system-ui, sans-serif", size: 12 }, hovermode: "closest",
+  legend: { orientation: "h", y: 1, yanchor: "bottom", traceorder: "normal" }, paper_bgcolor: "white", plot_bgcolor: "white" };
 const axis = (text, more = {}) => ({ title: { text }, gridcolor: "#e8e8e8", zeroline: false, automargin: true, ...more });
 
 function frontOf(points, x, y) {
@@ -126,7 +128,7 @@ function stalls() {
   Plotly.react("stalls", Object.entries(CAUSES).map(([cause, tone]) => ({ type: "bar", orientation: "h", name: cause.replace("_", " "),
     y: names, x: chosen.map(i => P[`cause_${cause}`][i]), marker: { color: tone },
     hovertemplate: `%{y}: %{x:,.0f} cycles ${cause.replace("_", " ")}<extra></extra>` })),
-  { ...AXES, barmode: "stack", height: 130 + 28 * Math.max(1, chosen.length), xaxis: axis("cycles per token"),
+  { ...AXES, barmode: "stack", height: 150 + 28 * Math.max(1, chosen.length), xaxis: axis("cycles per token"),
     yaxis: axis("", { autorange: "reversed", type: "category" }) }, CONFIG);
 }
 function lines(where, column, x, y) {
@@ -169,7 +171,7 @@ function table(where, names, points, most = 300) {
     return by.sign * (u === null ? (v === null ? 0 : 1) : v === null ? -1 : u < v ? -1 : u > v ? 1 : 0);
   });
   const text = name => points.some(i => typeof P[name][i] === "string");
-  const head = element("tr", {}, ...names.map(name => element("th", { textContent: label(name), className: text(name) ? "text" : "",
+  const head = element("tr", {}, ...names.map(name => element("th", { textContent: HEADS[name] || label(name), title: label(name), className: text(name) ? "text" : "",
     onclick: () => { order[where] = { name, sign: by && by.name === name ? -by.sign : 1 }; tables(); } })));
   $(where).replaceChildren(head, ...sorted.slice(0, most).map(i => element("tr", { className: chosen.includes(i) && where === "all" ? "chosen" : "",
     onclick: () => { if (where === "all") toggle(i); } },

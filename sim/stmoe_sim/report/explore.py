@@ -36,8 +36,8 @@ def summary(sweep: Sweep, lines: Sequence[Line]) -> dict[str, Any]:
         f"{len(lines)} points, {failed} without figures. Varied: "
         + (", ".join(f"{name} ({count})" for name, count in counts.items()) or "nothing") + ".",
         "Of all points: " + ", ".join(f"{name} = {value}" for name, value in fixed.items()) + ".",
-        "Everything is of the timing model, which 'stmoe validate' holds against the netlist; areas "
-        "are estimates for 45 nm (docs/explore.md)."]
+        "Everything is of the timing model, which 'stmoe validate' holds against the netlist; "
+        "areas are estimates for 45 nm (docs/explore.md)."]
     return {"name": sweep.name, "points": len(lines), "failed": failed, "seconds": seconds,
             "varied": list(sweep.varied), "fixed": fixed, "front": front(lines), "lines": text}
 

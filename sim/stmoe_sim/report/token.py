@@ -14,7 +14,7 @@ from .timeline import LAYERS, chrome_trace
 __all__ = ["LANES", "Token", "chosen_token"]
 
 LANES = {"layer": "layers", "demand load": "loads on demand", "prefetch": "prefetches",
-         "in use": "experts in use"}
+         "in use": "there, in use"}
 """Kinds of spans, and what their rows are called."""
 
 
