@@ -145,7 +145,7 @@ def cluster(todo: Sequence[tuple[Point, ...]], bench: Bench, address: str,
         shared = client.scatter(bench, broadcast=True, hash=False)
         asked = {client.submit(_remote, batch, shared, key, code, pure=False): batch
                  for batch in todo}
-        for future in as_completed(list(asked)):
+        for future in as_completed(list(asked), loop=client.loop):
             batch = asked.pop(future)
             try:
                 yield future.result()
