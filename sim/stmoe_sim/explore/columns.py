@@ -41,7 +41,7 @@ COLUMNS = {
     "sram_bits": Column("SRAM, bits", "int", "less"),
     **{f"sram_bits_{part}": Column(f"SRAM of {what}, bits", "int", "less") for part, what in (
         ("buffer", "the expert buffer"), ("predictor", "the prediction units"),
-        ("elements", "the PEs"))},
+        ("elements", "the PEs"), ("router", "the router"))},
     **{f"logic_mm2_{part}": Column(f"logic of {what}, mm2", better="less") for part, what in (
         ("elements", "the PEs"), ("network", "the buffer's network"), ("rest", "the rest"))},
     "slots": Column("slots", "int"), "expert_bytes": Column("bytes of an expert", "int"),

@@ -53,7 +53,8 @@ def chip(config: AcceleratorConfig, buffer: str = "sram") -> dict[str, float]:
     g, measured = Geometry(config), _measured()
     buffer_bits = least(config)["bram_bits"] if buffer == "sram" else 0
     sram = {"buffer": buffer_bits, "predictor": predictor_bits(g),
-            "elements": config.pes * element_bits(g)}
+            "elements": config.pes * element_bits(g),
+            "router": 8 * config.router_layers * config.model.experts * config.model.d_model}
     element = measured["element"]
     macs, rows = config.rows * config.lanes, config.rows
     logic = {

@@ -42,20 +42,26 @@ def summary(sweep: Sweep, lines: Sequence[Line]) -> dict[str, Any]:
             "varied": list(sweep.varied), "fixed": fixed, "front": front(lines), "lines": text}
 
 
+def _short(value: Any) -> str:
+    return "-" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def print_sweep(about: dict[str, Any], lines: Sequence[Line], console: Console) -> None:
     """Counts, the front among ``lines``, and reasons of those without figures."""
     for line in about["lines"][:2]:
         console.print(line, highlight=False)
     best = set(about["front"])
     found = sorted((line for line in lines if line["id"] in best), key=lambda one: -one["speedup"])
-    rows = [[line["id"], values(about["varied"], line), number(line["speedup"]),
+    rows = [[line["id"], *(_short(line.get(name)) for name in about["varied"]),
+             number(line["speedup"]),
              number(line["milliseconds"], 3), number(line["energy_mj"], 3),
              percent(line["coverage"]), number(line["sram_mm2"]), number(line["area_mm2"])]
             for line in found[:ROWS]]
     more = f", the first {ROWS} of {len(found)}" if len(found) > ROWS else ""
     console.print(table(f"Pareto front: speed-up against SRAM and energy{more}",
-                        ["point", "what", "speed-up", "ms", "mJ", "coverage", "SRAM, mm2",
-                         "area, mm2"], rows))
+                        ["point", *(name.removesuffix(".name").rpartition(".")[2]
+                                    for name in about["varied"]),
+                         "speed-up", "ms", "mJ", "coverage", "SRAM, mm2", "area, mm2"], rows))
     failed = [line for line in lines if line["error"] is not None]
     for line in failed[:ROWS]:
         console.print(f"{line['id']} has no figures: {line['error']} "
