@@ -35,7 +35,7 @@ def test_bits_are_those_of_the_netlist(memories):
     predictors = memories["predictor.unit0"] + memories["predictor.unit1"]
     assert found["sram_bits_predictor"] == predictor_bits(g)
     assert 0 <= predictors - predictor_bits(g) < 12_000  # sigmoid, history: not followed
-    assert 0.5 * memories["router"] < found["sram_bits_router"] <= memories["router"]
+    assert 0 <= memories["router"] - found["sram_bits_router"] < 36_000  # exponential, inputs
     parts = [value for name, value in found.items() if name.startswith("sram_bits_")]
     assert found["sram_bits"] == sum(parts)
     assert found["area_mm2"] == pytest.approx(found["sram_mm2"] + found["logic_mm2"])
