@@ -111,12 +111,13 @@ def policy_record(*, name: str, geometry: Geometry, counters: dict[str, int], to
     ----------
     counters: increments over the measured tokens. events: of the whole run, warm-up included.
     on_demand_cycles: cycles of on-demand loading over the same tokens, None = not simulated.
-    routing, first, predicted: as for :func:`accuracy`, of the measured tokens.
+    routing, first, predicted: as for :func:`accuracy`, of the measured tokens, or, of steps of many
+        tokens, of the last of each.
     """
     g, model = geometry, geometry.config.model
     cost = usage(g, counters, tokens, technology, memory)
     quality = accuracy(routing, first, predicted, model.experts)
-    split = coverage_by_layer(events, model.layers, model.experts, tokens * model.layers)
+    split = coverage_by_layer(events, model.layers, model.experts, len(routing) * model.layers)
     by_layer = split / np.maximum(1, split.sum(1, keepdims=True))
     speedup = None if on_demand_cycles is None else on_demand_cycles / max(1, cost["cycles"])
     return {
@@ -124,6 +125,7 @@ def policy_record(*, name: str, geometry: Geometry, counters: dict[str, int], to
         "precision": quality.precision, "set_size": quality.set_size,
         "stalls": {cause: counters[f"cycles_{cause}"] for cause in CAUSES},
         "mismatches": mismatches,
+        "mac_utilisation": counters["mac_words"] / g.config.pes / max(1, cost["cycles"]),
         "coverage_by_layer": by_layer[:, :3].sum(1).tolist(),
         "split_by_layer": {kind: by_layer[:, i].tolist() for i, kind in enumerate(KINDS)},
         "counters": {key: int(value) for key, value in counters.items()}}

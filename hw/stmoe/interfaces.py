@@ -9,8 +9,9 @@ from amaranth.lib.wiring import In, Out
 from .config import Geometry
 
 __all__ = ["GATE_ONE", "AxiReadSignature", "AxiWriteSignature", "BufferReadSignature", "ErrorCode",
-           "Event", "Opcode", "Status", "announcement", "candidate", "event", "expert_tag", "fill",
-           "observation", "routed", "shape_layout", "status", "transfer", "work"]
+           "Event", "Opcode", "Phase", "Status", "announcement", "candidate", "event", "expert_tag",
+           "fill", "group_tag", "member", "observation", "routed", "shape_layout", "status",
+           "transfer", "work"]
 
 GATE_ONE = 0x8000  # gate weight 1.0 in Q1.15
 
@@ -59,6 +60,14 @@ class Opcode(IntEnum):
     LOAD_WEIGHTS = 6
 
 
+class Phase(IntEnum):
+    """What the tokens of a LAYER command are; only PREFILL differs in what the hardware does."""
+
+    DECODE = 0
+    PREFILL = 1  # of a prompt: nothing is prefetched on the prediction that follows
+    VERIFY = 2  # drafted, of which the host keeps what is accepted
+
+
 class ErrorCode(IntEnum):
     """Code in the ERROR register."""
 
@@ -80,9 +89,26 @@ def expert_tag(g: Geometry) -> dict:
 
 
 def routed(g: Geometry) -> data.StructLayout:
-    """Routed experts to the manager, in rank order, shared units last; ``count`` in all."""
+    """Routed experts to the manager, in rank order, shared units last; ``count`` in all.
+
+    Where a command may have many tokens, each of their experts once, in order of first use;
+    ``stream``: no candidates follow.
+    """
     return data.StructLayout({**expert_tag(g), "gate": unsigned(16), "count": unsigned(8),
-                              "shared": unsigned(1), "last": unsigned(1)})
+                              "shared": unsigned(1), "last": unsigned(1)}
+                             | ({"stream": unsigned(1)} if g.token_bits else {}))
+
+
+def group_tag() -> data.StructLayout:
+    """What ``gate`` holds of an expert where a command may have many tokens: ``expert``, and how
+    many tokens ``others`` than the first share it. Their gates: :func:`member`."""
+    return data.StructLayout({"others": 6, "expert": 10})
+
+
+def member(g: Geometry) -> data.StructLayout:
+    """``token`` is number ``place`` of those that share ``expert``, with ``gate``."""
+    return data.StructLayout({"valid": 1, "expert": unsigned(g.expert_bits),
+                              "place": g.token_bits, "token": g.token_bits, "gate": 16})
 
 
 def observation(g: Geometry) -> data.StructLayout:

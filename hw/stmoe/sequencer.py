@@ -1,12 +1,13 @@
 """Layer command sequencer: decodes the command stream and conducts one MoE layer at a time."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from . import interfaces
+from .compute.mapping import ExpertMapping
 from .config import Geometry
-from .interfaces import GATE_ONE, ErrorCode, Opcode
+from .interfaces import GATE_ONE, ErrorCode, Opcode, Phase
 from .predict.ports import weight_word
 from .router.ahead import route_order
 from .shape_check import illegal_shape
@@ -24,6 +25,9 @@ class Sequencer(wiring.Component):
     (bad layer, expert, token count or shape, router weights missing) still consumes its words and
     answers with one packet of zeros marked as error, so that the host never loses step; where the
     shape is refused, both are of the generated sizes. An unknown opcode consumes its one word.
+    A layer command of several tokens has its experts dispatched once each, in order of first use,
+    when all is known, and is observed as its last token. Wrong token counts consume and answer what
+    was announced, of no tokens the packet of one; without ``max_tokens``, what one token has.
     Commands are taken one at a time; ``cmd`` and ``act`` are
     back-pressured meanwhile. Back-pressure on every output is honoured. Reset: idle.
 
@@ -40,6 +44,7 @@ class Sequencer(wiring.Component):
     routed, observe: experts for the manager and the prediction unit.
     table_load, weights: a row for the correlation table, words of rows of weights.
     start, count: a layer begins on the array, with ``count`` experts.
+    last_token, member: to the array, where a command may have many tokens.
     result_in, failed: packet of the array, and whether to replace it by zeros.
     result: packet to the host.
     flush_request, flush_done, clear: FLUSH handshake with the top, and pulse to the
@@ -66,7 +71,9 @@ class Sequencer(wiring.Component):
         answer = data.StructLayout({"data": self.result_bits, "last": 1, "error": 1})
         act = stream.Signature(self.act_bits)
         super().__init__(({} if not g.looks_ahead else {
-            "lookahead": In(1), "ahead_done": In(1), "looking": Out(1), "ahead_due": Out(1)}) | {
+            "lookahead": In(1), "ahead_done": In(1), "looking": Out(1), "ahead_due": Out(1)}) | (
+            {} if not g.token_bits else {
+                "last_token": Out(g.token_bits), "member": Out(interfaces.member(g))}) | {
             "cmd": In(stream.Signature(64)), "act": In(act),
             "x": Out(act), "router_x": Out(act), "router_load": Out(act),
             "router_load_start": Out(1), "router_load_layer": Out(g.layer_bits),
@@ -91,7 +98,7 @@ class Sequencer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         g, model = self.geometry, self.geometry.config.model
-        k, active = model.top_k, model.active
+        k, active, many = model.top_k, g.config.most_experts, bool(g.token_bits)
         shape = self.shape
 
         experts = Signal(data.ArrayLayout(g.expert_bits, k))
@@ -109,12 +116,25 @@ class Sequencer(wiring.Component):
         weight_rows = options.chip_rows(model) if "linear" in g.config.predictor else 0
 
         header = Signal(data.StructLayout(
-            {"opcode": 8, "flag": 1, "_": 7, "a": 16, "b": 16, "c": 16}))
+            {"opcode": 8, "flag": 1, "phase": 2, "_": 5, "a": 16, "b": 16, "c": 16}))
         m.d.comb += header.as_value().eq(self.cmd.payload)
 
         def refuse(code, expert=0):
             with m.If(~bad):
                 m.d.sync += [bad.eq(1), bad_code.eq(code), bad_expert.eq(expert)]
+
+        # Many tokens: how many there are, which one is routed, whose activations are awaited.
+        count, own, last_token = active, k, Const(1)
+        if many:
+            m.submodules.mapping = mapping = ExpertMapping(g)
+            tokens, token, act_tokens = (Signal(16, name=name) for name in (
+                "tokens", "routed_token", "act_tokens"))
+            act_words, phase = Signal(16), Signal(Phase)
+            count, own = mapping.experts + model.shared_units, mapping.experts
+            last_token = token + 1 == tokens
+            m.d.comb += [
+                mapping.routed.token.eq(token), mapping.number.eq(shared),
+                self.member.eq(mapping.member), self.last_token.eq(tokens - 1)]
 
         # Which layer's gate weights each block of the router holds.
         blocks = max(1, g.config.router_layers)
@@ -130,7 +150,7 @@ class Sequencer(wiring.Component):
         if g.looks_ahead:
             after = loaded[(layer + 1) % blocks]
             m.d.comb += [self.looking.eq(looking), self.ahead_due.eq(ahead)]
-            with m.If(self.route.valid & self.route.ready & ahead):
+            with m.If(self.route.valid & self.route.ready & self.route.payload.ahead):
                 m.d.sync += looking.eq(1)
             with m.Elif(self.ahead_done):
                 m.d.sync += looking.eq(0)
@@ -162,25 +182,37 @@ class Sequencer(wiring.Component):
                         ~act_go & (router_sent | (self.router_x.valid & self.router_x.ready)))]
                 with m.If(act_go):
                     m.d.sync += act_left.eq(act_left - 1)
+                    if many:
+                        with m.If((act_left == 1) & (act_tokens != 0)):
+                            m.d.sync += [act_left.eq(act_words), act_tokens.eq(act_tokens - 1)]
 
         m.d.comb += [
             self.route.payload.layer.eq(layer), self.route.payload.route.eq(1),
-            self.route.payload.ahead.eq(ahead),
+            self.route.payload.ahead.eq(ahead & last_token if many else ahead),
             self.router_load_layer.eq(layer),
-            self.count.eq(active), self.error_layer.eq(layer), self.error_code.eq(bad_code),
+            self.count.eq(count), self.error_layer.eq(layer), self.error_code.eq(bad_code),
             self.error_expert.eq(bad_expert), self.error_detail.eq(Cat(words, header.a))]
         m.d.comb += [
-            self.routed.payload.layer.eq(layer), self.routed.payload.count.eq(active),
-            self.routed.payload.last.eq(shared == active - 1),
+            self.routed.payload.layer.eq(layer), self.routed.payload.count.eq(count),
+            self.routed.payload.last.eq(shared == count - 1),
             self.observe.payload.layer.eq(layer), self.observe.payload.first_token.eq(first_token),
             self.observe.payload.expert.eq(experts[observed]),
             self.observe.payload.last.eq(observed == k - 1)]
-        with m.If(shared < k):
-            m.d.comb += [self.routed.payload.expert.eq(experts[shared]),
-                         self.routed.payload.gate.eq(gates[shared])]
+        with m.If(shared < own):
+            m.d.comb += self.routed.payload.expert.eq(mapping.expert if many else experts[shared])
+            if not many:
+                m.d.comb += self.routed.payload.gate.eq(gates[shared])
         with m.Else():
-            m.d.comb += [self.routed.payload.expert.eq(model.experts + shared - k),
-                         self.routed.payload.gate.eq(GATE_ONE), self.routed.payload.shared.eq(1)]
+            m.d.comb += [self.routed.payload.expert.eq(model.experts + shared - own),
+                         self.routed.payload.shared.eq(1)]
+            if not many:
+                m.d.comb += self.routed.payload.gate.eq(GATE_ONE)
+        if many:
+            tag = data.View(interfaces.group_tag(), self.routed.payload.gate)
+            m.d.comb += [
+                self.routed.payload.stream.eq(phase == Phase.PREFILL),
+                tag.expert.eq(self.routed.payload.expert),
+                tag.others.eq(Mux(self.routed.payload.shared, tokens - 1, mapping.others))]
         m.d.comb += [
             self.table_load.payload.layer.eq(layer), self.table_load.payload.expert.eq(load_expert),
             self.table_load.payload.entries.eq(row)]
@@ -209,20 +241,33 @@ class Sequencer(wiring.Component):
                         with m.Case(Opcode.LAYER):
                             m.d.sync += [on_chip.eq(header.flag), flow.eq(header.flag),
                                          act_left.eq(shape.in_words)]
+                            if many:
+                                m.d.comb += mapping.clear.eq(1)
+                                m.d.sync += [
+                                    tokens.eq(header.b), token.eq(0), phase.eq(header.phase),
+                                    act_tokens.eq(header.b - 1), act_words.eq(shape.in_words)]
+                                with m.If(bad_shape):
+                                    m.d.sync += act_words.eq(g.in_words)
                             with m.If(bad_shape):
                                 m.d.sync += act_left.eq(g.in_words)
                                 refuse(ErrorCode.BAD_SHAPE)
                             with m.Elif(header.a >= shape.layers):
                                 refuse(ErrorCode.BAD_LAYER)
-                            with m.Elif(header.b != 1):
+                            with m.Elif((header.b == 0) | (header.b > g.config.max_tokens)
+                                        if many else header.b != 1):
                                 refuse(ErrorCode.BAD_TOKENS)
                             with m.Elif(header.flag & ~held):
                                 refuse(ErrorCode.NO_ROUTER_WEIGHTS)
                             with m.Else():
                                 m.d.sync += to_x.eq(1)
+                            if many:
+                                with m.If(header.b == 0):
+                                    m.d.sync += act_left.eq(0)
                             m.next = "RECEIVE"
                         with m.Case(Opcode.LOAD_ROUTER):
                             m.d.sync += act_left.eq(model.experts * g.in_words)
+                            if many:
+                                m.d.sync += act_tokens.eq(0)
                             m.next = "LOAD-ROUTER-START"
                             if g.config.router_layers:
                                 with m.If(header.a < shape.layers):
@@ -261,16 +306,18 @@ class Sequencer(wiring.Component):
                     m.d.sync += ahead.eq(
                         on_chip & self.lookahead & (layer + 1 < shape.layers)
                         & after.valid & (after.layer == layer + 1))
-                with m.If(on_chip | (words == k)):
+                with m.If(on_chip | ((token == tokens) if many else (words == k))):
                     m.d.sync += flow.eq(1)
                     with m.If(bad):
                         m.d.sync += to_x.eq(0)
                         with m.If(flow & (act_left == 0)):
                             m.d.sync += words.eq(0)
+                            if many:
+                                m.d.sync += token.eq(0)
                             m.next = "REFUSED"
                     with m.Elif(~on_chip):
                         m.next = "BEGIN"
-                    with m.Elif(act_left == 0):
+                    with m.Elif(1 if many else act_left == 0):
                         m.next = "ROUTE"
                 with m.Else():
                     m.d.comb += self.cmd.ready.eq(1)
@@ -280,8 +327,17 @@ class Sequencer(wiring.Component):
                             with m.If(words == i):
                                 m.d.sync += [experts[i].eq(self.cmd.payload[:16]),
                                              gates[i].eq(self.cmd.payload[16:32])]
-                        repeated = Cat(*((words > i) & (experts[i] == self.cmd.payload[:16])
-                                         for i in range(k))).any()
+                        if many:
+                            repeated = mapping.repeated
+                            m.d.comb += [
+                                mapping.routed.valid.eq(self.cmd.payload[:16] < shape.experts),
+                                mapping.routed.expert.eq(self.cmd.payload[:16]),
+                                mapping.routed.gate.eq(self.cmd.payload[16:32])]
+                            with m.If(words == k - 1):
+                                m.d.sync += [words.eq(0), token.eq(token + 1)]
+                        else:
+                            repeated = Cat(*((words > i) & (experts[i] == self.cmd.payload[:16])
+                                             for i in range(k))).any()
                         with m.If((self.cmd.payload[:16] >= shape.experts) | repeated):
                             refuse(ErrorCode.BAD_EXPERT, self.cmd.payload[:16])
 
@@ -297,15 +353,23 @@ class Sequencer(wiring.Component):
                             m.d.sync += [experts[i].eq(self.gates.payload.expert),
                                          gates[i].eq(self.gates.payload.gate)]
                     m.d.sync += words.eq(words + 1)
+                    if many:
+                        m.d.comb += [mapping.routed.valid.eq(1),
+                                     mapping.routed.expert.eq(self.gates.payload.expert),
+                                     mapping.routed.gate.eq(self.gates.payload.gate)]
                     with m.If(self.gates.payload.last):
                         m.next = "BEGIN"
+                        if many:
+                            m.d.sync += [words.eq(0), token.eq(token + 1)]
+                            with m.If(~last_token):
+                                m.next = "ROUTE"
 
             with m.State("BEGIN"):
                 m.d.comb += [self.in_layer.eq(1), self.running.eq(1), self.start.eq(1)]
                 m.next = "RUN"
             with m.State("RUN"):
                 m.d.comb += [self.in_layer.eq(1), self.running.eq(1)]
-                m.d.comb += [self.routed.valid.eq(shared != active),
+                m.d.comb += [self.routed.valid.eq(shared != count),
                              self.observe.valid.eq(observed != k)]
                 with m.If(self.routed.valid & self.routed.ready):
                     m.d.sync += shared.eq(shared + 1)
@@ -329,13 +393,17 @@ class Sequencer(wiring.Component):
                     m.next = "IDLE"
 
             with m.State("REFUSED"):  # a packet of zeros, as long as a good one
+                ends = words == Mux(
+                    bad_code == ErrorCode.BAD_SHAPE, g.out_groups, shape.out_groups) - 1
                 m.d.comb += [
                     self.in_layer.eq(1), self.running.eq(1), self.result.valid.eq(1),
                     self.result.payload.error.eq(1),
-                    self.result.payload.last.eq(words == Mux(
-                        bad_code == ErrorCode.BAD_SHAPE, g.out_groups, shape.out_groups) - 1)]
+                    self.result.payload.last.eq(ends & (token + 1 >= tokens) if many else ends)]
                 with m.If(self.result.ready):
                     m.d.sync += words.eq(words + 1)
+                    if many:
+                        with m.If(ends):
+                            m.d.sync += [words.eq(0), token.eq(token + 1)]
                     with m.If(self.result.payload.last):
                         m.next = "REPORT"
 

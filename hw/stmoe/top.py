@@ -130,6 +130,8 @@ class Accelerator(wiring.Component):
             sequencer.token.ready.eq(predict.token.ready),
             token.eq(sequencer.token.payload),
             token.known.eq(sequencer.token.payload.known & ~manager.rows_withheld),
+            *([array.last_token.eq(sequencer.last_token), array.member.eq(sequencer.member)]
+               if g.token_bits else []),
             array.start.eq(sequencer.start), array.count.eq(sequencer.count),
             sequencer.failed.eq(manager.layer_failed),
             dma.promote.eq(manager.promote), dma.cancel.eq(manager.cancel),

@@ -1,27 +1,45 @@
-"""Default length of the attention phase between two MoE layers."""
+"""Length of the attention phase between two MoE layers."""
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from stmoe.config import AcceleratorConfig
 
-__all__ = ["KV_GROUPS", "attention_cycles"]
+__all__ = ["KV_GROUPS", "Kind", "attention_cycles"]
 
 KV_GROUPS = 8
 
 
+class Kind(NamedTuple):
+    """``layers`` of a period: width of all query heads, of all heads of K, or of V; tokens
+    that they look back, 0 = all."""
+
+    layers: int
+    query: int
+    kv: int
+    window: int = 0
+
+    def read(self, d_model: int, context: int) -> int:
+        """Bytes per token: projections Q, K, V, O and the KV cache, int8, each byte once."""
+        seen = min(context, self.window) if self.window else context
+        return 2 * d_model * (self.query + self.kv) + 2 * seen * self.kv
+
+
 def attention_cycles(config: AcceleratorConfig, memory_bytes_per_cycle: float,
-                     context: int | None = None) -> int:
+                     context: int | None = None, kinds: Sequence[Kind] = ()) -> int:
     """Cycles per layer that attention takes when it is bound by memory, rounded up.
 
-    Bytes read: the Q, K, V and O projections, 4 * d_model**2 of int8, and the KV cache,
-    2 * context * d_model / 8 of int8 (grouped-query attention, 8 query heads per KV head, as
-    released models have); divided by ``memory_bytes_per_cycle``. The attention engine reads them
-    from a memory like the experts', but its own: the expert link stays free for prefetch meanwhile.
+    Bytes read / ``memory_bytes_per_cycle``. Without ``kinds`` the projections take 4 * d_model**2
+    bytes of int8 and the KV cache 2 * context * d_model / 8 (grouped-query attention, 8 query heads
+    per KV head). The attention engine reads them from a memory like the experts', but its own: the
+    expert link stays free for prefetch meanwhile, unless a regime shares it.
 
     Parameters
     ----------
     context: tokens in the KV cache; default d_model, so that a scaled-down model keeps the ratio of
         cache to projections that d_model = 2048 has at a context of 2,048 tokens.
+    kinds: the model's kinds of layers, of which the mean counts.
     """
     if not (math.isfinite(memory_bytes_per_cycle) and memory_bytes_per_cycle > 0):
         raise ValueError(f"memory_bytes_per_cycle must be positive, not {memory_bytes_per_cycle}")
@@ -29,5 +47,9 @@ def attention_cycles(config: AcceleratorConfig, memory_bytes_per_cycle: float,
     context = width if context is None else context
     if context < 0:
         raise ValueError(f"context must be 0 or more, not {context}")
-    total = 4 * width**2 + 2 * context * width / KV_GROUPS
+    if kinds:
+        total = (sum(kind.layers * kind.read(width, context) for kind in kinds)
+                 / sum(kind.layers for kind in kinds))
+    else:
+        total = 4 * width**2 + 2 * context * width / KV_GROUPS
     return math.ceil(total / memory_bytes_per_cycle)

@@ -213,29 +213,32 @@ async def play(dut: Any) -> None:
     started, start_cycle = time.process_time(), int(dut.cycle.value)
     progress = os.open(home / "progress", os.O_CREAT | os.O_WRONLY)
     before: dict[str, int] = {}
-    for t in range(tokens):
-        if t == job["warmup"]:
+    for step, (start, stop) in enumerate(stimulus["steps"].tolist()):
+        t = slice(start, stop)
+        if start == job["warmup"]:
             before = await frozen_counters(driver, registers)
-        await driver.command([token_word(int(identity_of[t]), bool(first[t]))])
+        await driver.command([token_word(int(identity_of[stop - 1]), bool(first[t].any()))])
         for layer in range(layers):
-            words = [int(headers[t, layer])]
+            words = [int(headers[step, layer])]
             if not words[0] >> 8 & 1:  # not routed on chip
-                words += [int(e) | int(g) << 16
-                          for e, g in zip(experts[t, layer], gates[t, layer], strict=True)]
+                words += [int(e) | int(g) << 16 for e, g in zip(
+                    experts[t, layer].ravel(), gates[t, layer].ravel(), strict=True)]
             for address, (mult, shift) in zip(registers["router_scale"], scales[layer:layer + 2],
                                               strict=False):
                 if set_scales.get(address) != (value := mult | shift << 16):
                     await driver.write(address, value)
                     set_scales[address] = value
             try:
-                results[t, layer], errors[t, layer] = await driver.layer(
-                    words, acts[t, layer].tobytes(), width, job["attention_cycles"])
+                found, errors[t, layer] = await driver.layer(
+                    words, acts[t, layer].tobytes(), width * (stop - start),
+                    job["attention_cycles"])
+                results[t, layer] = found.reshape(-1, width)
             except RuntimeError as error:
-                outcome["error"] = f"token {t}, layer {layer}: {error}"
+                outcome["error"] = f"token {start}, layer {layer}: {error}"
                 break
         if outcome["error"]:
             break
-        os.pwrite(progress, b"%08d" % (t + 1), 0)
+        os.pwrite(progress, b"%08d" % stop, 0)
     os.close(progress)
     elapsed = time.process_time() - started  # of this process, so of one core
     outcome["ended"] = int(dut.cycle.value)  # with the last result

@@ -111,6 +111,7 @@ class Meter:
 
     def __init__(self, engine: RtlEngine | BoardEngine, technology: Technology):
         self.engine, self.technology = engine, technology
+        self.start = engine.machine.counters()
         self.base: dict[str, int] | None = None
         self.tokens = 0
 
@@ -122,7 +123,21 @@ class Meter:
             return {}
         self.tokens += 1
         spent = {name: now[name] - self.base[name] for name in now}
-        return usage(self.engine.machine.geometry, spent, self.tokens, self.technology, memory)
+        cost = usage(self.engine.machine.geometry, spent, self.tokens, self.technology, memory)
+        return cost | {"mac_utilisation": self._utilisation(spent)}
+
+    def prompt(self, tokens: int) -> dict[str, float]:
+        """What the prompt's ``tokens`` took, once they are computed: cycles of each, and the share
+        of all multipliers' cycles that were used."""
+        if self.base is None:
+            return {}
+        spent = {name: self.base[name] - self.start[name] for name in self.start}
+        return {"prompt_cycles_per_token": spent["cycles_total"] / tokens,
+                "prompt_mac_utilisation": self._utilisation(spent)}
+
+    def _utilisation(self, spent: dict[str, int]) -> float:
+        pes = self.engine.machine.geometry.config.pes
+        return spent["mac_words"] / pes / max(1, spent["cycles_total"])
 
 
 def converse(generation: Generation, tokenizer: Tokenizer, *, update: Update,

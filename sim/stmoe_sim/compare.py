@@ -28,7 +28,7 @@ def measure(rival: Rival, case: Case, technology: Technology,
                      log=log)
     seconds = time.process_time() - started
     counters: dict[str, int] = defaultdict(int, found.counters)
-    cost = usage(scene.geometry, counters, window.tokens, technology,
+    cost = usage(scene.geometry, counters, window.tokens, scene.priced(technology),
                  scene.regime.energy or "ideal")
     per_second = scene.config.clock_mhz * 1e6
     record = {

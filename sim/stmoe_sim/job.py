@@ -16,13 +16,13 @@ from .memory import Memory
 from .memory_files import write_words
 from .policies import Policy
 from .rows import table_commands, weight_commands
+from .steps import Step, header, one_by_one
 from .verilator import layout
 
 __all__ = ["PUBLISHED_THRESHOLD", "load_commands", "memory_plusargs",
            "prediction_unit", "router_scale", "write_job"]
 
 PUBLISHED_THRESHOLD = 2
-LAYER = 2  # opcode
 SHAPE = ("in_words", "gu_groups", "dn_tiles", "out_groups", "side_words", "blob_beats", "stride",
          "group", "slots")
 PREDICTORS, RETENTIONS = tuple(UNITS), ("lru", "ewma")  # as registers number them
@@ -102,13 +102,17 @@ def memory_plusargs(geometry: Geometry, image: Path) -> list[str]:
 
 def write_job(home: Path, *, geometry: Geometry, policy: Policy, unit: PredictionUnit | None,
               stimulus: dict[str, np.ndarray], registers: dict[str, Any], memory: Memory,
-              warmup: int, attention_cycles: int, stall: int, route_on_chip: bool) -> None:
-    """Leave ``job.json`` and ``job.npz`` in ``home``."""
+              warmup: int, attention_cycles: int, stall: int, route_on_chip: bool,
+              steps: list[Step] | None = None) -> None:
+    """Leave ``job.json`` and ``job.npz`` in ``home``; ``steps``: None = token by token."""
     config = geometry.config
     tokens, layers, _ = stimulus["experts"].shape
-    header = LAYER | int(route_on_chip) << 8 | np.arange(layers) << 16 | 1 << 32
+    played = one_by_one(tokens) if steps is None else steps
     arrays: dict[str, Any] = stimulus | {
-        "rows": load_commands(geometry, unit), "header": np.tile(header, (tokens, 1))}
+        "rows": load_commands(geometry, unit),
+        "header": np.array([[header(layer, step.stop - step.start, step.phase, route_on_chip)
+                             for layer in range(layers)] for step in played], np.int64),
+        "steps": np.array([step[:2] for step in played], np.int64).reshape(-1, 2)}
     np.savez(home / "job.npz", **arrays)
     if geometry.streams_rows:
         predictor = unit.predictor if isinstance(unit, LearnedUnit) else None

@@ -11,18 +11,19 @@ import numpy as np
 
 from stmoe.bus.csr import register_map
 from stmoe.config import Geometry
+from stmoe.interfaces import Phase
 from stmoe_golden.predict.unit import PredictionUnit
 
 from .job import memory_plusargs, write_job
 from .memory import Memory
 from .policies import Policy
 from .replay import SimulationError
+from .steps import header
 from .verilator import Simulator
 from .wire import Wire, WireError
 
 __all__ = ["LiveMachine"]
 
-LAYER = 2  # opcode
 ANSWER_SECONDS = 600.0
 
 
@@ -107,16 +108,18 @@ class LiveMachine:
         """Announce a token."""
         self._ask({"do": "token", "token": identity, "first": first})
 
-    def layer(self, layer: int, x: np.ndarray, *, experts: list[int] | None = None,
+    def layer(self, layer: int, x: np.ndarray, *, experts: list[list[int]] | None = None,
               gates: np.ndarray | None = None, scale: tuple[int, int] = (0, 0),
-              scale_next: tuple[int, int] = (0, 0), delay: int = 0) -> np.ndarray:
-        """Result of a layer, int16 [d_model], of int8 ``x``; ``delay`` cycles of attention before.
+              scale_next: tuple[int, int] = (0, 0), phase: Phase = Phase.DECODE,
+              delay: int = 0) -> np.ndarray:
+        """Results of a layer, int16 [token, d_model], of int8 ``x`` of as many tokens; ``delay``
+        cycles of attention before.
 
-        Without ``experts`` and ``gates`` (uint16 Q1.15, rank order) the on-chip router decides,
+        Without ``experts`` and ``gates`` ([token, rank], uint16 Q1.15) the on-chip router decides,
         with ``scale`` (multiplier, shift) from its accumulators to steps of 1/64; ``scale_next`` is
         that of the next layer, for look-ahead.
         """
-        words = [LAYER | (experts is None) << 8 | layer << 16 | 1 << 32]
+        words = [header(layer, len(x), phase, experts is None)]
         registers: list[tuple[int, int]] = []
         if experts is None:
             registers += [(self.registers[name]["address"], mult | shift << 16)
@@ -124,13 +127,14 @@ class LiveMachine:
                                                       ("router_scale_next", scale_next))]
         else:
             assert gates is not None
-            words += [e | int(gate) << 16 for e, gate in zip(experts, gates, strict=True)]
+            words += [e | int(gate) << 16 for ids, weights in zip(experts, gates, strict=True)
+                      for e, gate in zip(ids, weights, strict=True)]
         answer, data = self._ask({"do": "layer", "words": words, "registers": registers,
-                                  "width": len(x), "delay": delay},
+                                  "width": x.size, "delay": delay},
                                  np.ascontiguousarray(x, np.int8).tobytes())
         if answer["failed"]:
             raise SimulationError(f"layer {layer}: the hardware reported an error")
-        return np.frombuffer(data, np.int16)
+        return np.frombuffer(data, np.int16).reshape(x.shape)
 
     def counters(self) -> dict[str, int]:
         """All counters, frozen while they are read."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from stmoe.bus.csr import register_map
 from stmoe.config import AcceleratorConfig, ConfigError, Geometry
+from stmoe.config.error import check_choice, check_range
 from stmoe_golden.model.quantised import QuantisedModel
 from stmoe_golden.predict.quality import stretch_of
 from stmoe_golden.predict.unit import PredictionUnit
@@ -24,6 +25,7 @@ from .job import memory_plusargs, prediction_unit, router_scale, write_job
 from .lookahead import lookahead_of
 from .memory import Memory
 from .policies import Policy
+from .steps import PHASES, Step, steps
 from .verify import (
     Verdict,
     check_counters,
@@ -65,6 +67,8 @@ class Replay:
     attention_cycles: cycles between a layer's last result and the next layer's command.
     stall: chance of a stall per stream port and cycle, of 256.
     d_ff: hidden width set at run time, 0 = the configured one.
+    at_a_time, phase: tokens of a layer command, and what they are ("prefill", "verify"; one at a
+        time, "decode").
     route_on_chip: the router routes: by the gate weights of ``model``, which must choose what the
         trace has, or, without one, by seeded random ones, whatever the trace has.
     model: whose experts are computed, on the trace's activations where it has them; None: seeded
@@ -78,12 +82,19 @@ class Replay:
     seed: int = 1
     stall: int = 0
     d_ff: int = 0
+    at_a_time: int = 1
+    phase: str = "decode"
     route_on_chip: bool = False
     model: QuantisedModel | None = None
     cache: Path = field(default_factory=lambda: Path("build"))
 
     def __post_init__(self) -> None:
         layers = self.config.model.layers
+        check_range("at_a_time", self.at_a_time, 1, self.config.max_tokens)
+        check_choice("phase", self.phase, tuple(PHASES))
+        if self.window.warmup % self.at_a_time:
+            raise ConfigError("at_a_time", self.at_a_time,
+                              f"a divisor of the warm-up's {self.window.warmup} tokens")
         if self.route_on_chip and self.config.router_layers != layers:
             raise ConfigError("router_layers", self.config.router_layers,
                               f"{layers}, every layer, to replay with routing on chip")
@@ -92,6 +103,11 @@ class Replay:
     def geometry(self) -> Geometry:
         """Sizes at the hidden width of this replay."""
         return Geometry(self.config, self.d_ff)
+
+    @property
+    def steps(self) -> list[Step]:
+        """What the replayed tokens are commanded as."""
+        return steps(self.window.warmup + self.window.tokens, self.at_a_time, self.phase)
 
     def simulator(self, waves: bool = False) -> Simulator:
         """The simulation binary, built if it is not in the cache."""
@@ -198,7 +214,8 @@ def run(replay: Replay, policy: Policy, simulator: Simulator, image: Path, exper
         write_job(home, geometry=replay.geometry, policy=policy, unit=unit,
                   stimulus=stimulus, registers=register_map(Geometry(config)),
                   memory=replay.memory, warmup=replay.window.warmup, stall=replay.stall,
-                  attention_cycles=replay.attention_cycles, route_on_chip=replay.route_on_chip)
+                  attention_cycles=replay.attention_cycles, route_on_chip=replay.route_on_chip,
+                  steps=replay.steps)
         outcome = _play(replay, simulator, image, home, progress)
         produced = np.load(home / "result.npz")
         verdict = Verdict()
@@ -207,7 +224,7 @@ def run(replay: Replay, policy: Policy, simulator: Simulator, image: Path, exper
         golden = check_predictions_and_events(
             verdict, replay.geometry, policy, home / "events.log", stimulus["experts"],
             stimulus["token"], stimulus["first"], unit,
-            stimulus.get("ahead") if policy.lookahead else None)
+            stimulus.get("ahead") if policy.lookahead else None, replay.steps)
         check_counters(verdict, outcome["counters_all"], golden["counters"])
         check_first_beats(verdict, outcome["counters_all"], golden["events"])
         check_learned(verdict, replay.geometry, home, unit)
@@ -232,7 +249,8 @@ def measure(replay: Replay, policy: Policy, simulator: Simulator, image: Path,
         write_job(home, geometry=replay.geometry, policy=policy, unit=replay.unit(policy),
                   stimulus=stimulus, registers=register_map(Geometry(replay.config)),
                   memory=replay.memory, warmup=replay.window.warmup, stall=replay.stall,
-                  attention_cycles=replay.attention_cycles, route_on_chip=replay.route_on_chip)
+                  attention_cycles=replay.attention_cycles, route_on_chip=replay.route_on_chip,
+                  steps=replay.steps)
         outcome = _play(replay, simulator, image, home, lambda done: None)
         return outcome, [fields for kind, fields in read_log(home / "events.log") if kind == "E"]
     finally:

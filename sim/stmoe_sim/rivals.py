@@ -1,19 +1,20 @@
 """Ways to bring experts near, ours and others', each as a policy of the timing model."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from stmoe.config import ConfigError
+from stmoe_golden.predict.linear import Linear
 from stmoe_golden.predict.predictor import NEVER
 from stmoe_golden.predict.quality import stretch_of
 from stmoe_golden.predict.registry import make
 from stmoe_golden.predict.unit import shape_of
 from stmoe_golden.timing.model import Settings
-from stmoe_golden.timing.stimulus import Rounds, Stimulus, rounds_by_score
+from stmoe_golden.timing.stimulus import Rounds, Stimulus, rounds_at_token, rounds_by_score
 from stmoe_golden.trace import Window
 
 from .regimes import Scene
@@ -23,6 +24,9 @@ __all__ = ["RIVALS", "Case", "Rival", "parse_rivals"]
 DROP = 0.1  # Adap-Gating: share of a token's router weight below which an expert is left out
 WIDER = 1.5  # Fate: experts fetched, in multiples of top-k
 SPARE = 2  # APEX: experts beyond top-k
+CUTOFF = 0.5  # SP-MoE: share of the layers that drafting fetches for
+EVERY = -1 << 29  # a threshold that all scores reach
+OFFLINE = ":offline"
 
 
 @dataclass
@@ -56,25 +60,42 @@ class Case:
         return found
 
     def scores(self, predictor: str) -> tuple[np.ndarray, int]:
-        """int32 [token, layer, expert], profiled, and the predictor's own threshold."""
+        """int32 [token, layer, expert], profiled, and the predictor's own threshold.
+
+        ``linear:offline``: weights stay as they have been profiled.
+        """
         if predictor not in self._scores:
-            unit = make(predictor, shape_of(self.scene.config))
+            name = predictor.removesuffix(OFFLINE)
+            unit = make(name, shape_of(self.scene.config))
             trace, replayed = self.window.trace, self.window.replayed
             unit.profile(stretch_of(trace, *self.window.profile))
-            found = unit.run(stretch_of(trace, replayed.start, replayed.stop))
+            if name != predictor:
+                assert isinstance(unit, Linear)
+                unit.shift = unit.lexical_shift = 24  # of errors of 10 bits nothing is left
+            found = unit.run(replace(stretch_of(trace, replayed.start, replayed.stop),
+                                     first=self.first))
             self._scores[predictor] = found, unit.threshold
         return self._scores[predictor]
 
     def rounds(self, predictor: str, *, limit: int = 0, threshold: int | None = None,
-               layer_0: bool = True) -> Rounds:
-        """Candidates of a predictor: those at its threshold, or at another one; the ``limit`` best.
-        Without ``layer_0`` the token's first layer is not predicted."""
+               layer_0: bool = True, depth: int = 1) -> Rounds:
+        """Candidates of a predictor: those at its threshold, or at another one; the ``limit`` best;
+        of ``depth`` layers, for which it has an option of that name. Without ``layer_0`` the
+        token's first layer is not predicted."""
         found, own = self.scores(predictor)
         if not layer_0:
             found = found.copy()
             found[:, 0] = NEVER
-        return rounds_by_score(self.scene.config, found, own if threshold is None else threshold,
+        deeper = [self.scores(f"{predictor}:depth={deep}")[0] for deep in range(2, depth + 1)]
+        return rounds_by_score(self.scene.config, [found, *deeper],
+                               own if threshold is None else threshold,
                                limit or self.scene.config.model.experts)
+
+    def ahead(self, cutoff: int) -> Rounds:
+        """The top-k of the first ``cutoff`` layers, named as the token is."""
+        scores, _ = self.scores("linear:depth=64")
+        config = self.scene.config
+        return rounds_at_token(config, scores, EVERY, config.model.top_k, cutoff)
 
     def stimulus(self, rounds: Rounds | None = None, active: np.ndarray | None = None) -> Stimulus:
         """What the model is fed with."""
@@ -125,18 +146,30 @@ def _top(case: Case, more: float) -> int:
 
 
 OURS: dict[str, object] = {"retention": "ewma", "worth": True}
+DEPTH = 2  # layers of ours
+
+
 RIVALS = {rival.name: rival for rival in (
     Rival(name="on-demand", source="-", summary="load every expert when it is routed, keep none",
           settings={"retain": False}),
+    Rival(name="on-demand-whole", source="EPS-MoE (Qian et al., arXiv 2410.12247), turned off",
+          summary="the same; an expert is computed once all of it is there",
+          settings={"retain": False, "chase": False}),
     Rival(name="lru", source="-", summary="keep the least recently used"),
     Rival(name="lfu", source="-", summary="keep the most used so far",
           settings={"retention": "lfu"}),
     Rival(name="static", source="-", summary="keep the most popular of the profiled tokens",
           settings={"retention": "static"}),
+    Rival(name="replication", source="arXiv 2605.11537",
+          summary="static: a copy adds nothing where every PE reads every slot",
+          output="the same here; another as published",
+          settings={"retention": "static"}),
     Rival(name="ewma", source="this project", summary="keep what is expected to be used soonest",
           settings={"retention": "ewma"}),
     Rival(name="previous-token", source="-", summary="lru; fetch what the previous token used",
           rounds=lambda case: case.rounds("previous-token")),
+    Rival(name="cct", source="Zhao et al., arXiv 2606.15453, its ablation",
+          summary="lru; CCT alone", rounds=lambda case: case.rounds("cct")),
     Rival(name="st-moe-published", source="Zhao et al., arXiv 2606.15453",
           summary="lru; CCT + HT, all at a score of 2",
           rounds=lambda case: case.rounds("table", threshold=2)),
@@ -150,22 +183,30 @@ RIVALS = {rival.name: rival for rival in (
     Rival(name="moe-infinity", source="Xue et al., arXiv 2401.14361",
           summary="lfu; fetch by the most similar past sequence",
           settings={"retention": "lfu"}, rounds=lambda case: case.rounds("activation-matrix")),
+    Rival(name="duoserve", source="Zhang et al., arXiv 2509.07379, its decode phase",
+          summary="lru; the top-k of a predictor per layer, trained offline",
+          rounds=lambda case: case.rounds(f"linear{OFFLINE}", threshold=EVERY,
+                                          limit=case.scene.config.model.top_k)),
+    Rival(name="sp-moe", source="Chen et al., arXiv 2510.10302, a window of one token",
+          summary=f"lru; the top-k of the first {CUTOFF:.0%} of the layers, as drafting names them",
+          rounds=lambda case: case.ahead(round(CUTOFF * case.scene.config.model.layers))),
     Rival(name="fate", source="Fang et al., arXiv 2502.12224",
           summary=f"lru; the next layer's gate on this layer's input, {WIDER:g} k experts",
-          rounds=lambda case: case.rounds("lookahead", limit=_top(case, WIDER), threshold=-1 << 29),
+          rounds=lambda case: case.rounds("lookahead", limit=_top(case, WIDER), threshold=EVERY),
           needs="lookahead"),
     Rival(name="apex", source="arXiv 2608.11688",
           summary=f"lru; top-(k + {SPARE}) by confidence of our predictor, not its trained one",
           rounds=lambda case: case.rounds(
-              "linear", limit=case.scene.config.model.top_k + SPARE, threshold=-1 << 29)),
+              "linear", limit=case.scene.config.model.top_k + SPARE, threshold=EVERY)),
     Rival(name="linear", source="this project", summary="lru; the learned predictor",
           rounds=lambda case: case.rounds("linear")),
     Rival(name="ours", source="this project",
-          summary="ewma; the learned predictor, what is worth it", settings=OURS,
-          rounds=lambda case: case.rounds("linear")),
+          summary=f"ewma; the learned predictor, {DEPTH} layers deep, what is worth it",
+          settings=OURS, rounds=lambda case: case.rounds("linear", depth=DEPTH)),
     Rival(name="ours-whole", source="EPS-MoE, turned off",
           summary="ours; an expert is computed once all of it is there",
-          settings=OURS | {"chase": False}, rounds=lambda case: case.rounds("linear")),
+          settings=OURS | {"chase": False},
+          rounds=lambda case: case.rounds("linear", depth=DEPTH)),
     Rival(name="oracle", source="-", summary="ewma; the next layer's experts are known",
           settings={"retention": "ewma"}, rounds=lambda case: case.rounds("oracle")),
     Rival(name="clairvoyant", source="-",

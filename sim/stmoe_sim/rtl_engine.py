@@ -1,11 +1,12 @@
 """The MoE layers of a language model on the simulated netlist, each held against golden."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from stmoe.config import ConfigError, Geometry
+from stmoe.interfaces import Phase
 from stmoe_golden.model.activations import dequantise_output, quantise_input
 from stmoe_golden.model.engine import GoldenEngine, Routing
 from stmoe_golden.model.quantised import QuantisedModel
@@ -14,6 +15,7 @@ from stmoe_golden.router.router import ahead_logits
 
 from .live import LiveMachine
 from .policies import Policy
+from .steps import Step
 from .verify import (
     Verdict,
     check_counters,
@@ -26,7 +28,7 @@ __all__ = ["RtlEngine"]
 
 
 class RtlEngine:
-    """A :class:`stmoe_golden.model.engine.MoeEngine` whose layers the netlist computes.
+    """A :class:`stmoe_golden.model.engine.TokensEngine` whose layers the netlist computes.
 
     Golden computes them as well: every result is compared as it comes, every prediction, decision
     and counter in :meth:`finish`. What is returned is always the netlist's.
@@ -40,14 +42,16 @@ class RtlEngine:
 
     Attributes
     ----------
-    tokens: tokens begun. verdict: what was compared so far.
+    max_tokens: most that begin together. tokens: tokens begun. verdict: what was compared so far.
     """
 
     def __init__(self, machine: LiveMachine, model: QuantisedModel, *, policy: Policy,
                  unit: PredictionUnit | None, attention: Callable[[int], int],
                  routing: Routing = "hardware"):
         self.machine, self.model, self.policy, self.routing = machine, model, policy, routing
-        self.golden = GoldenEngine(model, routing)
+        self.max_tokens = machine.geometry.config.max_tokens
+        self.golden = GoldenEngine(model, routing, self.max_tokens)
+        self.played: list[Step] = []
         self.unit, self.attention = unit, attention
         self.verdict = Verdict()
         self.tokens = self.context = 0
@@ -61,34 +65,52 @@ class RtlEngine:
                               f"{model.shape.layers}, every layer, to route on chip")
 
     def begin_token(self, token_id: int, first: bool) -> None:
-        self.golden.begin_token(token_id, first)
-        self.context = 1 if first else self.context + 1
-        self.first.append(first)
-        self.identities.append(token_id)
-        self.routes.append([])
-        self.ahead.append(np.zeros((self.model.shape.layers, self.model.shape.experts), np.int32))
-        self.tokens += 1
-        self.machine.token(token_id, first)
+        self._begin([token_id], 0 if first else self.context, Phase.DECODE)
+
+    def begin_tokens(self, tokens: Sequence[int], start: int, *, drafted: bool) -> None:
+        self._begin(tokens, start, Phase.VERIFY if drafted else Phase.PREFILL)
+
+    def _begin(self, tokens: Sequence[int], start: int, phase: Phase) -> None:
+        first = start == 0
+        self.golden.begin_tokens(tokens, start, drafted=phase == Phase.VERIFY)
+        self.context = start + len(tokens)
+        for number, token in enumerate(tokens):
+            self.first.append(first and number == 0)
+            self.identities.append(token)
+            self.routes.append([])
+            self.ahead.append(
+                np.zeros((self.model.shape.layers, self.model.shape.experts), np.int32))
+        self.played.append(Step(self.tokens, self.tokens + len(tokens), phase))
+        self.tokens += len(tokens)
+        self.machine.token(tokens[-1], first)
 
     def layer(self, layer: int, x: np.ndarray) -> np.ndarray:
+        return self.layers(layer, x[None])[0]
+
+    def layers(self, layer: int, x: np.ndarray) -> np.ndarray:
         q = quantise_input(x, self.model.activation_scale[layer])
-        self.golden.layer(layer, x)
-        record = self.golden.records[-1]
-        order: dict[str, Any] = {"experts": record.experts, "gates": record.gates}
+        start, stop, phase = self.played[-1]
+        records, wanted = [], []
+        for row in x:
+            self.golden.layer(layer, row)
+            records.append(self.golden.records[-1])
+            wanted.append(self.golden.result)
+        order: dict[str, Any] = {"experts": [record.experts for record in records],
+                                 "gates": np.array([record.gates for record in records])}
         if self.routing == "hardware":
             order = {"scale": self.model.router_registers(layer)}
             if self.policy.lookahead and layer + 1 < self.model.shape.layers:
                 order["scale_next"] = self.model.router_registers(layer + 1)
-                self.ahead[-1][layer] = ahead_logits(self.model.router_int8[layer + 1], q,
+                self.ahead[-1][layer] = ahead_logits(self.model.router_int8[layer + 1], q[-1],
                                                      *order["scale_next"])
-        result = self.machine.layer(layer, q, delay=self.attention(self.context), **order)
-        self.routes[-1].append(record.experts)
-        self.verdict.count("results")
-        wrong = np.flatnonzero(result != self.golden.result)
-        if wrong.size:
-            at = int(wrong[0])
-            self.verdict.differ(f"token {self.tokens - 1}, layer {layer}, channel {at}: result "
-                                f"{result[at]}, golden {self.golden.result[at]}")
+        result = self.machine.layer(layer, q, phase=phase, delay=self.attention(self.context),
+                                    **order)
+        for token, record in zip(range(start, stop), records, strict=True):
+            self.routes[token].append(record.experts)
+        self.verdict.count("results", len(x))
+        for row, at in np.argwhere(result != np.array(wanted))[:1]:
+            self.verdict.differ(f"token {start + row}, layer {layer}, channel {at}: result "
+                                f"{result[row, at]}, golden {wanted[row][at]}")
         return dequantise_output(result, float(self.model.output_scale[layer]))
 
     def finish(self) -> Verdict:
@@ -101,7 +123,8 @@ class RtlEngine:
         golden = check_predictions_and_events(
             self.verdict, geometry, self.policy, self.machine.log,
             np.array(self.routes), np.array(self.identities), np.array(self.first), self.unit,
-            np.array(self.ahead) if self.policy.lookahead and self.routing == "hardware" else None)
+            np.array(self.ahead) if self.policy.lookahead and self.routing == "hardware" else None,
+            self.played)
         check_counters(self.verdict, outcome["counters_all"], golden["counters"])
         check_first_beats(self.verdict, outcome["counters_all"], golden["events"])
         check_learned(self.verdict, geometry, self.machine.home, self.unit)

@@ -54,14 +54,15 @@ def simulate(replay: Replay, policies: list[Policy], *, technology: Technology, 
     outcomes = every[len(extra):]
     base = reference.counters["cycles_total"]
     window = replay.window
-    warm = slice(window.warmup, None)
+    played = [step for step in replay.steps if step.start >= window.warmup]
+    last = [step.stop - 1 for step in played]  # which is predicted from
     records = [
         policy_record(
             name=outcome.policy.name, geometry=replay.geometry, counters=outcome.counters,
             tokens=window.tokens, on_demand_cycles=base, technology=technology,
             memory=replay.memory.name, mismatches=len(outcome.verdict.mismatches),
-            routing=stimulus["experts"][warm], first=stimulus["first"][warm],
-            predicted=outcome.golden["rounds"][window.warmup * config.model.layers:],
+            routing=stimulus["experts"][last], first=stimulus["first"][last],
+            predicted=outcome.golden["rounds"][-len(played) * config.model.layers:],
             events=outcome.golden["events"])
         for outcome in outcomes]
     for record, outcome in zip(records, outcomes, strict=True):
@@ -80,6 +81,7 @@ def simulate(replay: Replay, policies: list[Policy], *, technology: Technology, 
         "warmup_tokens": window.warmup, "profile_tokens": window.profile[1] - window.profile[0],
         "memory": replay.memory.name, "attention_cycles": replay.attention_cycles,
         "routing": "hardware" if replay.route_on_chip else "host",
+        "at_a_time": replay.at_a_time, "phase": replay.phase,
         "expert_bytes": g.blob_bytes, "slots": g.slots, "d_ff": g.ff,
         "experts_total": config.model.layers * config.model.expert_ids,
         "shared_units": config.model.shared_units,

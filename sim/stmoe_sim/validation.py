@@ -20,6 +20,7 @@ from .memory import memory
 from .policies import parse_policies
 from .replay import Replay, fit, measure
 from .timing import model
+from .verilator import digest
 
 __all__ = ["COUNTS", "NETLISTS", "Point", "compare", "points", "summary"]
 
@@ -30,7 +31,12 @@ NETLISTS: tuple[dict[str, Any], ...] = (  # what needs a build of its own
     {"pes": 2, "rows": 8, "lanes": 8, "integrity": False, "slots": 24, "burst_beats": 16},
     {"pes": 3, "axi_data_bits": 32, "tile_bytes": 256, "outstanding": 4, "prefetch_round": 6},
     {"pes": 2, "slots": 300, "rows": 8, "lanes": 16, "axi_data_bits": 256, "tile_bytes": 2048,
-     "outstanding": 2})
+     "outstanding": 2},
+    # Wide, with eight transfers in hand.
+    {"pes": 2, "rows": 16, "lanes": 16, "axi_data_bits": 512, "tile_bytes": 4096,
+     "outstanding": 32},
+    {"pes": 4, "slots": 120, "rows": 8, "lanes": 16, "axi_data_bits": 256, "tile_bytes": 1024,
+     "burst_beats": 32, "outstanding": 16, "integrity": False})
 POLICY_NAMES = ("on-demand", "lru", "ewma", "ht", "cct", "table", "table:none", "table:ewma",
                 "table:ewma:worth", "table:worth", "linear", "linear:none", "linear:ewma",
                 "linear:worth", "st-moe", "st-moe:lru", "st-moe:static")
@@ -90,8 +96,10 @@ def _replay(point: Point, traces: list[Trace], cache: Path) -> Replay:
 
 def simulated(point: Point, replay: Replay, stimulus: dict[str, np.ndarray],
               folder: Path) -> dict[str, Any]:
-    """What the netlist did, from ``folder`` if it is there, else simulated and kept there."""
-    file = folder / f"{point.key}.json"
+    """What the netlist did, from ``folder`` if it did it there, else simulated and kept there."""
+    g = replay.geometry
+    netlist = digest(replay.config, g.total_bytes // g.axi_bytes)
+    file = folder / f"{point.key}-{netlist}.json"
     if file.exists():
         return dict(json.loads(file.read_text()))
     policy, = parse_policies(point.policy)

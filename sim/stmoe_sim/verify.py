@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from stmoe.config import Geometry
+from stmoe.interfaces import Phase
 from stmoe_golden.buffer.manager import ExpertManager, ManagerEvent, Mismatch
 from stmoe_golden.buffer.worth import Worth
 from stmoe_golden.compute.expert import moe_layer
+from stmoe_golden.compute.mapping import group
 from stmoe_golden.predict.combined import Combined
 from stmoe_golden.predict.unit import Candidate, LearnedUnit, PredictionUnit, TableUnit
 
@@ -19,6 +21,7 @@ from .back_door import gains, table_rows, weight_rows
 from .image import Experts
 from .lexical import identity_rows, layer_rows
 from .policies import Policy
+from .steps import Step, one_by_one
 
 __all__ = ["Verdict", "check_counters", "check_first_beats", "check_learned",
            "check_predictions_and_events", "check_results", "read_log"]
@@ -91,7 +94,10 @@ def worth_of(geometry: Geometry, policy: Policy) -> Worth | None:
 
 def golden_rounds(unit: PredictionUnit | None, routing: np.ndarray, token: int, first: bool,
                   ahead: np.ndarray | None = None) -> list[list[Candidate]]:
-    """Candidates of every round of a token: that of its announcement, then of each layer."""
+    """Candidates of every round of a step: that of its announcement, then of each layer.
+
+    Of the tokens of a step the last one is announced and observed; first, if any of them is.
+    """
     if unit is None:
         return [[]] * (len(routing) + 1)
     return [unit.token(token, first),
@@ -103,7 +109,7 @@ def golden_rounds(unit: PredictionUnit | None, routing: np.ndarray, token: int, 
 def check_predictions_and_events(
         verdict: Verdict, geometry: Geometry, policy: Policy, log: Path, routing: np.ndarray,
         token: np.ndarray, first: np.ndarray, unit: PredictionUnit | None,
-        ahead: np.ndarray | None = None) -> dict[str, Any]:
+        ahead: np.ndarray | None = None, played: list[Step] | None = None) -> dict[str, Any]:
     """Every prediction and every decision of the manager against golden, in the order reported.
 
     Parameters
@@ -112,8 +118,9 @@ def check_predictions_and_events(
         its sequence. unit: golden, in the state that the hardware started from; None: off.
     ahead: int32 [token, layer, expert], logits that the router has looked ahead to, of the next
         layer; the last layer's are not read. None: it has not.
+    played: steps that the tokens were commanded in, None: one by one.
 
-    Returns golden's counters, the events, and ``rounds``: per token and layer the (expert, score)
+    Returns golden's counters, the events, and ``rounds``: per step and layer the (expert, score)
     predicted once it was routed, of the next layer.
     """
     model = geometry.config.model
@@ -122,12 +129,17 @@ def check_predictions_and_events(
                             prefetch_round=geometry.config.prefetch_round,
                             retention=policy.retention, worth=worth_of(geometry, policy))
     tokens, layers, _ = routing.shape
+    played = one_by_one(tokens) if played is None else played
+    total = len(played) * (layers + 1)
     rounds: list[list[Candidate]] = []
 
     def begin(withheld: bool) -> None:
-        at = len(rounds) // (layers + 1)
+        start, stop, _ = played[len(rounds) // (layers + 1)]
+        at = stop - 1
         rounds.extend(golden_rounds(unit, routing[at], -1 if withheld else int(token[at]),
-                                    bool(first[at]), None if ahead is None else ahead[at]))
+                                    bool(first[start:stop].any()),
+                                    None if ahead is None else ahead[at]))
+
     seen: list[list[Candidate]] = [[]]
     step = 0
     events: list[list[int]] = []
@@ -146,14 +158,17 @@ def check_predictions_and_events(
         begins = what in (ROUTE, TOKEN)
         if begins:
             at = step % (layers + 1) - 1
-            if step >= tokens * (layers + 1) or (what == TOKEN) != (at < 0):
+            if step >= total or (what == TOKEN) != (at < 0):
                 verdict.differ(f"cycle {cycle}: a token or layer that nobody commanded")
                 broken = True
                 continue
             if what == TOKEN:
                 begin(manager.token())
             else:
-                manager.route(at, routing[step // (layers + 1), at].tolist(), shared)
+                start, stop, phase = played[step // (layers + 1)]
+                served = {e: len(of) for e, of in group(routing[start:stop, at], shared)}
+                manager.route(at, [e for e in served if e not in shared], shared, served,
+                              stream=phase == Phase.PREFILL)
         try:
             verdict.count("events")
             manager.check(ManagerEvent(what, layer, expert, slot, arg))
@@ -165,14 +180,14 @@ def check_predictions_and_events(
             for about, found in groupby(rounds[step], lambda candidate: candidate[0]):
                 manager.predict(about, [(e, score) for _, e, score in found])
             step += 1
-    if step != tokens * (layers + 1) and not verdict.mismatches:
-        verdict.differ(f"{step} tokens and layers were begun, {tokens * (layers + 1)} commanded")
-    while len(rounds) < tokens * (layers + 1):
+    if step != total and not verdict.mismatches:
+        verdict.differ(f"{step} tokens and layers were begun, {total} commanded")
+    while len(rounds) < total:
         begin(False)
     if seen[-1]:
         verdict.differ(f"a round was not closed after {seen[-1]}")
     _compare_rounds(verdict, seen[:-1], rounds, layers)
-    counters = manager.counters | NOTHING_PREDICTED | {"tokens": tokens}
+    counters = manager.counters | NOTHING_PREDICTED | {"tokens": len(played)}
     if unit is not None:
         counters |= unit.counts()
     if max(policy.depth, policy.token_depth) > 1 or policy.guess:  # time decides how far rounds go

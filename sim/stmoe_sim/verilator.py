@@ -20,7 +20,7 @@ from stmoe.emit import emit_verilog
 from . import back_door
 from .kept import keep
 
-__all__ = ["BuildError", "Simulator", "build", "compile_model", "layout"]
+__all__ = ["BuildError", "Simulator", "build", "compile_model", "digest", "layout"]
 
 HDL = Path(__file__).parent / "hdl"
 CMD_WORDS = 64
@@ -33,8 +33,10 @@ class BuildError(RuntimeError):
 def layout(config: AcceleratorConfig) -> dict[str, int]:
     """Widths of the simulated top's driver registers."""
     g = Geometry(config)
-    return {"act_bits": 8 * config.lanes, "act_words": g.in_words, "res_bits": 16 * config.rows,
-            "res_beats": g.out_groups, "cmd_words": CMD_WORDS}
+    tokens = config.max_tokens
+    return {"act_bits": 8 * config.lanes, "act_words": g.in_words * tokens,
+            "res_bits": 16 * config.rows, "res_beats": g.out_groups * tokens,
+            "cmd_words": max(CMD_WORDS, 1 + tokens * config.model.top_k)}
 
 
 def toolchain_env() -> dict[str, str]:
@@ -137,19 +139,26 @@ def compile_model(verilator_arguments: list[str], scratch: Path, prefix: str,
     _share_runtime(runtime, scratch, keep=True)
 
 
-def build(config: AcceleratorConfig, *, memory_words: int, cache: Path,
-          waves: bool = False) -> Simulator:
-    """Generate, verilate and compile ``config``; seconds when cached, about a minute when not."""
-    g = Geometry(config)
-    sizes = layout(config)
-    parameters = {
+def _parameters(config: AcceleratorConfig, memory_words: int) -> dict[str, int]:
+    g, sizes = Geometry(config), layout(config)
+    return {
         "ACT_BITS": sizes["act_bits"], "RES_BITS": sizes["res_bits"],
         "ACT_WORDS": sizes["act_words"], "RES_BEATS": sizes["res_beats"],
-        "CMD_WORDS": CMD_WORDS, "DATA_BITS": config.axi_data_bits,
+        "CMD_WORDS": sizes["cmd_words"], "DATA_BITS": config.axi_data_bits,
         "ADDR_BITS": config.axi_addr_bits, "ID_BITS": g.id_bits, "MEM_WORDS": memory_words,
         "LAYER_BITS": g.layer_bits, "EXPERT_BITS": g.expert_bits, "SLOT_BITS": g.slot_bits,
         "SCORE_BITS": g.score_bits}
-    key = _digest(config, parameters, waves)
+
+
+def digest(config: AcceleratorConfig, memory_words: int, waves: bool = False) -> str:
+    """What a build depends on, its sources among it."""
+    return _digest(config, _parameters(config, memory_words), waves)
+
+
+def build(config: AcceleratorConfig, *, memory_words: int, cache: Path,
+          waves: bool = False) -> Simulator:
+    """Generate, verilate and compile ``config``; seconds when cached, about a minute when not."""
+    parameters, key = _parameters(config, memory_words), digest(config, memory_words, waves)
     home = cache / "sim" / f"{config.name}-{key}"
 
     def make(scratch: Path) -> None:

@@ -16,7 +16,7 @@ from stmoe_sim.compare import compare
 from stmoe_sim.energy import technology
 from stmoe_sim.explore import choose, store, workers
 from stmoe_sim.explore.columns import schema
-from stmoe_sim.explore.evaluate import Bench, code_digest
+from stmoe_sim.explore.evaluate import code_digest
 from stmoe_sim.explore.run import bench, run
 from stmoe_sim.explore.sweep import load_sweep
 from stmoe_sim.rivals import RIVALS
@@ -87,7 +87,8 @@ def test_wrong_sweeps_are_refused(stmoe, tmp_path, text, words):
     (["--jobs", "0"], ["--jobs", "0"]), (["--toml", "x.toml"], ["--toml", "--pick"]),
     (["--where", "speed>2"], ["--where", "speedup"]), (["--where", "slots<many"], ["number"]),
     (["--pick", "nothing"], ["--pick", "nothing"]),
-    (["--pick", "best:slots"], ["best:", "slots", "speedup"]), (["--technology", "3nm"], ["technology", "3nm"]),
+    (["--pick", "best:slots"], ["best:", "slots", "speedup"]),
+    (["--technology", "3nm"], ["technology", "3nm"]),
     (["--scheduler", "tcp://127.0.0.1:9"], ["--scheduler", "tcp://127.0.0.1:9"])])
 def test_wrong_options_are_refused(stmoe, home, tmp_path, options, words):
     refused(stmoe("explore", home / "sweep.toml", "-o", tmp_path / "out", *options), *words)
@@ -126,7 +127,8 @@ def test_an_id_is_of_contents_not_of_places(home, tmp_path):
     assert not {point.id for point in here} & {point.id for point in other}
     save(synthetic(seed=2, layers=3, experts=16, top_k=2, tokens=60, sequences=3),
          tmp_path / "t.npz")
-    assert not {p.id for p in here} & {p.id for p in load_sweep(tmp_path / "sweep.toml", "c").points}
+    there = load_sweep(tmp_path / "sweep.toml", "c").points
+    assert not {point.id for point in here} & {point.id for point in there}
 
 
 def test_points_of_a_machine_follow_one_another(sweep_of):

@@ -133,7 +133,8 @@ def test_other_versions_and_empty_clusters_are_refused(stmoe, dask, sweep, tmp_p
 def test_a_scheduler_that_goes_away_is_told(dask, sweep):
     found = load_sweep(sweep, "c")
     with pytest.raises(SchedulerLost, match="went away"):
-        for part in cluster(batches(found.points), runs.bench(found, technology("7nm")), dask.address, ""):
+        here = runs.bench(found, technology("7nm"))
+        for part in cluster(batches(found.points), here, dask.address, ""):
             assert part
             if dask.scheduler.poll() is None:
                 dask.scheduler.kill()

@@ -101,7 +101,7 @@ def test_it_loads_without_errors_and_without_network(made, opened):
 
 
 def test_filters_and_axes(made, opened):
-    file, lines = made
+    file, _ = made
     page, wrong = opened(file)
     page.select_option("#x", "energy_mj")
     page.select_option("#y", "coverage")
@@ -160,16 +160,17 @@ def test_the_regime_map_follows_its_limit(made, opened):
 
 
 def test_points_are_chosen_by_clicks(made, opened):
-    file, lines = made
+    file, _ = made
     page, wrong = opened(file)
     rows = page.locator("#chosen tr")
     page.click("#clear")
     assert rows.count() == 1 and not _drawn(page, "coverage")
     page.locator("#pareto").scroll_into_view_if_needed()
     page.mouse.click(*page.evaluate("""() => {
-        const plot = document.getElementById("pareto"), trace = plot.data.find(t => t.name === "ours");
-        const { xaxis, yaxis } = plot._fullLayout, box = plot.getBoundingClientRect();
-        return [box.x + xaxis._offset + xaxis.d2p(trace.x[0]), box.y + yaxis._offset + yaxis.d2p(trace.y[0])];
+        const plot = document.getElementById("pareto"), box = plot.getBoundingClientRect();
+        const { xaxis, yaxis } = plot._fullLayout, trace = plot.data.find(t => t.name === "ours");
+        return [box.x + xaxis._offset + xaxis.d2p(trace.x[0]),
+                box.y + yaxis._offset + yaxis.d2p(trace.y[0])];
     }"""))
     page.wait_for_function("document.querySelectorAll('#chosen tr').length === 2")
     assert "ours" in rows.nth(1).inner_text() and len(_drawn(page, "coverage")) == 1
@@ -198,7 +199,7 @@ def test_tables_sort_and_find(made, opened):
 
 
 def test_a_token_is_drawn_and_handed_out(made, opened, tmp_path):
-    file, lines = made
+    file, _ = made
     page, wrong = opened(file)
     tokens = page.evaluate("Object.keys(DATA.tokens)")
     assert len(tokens) == 5

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from stmoe.config import Geometry
 
+from ..compute.mapping import work
+
 __all__ = ["COUNTERS", "Kind", "ManagerEvent", "Mismatch", "increments"]
 
 
@@ -67,8 +69,8 @@ ROUTED = {Kind.HIT_RESIDENT: "hit_resident", Kind.HIT_PREFETCHED: "hit_prefetche
           Kind.HIT_LATE: "hit_late", Kind.MISS: "missed"}
 
 
-def increments(event: ManagerEvent, g: Geometry, shared: bool) -> dict[str, int]:
-    """What an event, of a ``shared`` expert or not, adds to the counters."""
+def increments(event: ManagerEvent, g: Geometry, shared: bool, tokens: int = 1) -> dict[str, int]:
+    """What an event, of a ``shared`` expert or not that serves ``tokens``, adds to the counters."""
     kind, beats, content = Kind(event.kind), g.blob_beats, g.content_beats
     arg = event.arg or 0
     add: dict[str, int] = {}
@@ -101,6 +103,5 @@ def increments(event: ManagerEvent, g: Geometry, shared: bool) -> dict[str, int]
     elif kind == Kind.FAIL:
         add = {"failed": 1, "beats_wasted": 0 if arg else beats}
     elif kind == Kind.RELEASE:
-        add = {"mac_words": g.weight_words, "bank_reads": g.weight_words,
-               "side_reads": g.param_rows}
+        add = work(g, tokens)._asdict()
     return add

@@ -1,7 +1,7 @@
 """Expert manager: residency, replacement and the fate of prefetches, decision by decision."""
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from stmoe.config import Geometry
@@ -70,24 +70,32 @@ class ExpertManager:
         self.expected: deque[ManagerEvent] = deque()
         self.layer, self.routing, self.about, self.guessing = 0, list[int](), 0, False
         self.shared: frozenset[int] = frozenset()
+        self.tokens: Mapping[int, int] = {}
+        self.streaming = False
         self.counters = dict.fromkeys(COUNTERS, 0)
 
     def token(self) -> bool:
         """A token is about to be reported by a TOKEN event; whether its rows are withheld."""
         if self.expected:
             raise Mismatch(f"a token began while {self._due()} was still to come")
+        self.streaming = False
         withheld = self.worth is not None and self.worth.withholds()
         self.expected.append(ManagerEvent(Kind.TOKEN, 0, 0, 0, int(withheld)))
         return withheld
 
-    def route(self, layer: int, experts: Sequence[int], shared: Sequence[int]) -> None:
-        """A layer's routing is about to be reported by a ROUTE event."""
+    def route(self, layer: int, experts: Sequence[int], shared: Sequence[int],
+              tokens: Mapping[int, int] | None = None, *, stream: bool = False) -> None:
+        """A layer's routing is about to be reported by a ROUTE event.
+
+        ``tokens``: how many each expert serves, by id, if not one. ``stream``: of a prompt, whose
+        candidates are discarded.
+        """
         if self.expected or self.demands:
             raise Mismatch(f"layer {layer} was routed while {self._due()} was still to come")
         if any(slot.pinned for slot in self.slots):
             raise Mismatch(f"layer {layer} was routed before the last layer's experts were read")
         self.layer, self.routing = layer, [*experts, *shared]
-        self.shared = frozenset(shared)
+        self.shared, self.tokens, self.streaming = frozenset(shared), tokens or {}, stream
         self.expected.append(ManagerEvent(Kind.ROUTE, layer, 0, 0, None))
 
     def predict(self, layer: int, candidates: Sequence[tuple[int, int]]) -> None:
@@ -95,7 +103,8 @@ class ExpertManager:
 
         Called once for the layer that the round is about, then for each deeper one.
         """
-        self.candidates.extend((layer, *found) for found in candidates if self.prefetch)
+        if self.prefetch and not self.streaming:
+            self.candidates.extend((layer, *found) for found in candidates)
 
     def check(self, event: ManagerEvent) -> None:
         """Take the next event; :class:`Mismatch` if it cannot be."""
@@ -106,7 +115,8 @@ class ExpertManager:
             raise Mismatch(f"hardware says {event}; golden, {due}")
         if event.kind == Kind.ROUTE:
             self._measure(event)
-        for name, value in increments(event, self.geometry, event.expert in self.shared).items():
+        for name, value in increments(event, self.geometry, event.expert in self.shared,
+                                      self.tokens.get(event.expert, 1)).items():
             self.counters[name] += value
         if event.kind == Kind.TOKEN:
             interrupted = self.about != 0
@@ -299,6 +309,9 @@ class ExpertManager:
             ahead(slot.due, self.clock) > ahead(self._due_next(layer), self.clock))
 
     def _candidate(self, layer: int, expert: int, score: int) -> None:
+        if not self.order and len(self.promises) < len(self.slots):
+            raise Mismatch(f"candidate {expert} of layer {layer} was decided on while experts of "
+                           "the present layer had all slots")
         number = self.where.get((layer, expert))
         if number is not None:
             self._say(Kind.TOUCH, number)

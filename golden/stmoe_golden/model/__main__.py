@@ -1,9 +1,11 @@
-"""``python -m stmoe_golden.model [FILE]``: perplexity of a model on the text that it carries."""
+"""``python -m stmoe_golden.model [FILE]``: perplexity of a model on the text that it carries, as it
+is, and with weights of four bits."""
 
 import sys
 
+from ..compute.four_bit import GROUPS
 from .error import ModelError
-from .evaluation import perplexities
+from .evaluation import hardware, perplexities
 from .storage import load_model
 
 
@@ -14,9 +16,15 @@ def main(arguments: list[str]) -> int:
     except ModelError as error:
         print(error, file=sys.stderr)
         return 1
+    scores = perplexities(model, model.heldout)
+    for group in GROUPS:
+        widths = [(n, min(group, n)) for n in (model.shape.d_model, model.shape.d_ff)]
+        if all(size in GROUPS and n % size == 0 for n, size in widths):
+            for domain, score in hardware(model.four_bits(group), model.heldout).items():
+                scores[domain][f"4 bits, by {group}"] = score
     known = model.facts.get("sample", {})
     print(f"{'domain':10} {'arithmetic':14} {'perplexity':>10} {'of float':>9}")
-    for domain, ways in perplexities(model, model.heldout).items():
+    for domain, ways in scores.items():
         reference = known.get(domain, {}).get("perplexity")
         if reference:
             print(f"{domain:10} {'checkpoint':14} {reference:10.4f} {1:9.4f}")

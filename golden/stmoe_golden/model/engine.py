@@ -1,5 +1,6 @@
 """Engines compute MoE layers: the protocols, floating point, and the accelerator's arithmetic."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -11,7 +12,8 @@ from .activations import dequantise_output, host_gates, quantise_input
 from .quantised import QuantisedModel
 from .weights import FloatModel
 
-__all__ = ["BatchEngine", "FloatEngine", "GoldenEngine", "LayerRecord", "MoeEngine", "Routing"]
+__all__ = ["BatchEngine", "FloatEngine", "GoldenEngine", "LayerRecord", "MoeEngine", "Routing",
+           "TokensEngine"]
 
 Routing = Literal["hardware", "host"]
 
@@ -33,6 +35,16 @@ class BatchEngine(Protocol):
     def layers(self, layer: int, x: np.ndarray) -> np.ndarray:
         """Output of MoE layer ``layer`` for each row of ``x`` float32 [n, d_model]."""
         ...
+
+
+class TokensEngine(MoeEngine, BatchEngine, Protocol):
+    """Computes up to ``max_tokens`` consecutive tokens of a sequence at a time."""
+
+    max_tokens: int
+
+    def begin_tokens(self, tokens: Sequence[int], start: int, *, drafted: bool) -> None:
+        """Tokens from number ``start`` of their sequence on begin: of a prompt, or the last one
+        known and ``drafted`` ones. Their layers follow, 0 first."""
 
 
 class FloatEngine:
@@ -86,11 +98,12 @@ class GoldenEngine:
     ``routing`` "hardware": int8 router, softmax in fixed point, renormalised over the chosen.
     "host": the float router decides. ``token`` is the present token's identity, ``first`` whether
     it starts a sequence, ``records`` one :class:`LayerRecord` per layer computed so far, and
-    ``result`` the int16 result of the latest layer.
+    ``result`` the int16 result of the latest layer. Of many tokens that begin together ``token`` is
+    the last, and there is a record for each per layer.
     """
 
-    def __init__(self, model: QuantisedModel, routing: Routing = "hardware"):
-        self.model, self.routing = model, routing
+    def __init__(self, model: QuantisedModel, routing: Routing = "hardware", max_tokens: int = 1):
+        self.model, self.routing, self.max_tokens = model, routing, max_tokens
         shape = model.shape
         self.experts = [[model.expert(layer, e) for e in range(shape.experts)]
                         for layer in range(shape.layers)]
@@ -100,6 +113,12 @@ class GoldenEngine:
 
     def begin_token(self, token_id: int, first: bool) -> None:
         self.token, self.first, self.records = token_id, first, []
+
+    def begin_tokens(self, tokens: Sequence[int], start: int, *, drafted: bool) -> None:
+        self.begin_token(tokens[-1], start == 0)
+
+    def layers(self, layer: int, x: np.ndarray) -> np.ndarray:
+        return np.stack([self.layer(layer, row) for row in x])
 
     def routed(self, layer: int, x: np.ndarray, q: np.ndarray) -> tuple[list[int], np.ndarray]:
         """Experts in rank order and their gates, of float32 ``x`` and its int8 ``q``."""

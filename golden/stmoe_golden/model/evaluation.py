@@ -13,7 +13,7 @@ from .tokenizer import Tokenizer
 from .transformer import Transformer
 from .weights import FloatModel
 
-__all__ = ["RecordedBatch", "perplexities", "routing_statistics", "spread"]
+__all__ = ["RecordedBatch", "hardware", "perplexities", "routing_statistics", "spread"]
 
 BLOCK = 512
 
@@ -71,6 +71,15 @@ def perplexities(model: QuantisedModel, heldout: dict[str, np.ndarray],
         found[domain] = {name: _entry(score(transformer, engine, tokens), octets)
                          for name, (transformer, engine) in ways.items()}
     return found
+
+
+def hardware(model: QuantisedModel, heldout: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+    """Scores by domain in the accelerator's integers."""
+    transformer, engine = Transformer(model.backbone), GoldenBatch(model)
+    tokenizer = Tokenizer(model.tokenizer, model.shape.vocab)
+    return {domain: _entry(score(transformer, engine, tokens),
+                           max(1, len(tokenizer.bytes(tokens[1:].tolist()))))
+            for domain, tokens in sorted(heldout.items())}
 
 
 def _routing(model: QuantisedModel, tokens: np.ndarray) -> np.ndarray:

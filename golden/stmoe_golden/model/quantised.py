@@ -1,12 +1,13 @@
 """The model as it ships: int8 experts and router, the rest in float16."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from ..compute.arithmetic import Requantiser, Requantisers
 from ..compute.expert import Expert
+from ..compute.four_bit import four_bits
 from .shape import LmShape
 from .weights import Backbone, FloatModel
 
@@ -86,6 +87,13 @@ class QuantisedModel:
                              int(self.hidden_shift[layer, expert]))
         return Expert(self.gate[layer, expert], self.up[layer, expert], self.down[layer, expert],
                       scales("gate"), scales("up"), hidden, scales("down"))
+
+    def four_bits(self, group: int) -> "QuantisedModel":
+        """The same model with every expert's weights as the nearest of four bits, in groups of at
+        most ``group`` inputs, one of :data:`~stmoe_golden.compute.four_bit.GROUPS`."""
+        gate, up, down = (four_bits(weights, min(group, weights.shape[-1])).int8()
+                          for weights in (self.gate, self.up, self.down))
+        return replace(self, gate=gate, up=up, down=down)
 
     def router_registers(self, layer: int) -> tuple[int, int]:
         """mult and shift that take the router's accumulator to steps of 1/64."""

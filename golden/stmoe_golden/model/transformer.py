@@ -7,11 +7,12 @@ of a token computed alone and in a batch.
 """
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 
 from .attention import Rotary, attend, merge_heads, rms_norm, split_heads
-from .engine import BatchEngine, MoeEngine
+from .engine import BatchEngine, MoeEngine, TokensEngine
 from .error import require
 from .weights import Backbone
 
@@ -103,22 +104,36 @@ class Transformer:
             mixed = attend(q, keys[:, :stop], values[:, :stop])
             x = self._after_attention(layer, x, mixed, moe)
         cache.length = stop
-        return self._logits(x[-1])
+        return self._logits(x)
 
     def step(self, cache: Cache, token: int, engine: MoeEngine) -> np.ndarray:
         """Append one token to ``cache``; logits [vocab] of the token after it."""
         require(cache.room > 0, "context", f"all {self.shape.context} tokens are used")
         engine.begin_token(int(token), cache.length == 0)
-        return self._extend(cache, [token], lambda layer, n: engine.layer(layer, n[0])[None])
+        return self._extend(cache, [token], lambda layer, n: engine.layer(layer, n[0])[None])[0]
 
-    def prefill(self, cache: Cache, tokens: Sequence[int], engine: MoeEngine) -> np.ndarray:
-        """Append a prompt token by token; logits [vocab] of the token after it."""
+    def window(self, cache: Cache, tokens: Sequence[int], engine: TokensEngine, *,
+               drafted: bool) -> np.ndarray:
+        """Append tokens at once, as :meth:`TokensEngine.begin_tokens` has them; logits [token,
+        vocab] of the token after each. What is not kept is cut off ``cache`` by its length."""
         self._embed(np.asarray(tokens), cache.room)
-        for token in tokens:
-            logits = self.step(cache, token, engine)
+        engine.begin_tokens(tokens, cache.length, drafted=drafted)
+        return self._extend(cache, tokens, engine.layers)
+
+    def prefill(self, cache: Cache, tokens: Sequence[int],
+                engine: MoeEngine | TokensEngine, at_a_time: int = 1) -> np.ndarray:
+        """Append a prompt, ``at_a_time`` tokens together, which ``engine`` must take; logits
+        [vocab] of the token after it."""
+        self._embed(np.asarray(tokens), cache.room)
+        for at in range(0, len(tokens), at_a_time):
+            if at_a_time == 1:
+                logits = self.step(cache, tokens[at], engine)
+            else:
+                logits = self.window(cache, tokens[at:at + at_a_time],
+                                     cast(TokensEngine, engine), drafted=False)[-1]
         return logits
 
     def prefill_whole(self, cache: Cache, tokens: Sequence[int],
                       engine: BatchEngine) -> np.ndarray:
         """Append a prompt in one pass; logits [vocab] of the token after it."""
-        return self._extend(cache, tokens, engine.layers)
+        return self._extend(cache, tokens, engine.layers)[-1]

@@ -3,7 +3,7 @@
 from numba import njit
 
 from .array import arrive
-from .memory import COLUMN, READS, access, taken
+from .memory import READS, access, free_at, taken
 from .state import NEVER
 
 __all__ = ["accept", "busy", "can_take", "cancel", "demanding", "promote", "slack_to", "step_dma"]
@@ -101,7 +101,7 @@ def part(b, n, a):  # pragma: no cover - compiled
 def beat_cycle(b, n, g, a):  # pragma: no cover - compiled
     """Cycle in which beat ``n`` (from 0) comes: columns in equal steps, in each a beat a cycle."""
     before, beats, first, last = part(b, n, a)
-    per = COLUMN // g.axi_bytes
+    per = g.column_bytes // g.axi_bytes
     columns, n = (beats - 1) // per, n - before
     step = last - (beats - 1) % per - first
     return first + (n // per) * step // max(1, columns) + n % per
@@ -119,7 +119,7 @@ def beats_before(cycle, b, g, a):  # pragma: no cover - compiled
     before, beats, first, last = part(b, n, a)
     if cycle > last:
         return before + beats
-    per = COLUMN // g.axi_bytes
+    per = g.column_bytes // g.axi_bytes
     columns = (beats - 1) // per
     step = last - (beats - 1) % per - first
     at = min(columns, (cycle - 1 - first) * columns // max(1, step))
@@ -263,7 +263,7 @@ def step_dma(cycle, row_on_ar, g, s, k, a):  # pragma: no cover - compiled
                 s.next_lat, s.lat_at = min(LATENCY_MAX, first - s.timing_from), first + 2
                 s.timing_from = -1
         else:
-            wake = min(wake, cycle + 1 if row_on_ar else a.reads[s.read_head % READS] + 1)
+            wake = min(wake, cycle + 1 if row_on_ar else free_at(cycle, g, s, a))
     # Order.
     if s.lat_at <= cycle:
         less = s.lat == 0 or s.next_lat < s.lat

@@ -64,6 +64,7 @@ def step_sequencer(cycle, g, s, k, a):  # pragma: no cover - compiled
         s.done_at = cycle + 1
         s.q_state, s.q_layer = LAYER, 0
         s.q_at = s.done_at + max(TURN, g.attention + 2)
+        s.attention_to = s.done_at + g.attention
         return cycle + 1
     if s.q_state == LAYER:
         if cycle < s.q_at:
@@ -95,6 +96,7 @@ def step_sequencer(cycle, g, s, k, a):  # pragma: no cover - compiled
         if s.q_layer < g.layers:
             s.q_state = LAYER
             s.q_at = max(idle, s.result_at + max(TURN, g.attention + 2))
+            s.attention_to = s.result_at + g.attention
         else:
             s.q_state, s.q_token, s.q_layer = TOKEN, s.q_token + 1, 0
             s.q_at = max(idle, s.result_at + TURN)

@@ -170,6 +170,8 @@ def choose(cycle, g, s, k, a):  # pragma: no cover - compiled
         s.tag_layer, s.tag_expert = s.out_layer, a.candidate[c].expert
         s.tag_score = a.candidate[c].score
         s.tag_deep = s.guessing or s.tag_layer != s.about
+        if s.listed == 0 and s.promises < g.slots:
+            return wake
         at = max(s.list_at, s.scan_at if g.retention and s.front >= 0 else 0)
         if cycle >= at and can_take(cycle, True, s, a) and not (s.tag_deep and busy(s, a)):
             s.m_state, s.m_next = DECIDE, cycle + 2

@@ -2,10 +2,9 @@
 
 from numba import njit
 
-__all__ = ["access", "taken"]
+__all__ = ["access", "free_at", "taken"]
 
 CLOSED = -1
-COLUMN = 64  # bytes
 READS = 256  # entries of the ring of reads
 
 
@@ -37,7 +36,7 @@ def column(now, at, g, s, a):  # pragma: no cover - compiled
         t += g.rcd
     t = max(t, column_at)
     a.bank[bank].ready = t
-    s.bus_free = max(t + g.cas, s.bus_free) + g.column
+    s.bus_free = max(t + g.cas, s.bus_free) + s.column
     return s.bus_free
 
 
@@ -48,16 +47,16 @@ def more_columns(now, count, g, s, a, bank):  # pragma: no cover - compiled
     One is decided on per cycle, from ``now`` on.
     """
     if g.refresh_interval:
-        step = max(g.column, g.clk)
+        step = max(s.column, g.clk)
         count = min(count, (s.next_refresh - 1 - now) // g.clk,
-                    (s.next_refresh - 1 - max(s.bus_free, now + g.cas + g.column)) // step)
+                    (s.next_refresh - 1 - max(s.bus_free, now + g.cas + s.column)) // step)
     if count <= 0:
         return 0
     last = now + (count - 1) * g.clk
-    before = s.bus_free + (count - 1) * g.column
-    before = max(before, last - g.clk + g.cas + g.column) if count > 1 else before
+    before = s.bus_free + (count - 1) * s.column
+    before = max(before, last - g.clk + g.cas + s.column) if count > 1 else before
     a.bank[bank].ready = max(last, before - g.cas)
-    s.bus_free = max(before, a.bank[bank].ready + g.cas) + g.column
+    s.bus_free = max(before, a.bank[bank].ready + g.cas) + s.column
     return count
 
 
@@ -68,7 +67,11 @@ def access(cycle, at, beats, g, s, a):  # pragma: no cover - compiled
     ``s.gap_at``: beats before its longest pause, if that is long, which are over in ``s.gap_from``;
     the next one comes in ``s.gap_to``.
     """
-    long = 2 * max(COLUMN // g.axi_bytes, -(-g.column // g.clk))
+    s.column = g.column
+    if 0 < g.attention_part < 1000 and cycle < s.attention_to:
+        s.column = g.column * 1000 // (1000 - g.attention_part)
+    wide = g.column_bytes
+    long = 2 * max(wide // g.axi_bytes, -(-s.column // g.clk))
     sent = 0
     s.gap_at = 0
     edge = max(cycle, s.sched)
@@ -82,7 +85,7 @@ def access(cycle, at, beats, g, s, a):  # pragma: no cover - compiled
     first = 0
     v = s.last_v
     while left > 0:
-        piece = min(left, COLUMN - at % COLUMN)
+        piece = min(left, wide - at % wide)
         here = piece // g.axi_bytes
         if g.ideal:
             done = now
@@ -100,7 +103,7 @@ def access(cycle, at, beats, g, s, a):  # pragma: no cover - compiled
         now += g.clk
         at += piece
         left -= piece
-        row_left = min(left, -at % g.row_bytes) // COLUMN
+        row_left = min(left, -at % g.row_bytes) // wide
         if row_left > 0:
             if g.ideal:
                 count = row_left
@@ -111,9 +114,9 @@ def access(cycle, at, beats, g, s, a):  # pragma: no cover - compiled
             if count:
                 edge += count
                 now += count * g.clk
-                at += count * COLUMN
-                left -= count * COLUMN
-                per = COLUMN // g.axi_bytes
+                at += count * wide
+                left -= count * wide
+                per = wide // g.axi_bytes
                 sent += count * per
                 v = max(v + count * per,
                         max(-(-(done + g.latency) // g.clk), edge + 1) + per - 1)
@@ -124,7 +127,18 @@ def access(cycle, at, beats, g, s, a):  # pragma: no cover - compiled
 
 @njit(cache=True)
 def taken(cycle, g, s, a):  # pragma: no cover - compiled
-    """Whether AR is ready: the memory has fewer than its most reads."""
+    """Whether AR is ready: the memory has fewer than its most reads, and attention leaves some of
+    its bandwidth."""
     while s.read_head < s.read_tail and a.reads[s.read_head % READS] < cycle:
         s.read_head += 1
+    if g.attention_part == 1000 and cycle < s.attention_to:
+        return False
     return s.read_tail - s.read_head < g.mem_outstanding
+
+
+@njit(cache=True)
+def free_at(cycle, g, s, a):  # pragma: no cover - compiled
+    """When AR may be ready again, of a cycle in which it was not."""
+    if g.attention_part == 1000 and cycle < s.attention_to:
+        return s.attention_to
+    return a.reads[s.read_head % READS] + 1

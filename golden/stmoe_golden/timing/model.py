@@ -23,6 +23,7 @@ SCAN_ROWS, SCAN_LANES = 64, 16
 GRAINS = 128  # bursts of an expert up to which each is followed by itself
 LUMPS = 16  # else, at least so many
 READS, RING, BANKS = 256, 64, 16
+COLUMN = 64  # bytes
 
 
 class TimingError(RuntimeError):
@@ -35,6 +36,7 @@ class MemoryTiming:
 
     ``column``: of 64 bytes on the data bus. ``latency``: fixed, of controller and link.
     ``outstanding``: bursts that it takes at a time. ``ideal``: a beat a cycle, the latency alone.
+    ``shared``: of a thousand, the part of its bandwidth that attention takes while it runs.
     """
 
     column: int
@@ -51,6 +53,7 @@ class MemoryTiming:
     row_bytes: int = 2048
     outstanding: int = 16
     ideal: bool = False
+    shared: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +151,9 @@ def _config(g: Geometry, settings: Settings, memory: MemoryTiming, grain: int) -
     for name in ("column", "latency", "cas", "rcd", "rp", "ras", "rrd", "faw", "refresh_interval",
                  "refresh", "banks", "row_bytes", "ideal"):
         values[name] = int(getattr(memory, name))
+    values["attention_part"] = memory.shared
+    values["column_bytes"] = max(COLUMN, g.axi_bytes)  # a port's beat is a column at least
+    values["column"] = memory.column * values["column_bytes"] // COLUMN
     found = record(CONFIG)
     for name in CONFIG:
         found[name] = values[name]

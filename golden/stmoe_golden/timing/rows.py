@@ -2,7 +2,7 @@
 
 from numba import njit
 
-from .memory import READS, access, taken
+from .memory import READS, access, free_at, taken
 from .state import NEVER
 
 __all__ = ["begin_rows", "rows_ready", "step_rows"]
@@ -88,7 +88,7 @@ def step_rows(cycle, g, s, k, a):  # pragma: no cover - compiled
         s.f_last = max(s.f_last, last)
         wake = last + 1
     elif s.f_at <= cycle:
-        wake = cycle + 1
+        wake = free_at(cycle, g, s, a)
     while s.f_head < s.f_tail and a.ring[s.f_head % RING] < cycle:
         s.f_head += 1
     if s.f_head < s.f_tail:

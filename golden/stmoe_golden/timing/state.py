@@ -1,11 +1,11 @@
 """State of the timing model: one record of scalars, one of counters, arrays by name."""
 
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 
-__all__ = ["CAUSES", "CONFIG", "COUNTERS", "NEVER", "SCALARS", "Arrays", "counters",
-           "record", "records"]
+__all__ = ["ARRAYS", "CAUSES", "CONFIG", "COUNTERS", "FIELDS", "NEVER", "SCALARS", "WORDS",
+           "Arrays", "counters", "dtype_of", "record", "records"]
 
 NEVER = 1 << 60
 
@@ -23,11 +23,12 @@ CONFIG = (  # what a run does not change
     "layers", "experts", "shared", "active", "top_k", "pes", "slots", "blob_beats",
     "content_beats", "tile_beats", "side_beats", "word_beats", "weight_words", "param_rows",
     "gu_groups", "in_words", "dn_tiles", "out_groups", "pairs", "lanes", "stride", "axi_bytes",
-    "burst_beats", "outstanding", "prefetch_bursts", "round_size", "integrity", "grain",
-    "prefetch_grain", "released", "summed", "hidden", "scan_rows", "ids",
+    "column_bytes", "burst_beats", "outstanding", "prefetch_bursts", "round_size", "integrity",
+    "grain", "prefetch_grain", "released", "summed", "hidden", "scan_rows", "ids",
     # Memory, in picoseconds.
     "clk", "column", "latency", "cas", "rcd", "rp", "ras", "rrd", "faw", "refresh_interval",
     "refresh", "ideal", "banks", "row_bytes", "mem_outstanding",
+    "attention_part",
     # Policy.
     "retain", "retention", "chase", "prefetch", "worth", "worth_floor", "fraction", "counted",
     "attention", "unit", "stages", "error_groups", "order_groups", "threshold", "top_score",
@@ -36,8 +37,8 @@ CONFIG = (  # what a run does not change
 
 SCALARS = (
     # Memory: first edge free for a column, last cycle with a beat on R, and DRAM state.
-    "sched", "last_v", "bus_free", "next_refresh", "last_activate", "w0", "w1", "w2", "w3",
-    "read_head", "read_tail", "gap_at", "gap_from", "gap_to",
+    "sched", "last_v", "bus_free", "column", "attention_to", "next_refresh", "last_activate",
+    "w0", "w1", "w2", "w3", "read_head", "read_tail", "gap_at", "gap_from", "gap_to",
     # DMA.
     "ar_at", "ar_ch", "ar_beats", "chosen", "locate_end", "sequence", "b_head", "b_tail",
     "asked", "r_before", "r_head", "lat", "next_lat", "lat_at", "timing_from", "st_at", "st_slot",
@@ -101,39 +102,70 @@ FIELDS = {  # of arrays of records
 
 def records(name: str, *shape: int, **values: int) -> np.ndarray:
     """An array of records of int64, 0 but for the fields in ``values``."""
-    found = np.zeros(shape, np.dtype((np.record, [(field, np.int64) for field in FIELDS[name]])))
+    found = np.zeros(shape, dtype_of(name))
     for field, value in values.items():
         found[field] = value
     return found
 
 
-class Arrays(NamedTuple):
-    """Arrays, of records of :data:`FIELDS` or of int64, by what their entries are of."""
+def dtype_of(name: str) -> np.dtype[Any]:
+    """Of the entries of an array of :data:`ARRAYS`."""
+    if name in FIELDS:
+        return np.dtype((np.record, [(field, np.int64) for field in FIELDS[name]]))
+    return np.dtype(np.int64)
 
-    slot: np.ndarray
-    known: np.ndarray  # [layer, id]
-    frequency: np.ndarray  # [layer, id, 22]: as golden's, those by leader behind
-    leader: np.ndarray  # [layer]: of its last visit
-    id: np.ndarray  # of the layer in work
-    worth: np.ndarray  # [bucket]
-    promise: np.ndarray
-    rank: np.ndarray  # what was missed; a ring of work
-    channel: np.ndarray
-    burst: np.ndarray  # a ring
-    reads: np.ndarray  # last cycle of every read that the memory has taken, a ring
-    bank: np.ndarray
-    pe: np.ndarray
-    group: np.ndarray  # [PE, row group]: cycle of its last word
-    intervals: np.ndarray  # [n, begin and end] with a PE active
-    table: np.ndarray
-    row: np.ndarray  # [table, layer]
-    ring: np.ndarray  # last cycles of rows read
-    routing: np.ndarray  # [token, layer, rank], shared ones behind
-    computed: np.ndarray  # [token, layer]: experts, shared ones too
-    future: np.ndarray  # [token, layer, rank]: quarters of layer visits to the next use
-    rows: np.ndarray  # [token, table]: row by identity, -1 none
-    withheld: np.ndarray  # [token]: whether its rows were not to be moved
-    round: np.ndarray
-    segment: np.ndarray
-    candidate: np.ndarray
-    events: np.ndarray  # [n, 6]
+
+ARRAYS = {  # dimensions; of records of FIELDS or of int64, by what the entries are of
+    "slot": 1,
+    "known": 2,  # [layer, id]
+    "frequency": 3,  # [layer, id, 22]: as golden's, those by leader behind
+    "leader": 1,  # [layer]: of its last visit
+    "id": 1,  # of the layer in work
+    "worth": 1,  # [bucket]
+    "promise": 1,
+    "rank": 1,  # what was missed; a ring of work
+    "channel": 1,
+    "burst": 1,  # a ring
+    "reads": 1,  # last cycle of every read that the memory has taken, a ring
+    "bank": 1,
+    "pe": 1,
+    "group": 2,  # [PE, row group]: cycle of its last word
+    "intervals": 2,  # [n, begin and end] with a PE active
+    "table": 1,
+    "row": 2,  # [table, layer]
+    "ring": 1,  # last cycles of rows read
+    "routing": 3,  # [token, layer, rank], shared ones behind
+    "computed": 2,  # [token, layer]: experts, shared ones too
+    "future": 3,  # [token, layer, rank]: quarters of layer visits to the next use
+    "rows": 2,  # [token, table]: row by identity, -1 none
+    "withheld": 1,  # [token]: whether its rows were not to be moved
+    "round": 1,
+    "segment": 1,
+    "candidate": 1,
+    "events": 2}  # [n, 6]
+
+WORDS = 4  # of a table of addresses, per array: its address and up to three extents
+
+
+class Arrays:
+    """Arrays of ``state.ARRAYS`` by name; what is not given has one entry, 0.
+
+    In Python attributes, in compiled code views of the same memory.
+    """
+
+    def __init__(self, **arrays: np.ndarray) -> None:
+        self._table = np.zeros((len(ARRAYS), WORDS), np.int64)
+        for row, (name, dimensions) in zip(self._table, ARRAYS.items(), strict=True):
+            found = arrays.pop(name, np.zeros((1,) * dimensions, dtype_of(name)))
+            if found.dtype != dtype_of(name) or found.ndim != dimensions or (
+                    not found.flags.c_contiguous):
+                raise ValueError(f"{name} must be {dtype_of(name)}, of {dimensions} dimensions, in "
+                                 f"one piece, not {found.dtype} of shape {found.shape}")
+            setattr(self, name, found)
+            row[0], row[1:dimensions + 1] = found.ctypes.data, found.shape
+        if arrays:
+            raise ValueError(f"no such arrays: {', '.join(arrays)}")
+        self.address = self._table.ctypes.data
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(name)  # says that the others are there

@@ -11,7 +11,8 @@ from stmoe.config import AcceleratorConfig, Geometry
 from ..predict.unit import Candidate, LearnedUnit, PredictionUnit
 from .state import records
 
-__all__ = ["Rounds", "Stimulus", "no_rounds", "rounds_by_score", "rounds_of"]
+__all__ = ["Rounds", "Stimulus", "no_rounds", "rounds_at_token", "rounds_by_score",
+           "rounds_of"]
 
 
 @dataclass(frozen=True)
@@ -135,33 +136,54 @@ def rounds_of(config: AcceleratorConfig, unit: PredictionUnit | None, routing: n
     return Rounds(rounds, parts, candidates, by_table)
 
 
-def rounds_by_score(config: AcceleratorConfig, scores: np.ndarray, threshold: int,
-                    limit: int) -> Rounds:
-    """Rounds of the next layer alone, of any predictor's ``scores``, int [token, layer, expert].
+def _named(config: AcceleratorConfig, tokens: int, step: np.ndarray, about: np.ndarray,
+           scores: np.ndarray, threshold: int, limit: int) -> Rounds:
+    """Rounds whose segments are in ``step`` [segment], rising, of layer ``about``, and name the
+    experts with ``scores`` [segment, expert] of ``threshold``, the ``limit`` best, in falling
+    score; shared ones before."""
+    layers, experts, shared = config.model.layers, scores.shape[1], config.model.shared_units
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :limit]
+    best = np.take_along_axis(scores, order, axis=1)
+    ids = np.concatenate([np.tile(np.arange(experts, experts + shared), (len(step), 1)), order], 1)
+    values = np.pad(best, ((0, 0), (shared, 0)), constant_values=63)
+    keep = np.pad(best >= threshold, ((0, 0), (shared, 0)), constant_values=True)
+    parts = records("segment", len(step) + 1)
+    parts["about"][:-1] = about
+    parts["first"] = np.concatenate([[0], np.cumsum(keep.sum(1))])
+    found = records("candidate", int(keep.sum()) + 1)
+    found["expert"][:-1], found["score"][:-1] = ids[keep], values[keep]
+    rounds = records("round", tokens * (layers + 1) + 1)
+    rounds["segment"] = np.searchsorted(step, np.arange(len(rounds)))
+    return Rounds(rounds, parts, found, no_rounds(Geometry(config), tokens).rows)
+
+
+def rounds_by_score(config: AcceleratorConfig, scores: np.ndarray | Sequence[np.ndarray],
+                    threshold: int, limit: int) -> Rounds:
+    """Rounds of any predictor's ``scores``, int [token, layer, expert]: of the next layer, and of
+    those behind it, from arrays of scores as they are one layer earlier, two, ...
 
     A round names the experts with at least ``threshold``, the ``limit`` best of them, in falling
     score, shared ones before.
     """
-    model = config.model
+    by_depth = [scores] if isinstance(scores, np.ndarray) else list(scores)
+    tokens, layers, _ = by_depth[0].shape
+    token, layer, deep = (axis.ravel() for axis in np.meshgrid(
+        np.arange(tokens), np.arange(layers), np.arange(len(by_depth)), indexing="ij"))
+    inside = layer + deep < layers
+    token, layer, deep = token[inside], layer[inside], deep[inside]
+    return _named(config, tokens, token * (layers + 1) + layer, layer + deep,
+                  np.stack(by_depth)[deep, token, layer + deep], threshold, limit)
+
+
+def rounds_at_token(config: AcceleratorConfig, scores: np.ndarray, threshold: int, limit: int,
+                    cutoff: int) -> Rounds:
+    """The same of a token's announcement alone, which names the experts of its first ``cutoff``
+    layers."""
     tokens, layers, experts = scores.shape
-    order = np.argsort(-scores, axis=2, kind="stable")[..., :limit]
-    sorted_scores = np.take_along_axis(scores, order, axis=2)
-    named = sorted_scores >= threshold
-    shared = model.shared_units
-    counts = named.sum(2) + shared
-    parts = records("segment", tokens * layers + 1)
-    parts["about"][:-1] = np.tile(np.arange(layers), tokens)
-    parts["first"] = np.concatenate([[0], np.cumsum(counts.ravel())])
-    found = records("candidate", int(counts.sum()) + 1)
-    ids = np.concatenate([np.broadcast_to(np.arange(experts, experts + shared),
-                                          (tokens, layers, shared)), order], axis=2)
-    values = np.concatenate([np.full((tokens, layers, shared), 63), sorted_scores], axis=2)
-    keep = np.concatenate([np.ones((tokens, layers, shared), bool), named], axis=2)
-    found["expert"][:-1], found["score"][:-1] = ids[keep], values[keep]
-    rounds = records("round", tokens * (layers + 1) + 1)
-    begins = np.arange(tokens)[:, None] * layers + np.minimum(np.arange(layers + 1), layers)
-    rounds["segment"] = np.append(begins.ravel(), tokens * layers)
-    return Rounds(rounds, parts, found, no_rounds(Geometry(config), tokens).rows)
+    cutoff = min(cutoff, layers)
+    return _named(config, tokens, np.repeat(np.arange(tokens) * (layers + 1), cutoff),
+                  np.tile(np.arange(cutoff), tokens),
+                  scores[:, :cutoff].reshape(-1, experts), threshold, limit)
 
 
 def no_rounds(geometry: Geometry, tokens: int) -> Rounds:

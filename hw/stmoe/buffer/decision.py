@@ -50,7 +50,7 @@ class Decision:
     """
 
     def __init__(self, m: Module, ports: wiring.Component, geometry: Geometry):
-        g, active = geometry, geometry.config.model.active
+        g, active = geometry, geometry.config.most_experts
         round_size = g.config.prefetch_round
         self.m, self.layout = m, data.StructLayout({
             "state": 2, "pinned": 1, "promised": 1, "first": 1, "bad": 1, "demanded": 1,
@@ -91,6 +91,9 @@ class Decision:
         self.candidate, self.routed = ports.candidates.payload, ports.routed.payload
         self.deep, self.tag_deep, self.guessing = Signal(), Signal(), Signal()
         self.stale = (self.rounds != 1) | self.stopped | ~ports.prefetch_enable
+        if g.token_bits:
+            self.streaming = Signal()  # the last layer routed wants no candidates
+            self.stale |= self.streaming
         m.d.comb += self.deep.eq(self.guessing | (self.candidate.layer != self.about))
 
         # Event and work of this decision.

@@ -138,6 +138,8 @@ class ExpertManager(wiring.Component):
             m.d.comb += [self.token.ready.eq(1), d.worth.forget.eq(1)]
             d.log(Event.TOKEN, arg=self.rows_withheld)
             d.begin_round(0)
+            if self.geometry.token_bits:
+                m.d.sync += d.streaming.eq(0)
             with m.If(d.about != 0):  # promises for layer 0 and behind it stay
                 m.d.sync += d.settle_all.eq(1)
                 m.next = "PROMISE"
@@ -150,6 +152,8 @@ class ExpertManager(wiring.Component):
             m.d.sync += [d.layer.eq(d.routed.layer), d.rank.eq(0), d.visit_due.eq(1),
                          d.settle_all.eq(d.routed.layer != d.about),
                          self.layer_failed.eq(0)]
+            if self.geometry.token_bits:
+                m.d.sync += d.streaming.eq(d.routed.stream)
             m.next = "LOOKUP"
         with m.Elif(d.missed.any()):
             m.d.comb += d.record.addr.eq(d.slot)
@@ -157,6 +161,8 @@ class ExpertManager(wiring.Component):
             with m.If(d.chosen & self.demand.ready):
                 m.next = "DEMAND-EVICT"
         with m.Elif(self.candidates.valid):
+            # Else an expert of the layer is in a slot, which may go once it has been computed.
+            all_promised = ~d.order.front_valid & (d.promises >= self.shape.slots)
             m.d.comb += [d.resident.at.layer.eq(d.candidate.layer),
                          d.resident.at.expert.eq(d.candidate.expert)]
             m.d.sync += [d.tag.layer.eq(d.candidate.layer),
@@ -167,7 +173,7 @@ class ExpertManager(wiring.Component):
             with m.Elif(d.stale):
                 m.d.comb += self.candidates.ready.eq(1)
             with m.Elif(self.prefetch.ready & d.list_ready & (self.link_idle | ~d.deep)
-                        & (d.chosen | ~d.order.front_valid)):
+                        & (d.chosen | all_promised)):
                 m.next = "CANDIDATE-LOOKUP"
 
     def _flush(self, m, d):

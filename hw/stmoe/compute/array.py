@@ -31,6 +31,9 @@ class PeArray(wiring.Component):
     -------
     x: activation words, ``lanes`` bytes each, lowest channel first.
     start, count: pulse, a layer of ``count`` experts begins. Not before the last layer's last beat.
+    last_token, member: where a layer may have many tokens: its last token's number, known before
+        the first of ``x``, and stable; and see :class:`ProcessingElement`. Their activations follow
+        one another, and so do their results.
     work: experts, in any order. release: slots that will not be read any more.
     shape: run-time shape. read: the PEs' ports into the expert buffer.
     result: ``rows`` int16 outputs per beat, ``last`` on the layer's last.
@@ -51,7 +54,9 @@ class PeArray(wiring.Component):
             "result": Out(stream.Signature(data.StructLayout(
                 {"data": 16 * g.config.rows, "last": 1}))),
             "active": Out(1), "merging": Out(1),
-            "mac_words": Out(range(pes + 1)), "side_reads": Out(range(pes + 1))})
+            "mac_words": Out(range(pes + 1)), "side_reads": Out(range(pes + 1))} | (
+                {} if not g.token_bits else {
+                    "last_token": In(g.token_bits), "member": In(interfaces.member(g))}))
 
     def elaborate(self, platform):
         m = Module()
@@ -63,14 +68,27 @@ class PeArray(wiring.Component):
 
         # Activations.
         received = Signal(16)
-        m.d.comb += self.x.ready.eq(received != self.shape.in_words)
+        activations = received
+        if g.token_bits:
+            arriving, complete = Signal(g.token_bits), Signal()
+            activations = Mux(complete, self.shape.in_words,
+                              Mux(arriving == self.last_token, received, 0))
+            m.d.comb += self.x.ready.eq(~complete)
+            for pe in pes:
+                m.d.comb += [pe.x_token.eq(arriving), pe.member.eq(self.member)]
+        else:
+            m.d.comb += self.x.ready.eq(received != self.shape.in_words)
         for pe in pes:
             m.d.comb += [
-                pe.x.eq(self.x.payload), pe.x_index.eq(received), pe.activations.eq(received),
+                pe.x.eq(self.x.payload), pe.x_index.eq(received), pe.activations.eq(activations),
                 pe.x_valid.eq(self.x.valid & self.x.ready), pe.start.eq(self.start),
                 pe.shape.eq(self.shape), pe.work.payload.eq(self.work.payload)]
         with m.If(self.x.valid & self.x.ready):
             m.d.sync += received.eq(received + 1)
+            if g.token_bits:
+                with m.If(received == self.shape.in_words - 1):
+                    m.d.sync += [received.eq(0), arriving.eq(arriving + 1),
+                                 complete.eq(arriving == self.last_token)]
 
         # Experts out, slots back.
         idle = Cat(pe.idle for pe in pes)
@@ -111,6 +129,8 @@ class PeArray(wiring.Component):
         self._merge(m, pes, running & ~self.start & (unfinished == 0) & (unread == 0))
         with m.If(self.result.valid & self.result.ready & self.result.payload.last):
             m.d.sync += [running.eq(0), received.eq(0)]
+            if g.token_bits:
+                m.d.sync += [arriving.eq(0), complete.eq(0)]
         return m
 
     def _merge(self, m, pes, ready):
@@ -118,6 +138,10 @@ class PeArray(wiring.Component):
         g = self.geometry
         rows = g.config.rows
         index = Signal(16)
+        last = last_index = index == self.shape.out_groups - 1
+        if g.token_bits:
+            token, held_token = Signal(g.token_bits), Signal(g.token_bits)
+            last = last_index & (token == self.last_token)
         room = Signal()
         m.d.comb += room.eq(~self.result.valid | self.result.ready)
         read, added, over = Signal(), Signal(), Signal()
@@ -128,16 +152,25 @@ class PeArray(wiring.Component):
         held = Signal(16)
         for pe in pes:
             m.d.comb += pe.sum_index.eq(Mux(room, index, held))
+            if g.token_bits:
+                m.d.comb += pe.sum_token.eq(Mux(room, token, held_token))
         with m.If(room):
             m.d.sync += [read.eq(reading), held.eq(index), added.eq(read), last_added.eq(last_read),
-                         last_read.eq(index == self.shape.out_groups - 1),
+                         last_read.eq(last),
                          self.result.valid.eq(added), self.result.payload.last.eq(last_added)]
+            if g.token_bits:
+                m.d.sync += held_token.eq(token)
             with m.If(reading):
                 m.d.sync += index.eq(index + 1)
-                with m.If(index == self.shape.out_groups - 1):
+                if g.token_bits:
+                    with m.If(last_index):
+                        m.d.sync += [index.eq(0), token.eq(token + 1)]
+                with m.If(last):
                     m.d.sync += over.eq(1)
         with m.If(self.start):
             m.d.sync += [index.eq(0), over.eq(0)]
+            if g.token_bits:
+                m.d.sync += token.eq(0)
 
         for row in range(rows):
             total = Signal(signed(ACCUMULATOR_BITS), name=f"total_{row}")

@@ -22,28 +22,31 @@ class DotProducts(wiring.Component):
 
     Parameters
     ----------
-    rows, lanes: size.
+    rows, lanes: size. holds: whether weights may stand for many operands.
 
     Members
     -------
     weights: byte ``r * lanes + i`` is row r, lane i. operand: byte i is lane i.
+    fetch: of what ``holds``: these weights are taken; else the last ones taken stand.
     sums: ``rows`` signed sums of ``sum_bits`` bits, row 0 lowest.
     """
 
-    def __init__(self, rows: int, lanes: int):
-        self.rows, self.lanes = rows, lanes
+    def __init__(self, rows: int, lanes: int, *, holds: bool = False):
+        self.rows, self.lanes, self.holds = rows, lanes, holds
         self.sum_bits = _sum_bits(lanes)
         stages, left = 0, lanes
         while left > 1:
             stages, left = stages + 1, -(-left // RADIX)
         self.latency = 2 + stages
         super().__init__({"weights": In(8 * rows * lanes), "operand": In(8 * lanes),
-                          "sums": Out(self.sum_bits * rows)})
+                          "sums": Out(self.sum_bits * rows)} | ({"fetch": In(1)} if holds else {}))
 
     def elaborate(self, platform):
         m = Module()
         weights, operand = Signal.like(self.weights), Signal.like(self.operand)
-        m.d.sync += [weights.eq(self.weights), operand.eq(self.operand)]
+        m.d.sync += operand.eq(self.operand)
+        with m.If(self.fetch if self.holds else 1):
+            m.d.sync += weights.eq(self.weights)
         for row in range(self.rows):
             unit = share(m, f"row_{row}", platform, DotRow, self.lanes)
             m.d.comb += [

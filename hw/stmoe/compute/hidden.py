@@ -1,6 +1,6 @@
 """Gate and up values to hidden activations, and the buffer that holds them."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -29,10 +29,13 @@ class HiddenUnit(wiring.Component):
     Members
     -------
     valid, values, group: requantised accumulators of a gate/up group, row 2i gate, 2i+1 up.
+    place, whole: of which of the expert's tokens they are, and whether it is the last; only where
+        there may be many.
     mult, shift: the hidden requantiser, stable from three cycles after a group's ``valid`` on.
     clear: a new expert: nothing is computed. Only when no group is on its way.
     hidden: values computed since ``clear``, as seen by what is issued now.
-    index, word: ``lanes`` values of hidden word ``index``, one cycle later.
+    index, word: ``lanes`` values of hidden word ``index``, of token ``index_place`` if there may be
+        many, one cycle later.
     """
 
     def __init__(self, geometry: Geometry):
@@ -40,7 +43,8 @@ class HiddenUnit(wiring.Component):
         super().__init__({
             "valid": In(1), "values": In(16 * g.config.rows), "group": In(16),
             "mult": In(16), "shift": In(6), "clear": In(1), "hidden": Out(16),
-            "index": In(16), "word": Out(8 * g.config.lanes)})
+            "index": In(16), "word": Out(8 * g.config.lanes)} | ({} if not g.token_bits else {
+                "place": In(g.token_bits), "whole": In(1), "index_place": In(g.token_bits)}))
 
     def elaborate(self, platform):
         m = Module()
@@ -61,23 +65,28 @@ class HiddenUnit(wiring.Component):
         latency = SiluTable.LATENCY + 1 + Requantiser.LATENCY
         # A word issued reads the store READ - 1 cycles later, that after ``done`` at the earliest.
         early = BufferReadSignature.LATENCY - 1
-        counted = delay(m, self.valid, latency - early, "counted")
+        counted = arrived = delay(m, self.valid, latency - early, "counted")
         done = delay(m, counted, early, "done")
         group = delay(m, self.group, latency, "group")
 
         # A memory word holds whole hidden words and whole groups.
         width = max(lanes, pairs)
-        depth = max(2, -(-g.max_d_ff // width))  # no memory has an address of no bits
+        depth = max(2, -(-g.max_d_ff // width)) << g.token_bits  # no address has no bits
+        place, index_place = Const(0, 0), Const(0, 0)
+        if g.token_bits:
+            place, index_place = delay(m, self.place, latency, "place"), self.index_place
+            arrived = counted & delay(m, self.whole, latency - early, "whole")
         m.submodules.store = store = memory.Memory(shape=8 * width, depth=depth, init=[])
         write, read = store.write_port(granularity=8 * pairs), store.read_port()
         per_write, per_read = width // pairs, width // lanes
         results_word = Cat(*results)
         part = group[:per_write.bit_length() - 1]
         m.d.comb += [
-            write.addr.eq(group >> (per_write.bit_length() - 1)),
+            write.addr.eq(Cat(place, group >> (per_write.bit_length() - 1))),
             write.data.eq(Cat(*([results_word] * per_write))),
             write.en.eq(Mux(done, 1 << part if per_write > 1 else 1, 0)),
-            read.addr.eq(self.index >> (per_read.bit_length() - 1)), read.en.eq(1)]
+            read.addr.eq(Cat(index_place, self.index >> (per_read.bit_length() - 1))),
+            read.en.eq(1)]
         if per_read > 1:
             chosen = delay(m, self.index[:per_read.bit_length() - 1], 1, "chosen")
             m.d.comb += self.word.eq(read.data.word_select(chosen, 8 * lanes))
@@ -85,6 +94,6 @@ class HiddenUnit(wiring.Component):
             m.d.comb += self.word.eq(read.data)
         with m.If(self.clear):
             m.d.sync += self.hidden.eq(0)
-        with m.Elif(counted):
+        with m.Elif(arrived):
             m.d.sync += self.hidden.eq(self.hidden + pairs)
         return m

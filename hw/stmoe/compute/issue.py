@@ -1,7 +1,7 @@
 """Decides, cycle by cycle, which weight word a PE reads."""
 
 from amaranth.hdl import Module, Mux, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .. import interfaces
@@ -13,6 +13,9 @@ __all__ = ["IssueUnit"]
 class IssueUnit(wiring.Component):
     """Walks the words of one expert after the other: gate/up by group, then down by hidden tile.
 
+    Each word is issued for every token that shares the expert, one token a cycle; it is read from
+    the buffer for the first. So an expert of one token is input-stationary, a new word every cycle,
+    and one of several is weight-stationary; nothing is lost between one and the other.
     A word is issued when it has landed in the buffer, its activation has arrived and its hidden
     tile is computed. The next expert is accepted within the last tile of the present one, and
     its first word follows the last word of the present one in the next cycle if it has landed.
@@ -26,12 +29,14 @@ class IssueUnit(wiring.Component):
     -------
     work: experts; ready while idle or near the end of the present one. idle: none in hand.
     shape: run-time shape, stable while not idle.
-    activations: activation words received. hidden: hidden values computed of this expert.
+    activations: activation words received of every token. hidden: hidden values computed of this
+        expert for all its tokens.
     hold: the last word of an expert is not issued.
     watch, watermark: beats landed in slot ``watch``, answered one cycle later.
     go: a word is issued, described by: slot, word, gate, down (phase), index (activation word, or
         hidden word), group (row group), first and last (of an accumulation), begin and end (of the
-        expert).
+        expert). Of experts with many tokens: place (which of its tokens), expert (id), fetch (the
+        word is new), whole (it is the last token's), final (the expert's last word, for any token).
     waiting: an expert is in hand and its next word has not landed.
     """
 
@@ -44,7 +49,9 @@ class IssueUnit(wiring.Component):
             "watch": Out(g.slot_bits), "watermark": In(g.beat_bits),
             "go": Out(1), "slot": Out(g.slot_bits), "word": Out(24), "gate": Out(16),
             "down": Out(1), "index": Out(16), "group": Out(16), "first": Out(1), "last": Out(1),
-            "begin": Out(1), "end": Out(1), "waiting": Out(1)})
+            "begin": Out(1), "end": Out(1), "waiting": Out(1)} | ({} if not g.token_bits else {
+                "place": Out(g.token_bits), "expert": Out(10), "fetch": Out(1), "whole": Out(1),
+                "final": Out(1)}))
 
     def elaborate(self, platform):
         m = Module()
@@ -74,17 +81,28 @@ class IssueUnit(wiring.Component):
         last_group, last_index = Signal(), Signal()
         hidden_need = Signal(16)  # hidden values that the present tile takes
         ready = Signal()
+        begin = ~self.down & (self.index == 0) & (self.group == 0)
+        end = final = self.down & last_index & last_group
+        if g.token_bits:
+            tag = data.View(interfaces.group_tag(), present.gate)
+            m.d.comb += [self.expert.eq(tag.expert), self.fetch.eq(self.place == 0),
+                         self.whole.eq(self.place == tag.others), self.final.eq(final)]
+            begin, end = begin & self.fetch, end & self.whole
         m.d.comb += [
             last_index.eq(self.index == Mux(self.down, shape.dn_tiles, shape.in_words) - 1),
             last_group.eq(self.group == Mux(self.down, shape.out_groups, shape.gu_groups) - 1),
             self.first.eq(self.index == 0), self.last.eq(last_index),
-            self.begin.eq(~self.down & (self.index == 0) & (self.group == 0)),
-            self.end.eq(self.down & last_index & last_group),
+            self.begin.eq(begin), self.end.eq(end),
             ready.eq(Mux(self.down, hidden_need <= self.hidden, self.index < self.activations)),
             self.go.eq(valid & landed & ready & ~(self.end & self.hold)),
             self.waiting.eq(valid & ~landed)]
 
-        with m.If(self.go):
+        step = self.go
+        if g.token_bits:
+            step = self.go & self.whole
+            with m.If(self.go):
+                m.d.sync += self.place.eq(Mux(self.whole, 0, self.place + 1))
+        with m.If(step):
             m.d.sync += [self.word.eq(self.word + 1), need.eq(need + word_beats)]
             with m.If(self.down):  # groups within a tile
                 m.d.sync += self.group.eq(self.group + 1)

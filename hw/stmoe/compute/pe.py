@@ -1,12 +1,12 @@
 """Processing element: the SwiGLU of one expert after the other, on one activation."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed, unsigned
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, signed, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .. import interfaces
 from ..config import Geometry
-from ..interfaces import BufferReadSignature
+from ..interfaces import GATE_ONE, BufferReadSignature
 from ..sharing import share
 from .dot import DotProducts
 from .hidden import HiddenUnit
@@ -44,7 +44,10 @@ class ProcessingElement(wiring.Component):
     read: port into the expert buffer.
     finished: pulse, an expert's last sum has been written.
     sum_index, sums: output sums of a row group, one cycle later; zeros if no expert ran.
-    issued, side_read: a weight word, a parameter row is read in this cycle.
+    member, x_token, sum_token: where a layer may have many tokens: the tokens that share an expert,
+        written before it is in ``work``, whose ``gate`` is then a ``group_tag``; and the tokens of
+        ``x`` and of ``sums``.
+    issued, side_read: a weight word is multiplied, a parameter row is read in this cycle.
     waiting: the next word has not landed.
     """
 
@@ -58,32 +61,41 @@ class ProcessingElement(wiring.Component):
             "shape": In(interfaces.shape_layout(g)), "read": Out(BufferReadSignature(g)),
             "finished": Out(1), "sum_index": In(16),
             "sums": Out(ACCUMULATOR_BITS * g.config.rows),
-            "issued": Out(1), "side_read": Out(1), "waiting": Out(1)})
+            "issued": Out(1), "side_read": Out(1), "waiting": Out(1)} | (
+            {} if not g.token_bits else {
+                "member": In(interfaces.member(g)), "x_token": In(g.token_bits),
+                "sum_token": In(g.token_bits)}))
 
     def elaborate(self, platform):
         m = Module()
         g = self.geometry
+        many = bool(g.token_bits)
+        tokens = 1 << g.token_bits
+        none = Const(0, 0)
         rows, lanes = g.config.rows, g.config.lanes
         m.submodules.issue = issue = IssueUnit(g)
         m.submodules.hidden = hidden = HiddenUnit(g)
-        m.submodules.dot = dot = DotProducts(rows, lanes)
+        m.submodules.dot = dot = DotProducts(rows, lanes, holds=many)
         wiring.connect(m, wiring.flipped(self.work), issue.work)
         m.d.comb += [
             issue.shape.eq(self.shape), issue.activations.eq(self.activations),
             issue.hidden.eq(hidden.hidden), issue.watermark.eq(self.read.watermark),
             self.read.watch.eq(issue.watch), self.idle.eq(issue.idle),
             self.waiting.eq(issue.waiting), self.issued.eq(issue.go),
-            self.read.en.eq(issue.go), self.read.slot.eq(issue.slot),
+            self.read.en.eq(issue.go & issue.fetch if many else issue.go),
+            self.read.slot.eq(issue.slot),
             self.read.word.eq(issue.word)]
 
         # What goes along with a word, and the stages at which it is needed (cycles after issue).
         step = Signal(data.StructLayout({
             "valid": 1, "down": 1, "first": 1, "last": 1, "begin": 1, "end": 1, "group": 16,
-            "gate": 16, "slot": g.slot_bits, "fresh": 1}))
+            "gate": 16, "slot": g.slot_bits, "fresh": 1} | ({} if not many else {
+                "place": g.token_bits, "fetch": 1, "whole": 1, "final": 1})))
         fresh = Signal()  # the first expert of the layer on this PE
         m.d.comb += [step.valid.eq(issue.go), step.fresh.eq(fresh),
                      *(step[name].eq(getattr(issue, name)) for name in
-                       ("down", "first", "last", "begin", "end", "group", "gate", "slot"))]
+                       ("down", "first", "last", "begin", "end", "group", "gate", "slot")
+                       + ("place", "fetch", "whole", "final") * many)]
         with m.If(self.start):
             m.d.sync += fresh.eq(1)
         with m.Elif(issue.go & issue.end):
@@ -97,31 +109,54 @@ class ProcessingElement(wiring.Component):
             m.d.sync += later.eq(stages[-1])
             stages.append(later)
 
+        def place(at):
+            return stages[at].place if many else none
+
+        # Whose turn it is: known a cycle after issue, ``owners[0]``.
+        owners = self._owners(m, issue, scaled_at + 1) if many else []
+
         # Operands.
-        m.submodules.x_store = x_store = memory.Memory(shape=8 * lanes, depth=g.in_words, init=[])
+        m.submodules.x_store = x_store = memory.Memory(
+            shape=8 * lanes, depth=g.in_words * tokens, init=[])
         x_write, x_read = x_store.write_port(), x_store.read_port()
         index = delay(m, issue.index, READ_LATENCY - 1, "index")
         m.d.comb += [
-            x_write.addr.eq(self.x_index), x_write.data.eq(self.x), x_write.en.eq(self.x_valid),
-            x_read.addr.eq(index), x_read.en.eq(1), hidden.index.eq(index),
-            dot.weights.eq(self.read.data),
+            x_write.addr.eq(Cat(self.x_token if many else none, self.x_index)),
+            x_write.data.eq(self.x), x_write.en.eq(self.x_valid),
+            x_read.addr.eq(Cat(owners[1].token if many else none, index)), x_read.en.eq(1),
+            hidden.index.eq(index), dot.weights.eq(self.read.data),
             dot.operand.eq(Mux(stages[READ_LATENCY].down, hidden.word, x_read.data))]
+
+        if many:
+            m.d.comb += [hidden.index_place.eq(place(READ_LATENCY - 1)),
+                         dot.fetch.eq(stages[READ_LATENCY].valid & stages[READ_LATENCY].fetch)]
 
         # Accumulation.
         now = stages[summed]
         m.submodules.partial = partial = memory.Memory(
-            shape=32 * rows, depth=g.out_groups, init=[])
+            shape=32 * rows, depth=g.out_groups * tokens, init=[])
         partial_write, partial_read = partial.write_port(), partial.read_port()
         totals = [Signal(signed(32), name=f"total_{row}") for row in range(rows)]
         m.d.comb += [
-            partial_read.addr.eq(stages[summed - 1].group), partial_read.en.eq(1),
-            partial_write.addr.eq(stages[total_at].group), partial_write.data.eq(Cat(*totals)),
+            partial_read.addr.eq(Cat(place(summed - 1), stages[summed - 1].group)),
+            partial_read.en.eq(1), partial_write.data.eq(Cat(*totals)),
+            partial_write.addr.eq(Cat(place(total_at), stages[total_at].group)),
             partial_write.en.eq(stages[total_at].valid & stages[total_at].down)]
+        before = totals  # of the present token's gate/up group
+        if many:
+            m.submodules.running = running = memory.Memory(shape=data.ArrayLayout(
+                signed(32), rows), depth=tokens, init=[])
+            running_read, running_write = running.read_port(domain="comb"), running.write_port()
+            m.d.comb += [running_read.addr.eq(now.place), running_write.addr.eq(now.place),
+                         running_write.en.eq(now.valid)]
+            before = [running_read.data[row] for row in range(rows)]
         for row, total in enumerate(totals):
             base = Signal(signed(32), name=f"base_{row}")
             part = dot.sums[dot.sum_bits * row:dot.sum_bits * (row + 1)].as_signed()
             stored = partial_read.data[32 * row:32 * row + 32].as_signed()
-            m.d.comb += base.eq(Mux(now.first, 0, Mux(now.down, stored, total)))
+            m.d.comb += base.eq(Mux(now.first, 0, Mux(now.down, stored, before[row])))
+            if many:
+                m.d.comb += running_write.data[row].eq(base + part)
             with m.If(now.valid):
                 m.d.sync += total.eq(base + part)
 
@@ -151,29 +186,45 @@ class ProcessingElement(wiring.Component):
             hidden.valid.eq(now.valid & now.last & ~now.down),
             hidden.mult.eq(scales.mult), hidden.shift.eq(scales.shift),
             hidden.clear.eq(issue.go & issue.begin)]
+        if many:
+            m.d.comb += [hidden.place.eq(now.place), hidden.whole.eq(now.whole)]
 
         # Weighted sum over experts.
         m.submodules.output = output = memory.Memory(
-            shape=ACCUMULATOR_BITS * rows, depth=g.out_groups, init=[])
+            shape=ACCUMULATOR_BITS * rows, depth=g.out_groups * tokens, init=[])
         write, read = output.write_port(), output.read_port()
         adding = now.valid & now.down & now.last
-        m.d.comb += [read.en.eq(1), read.addr.eq(Mux(adding, now.group, self.sum_index))]
+        m.d.comb += [read.en.eq(1), read.addr.eq(Mux(
+            adding, Cat(owners[scaled_at - 1].token if many else none, now.group),
+            Cat(self.sum_token if many else none, self.sum_index)))]
         now = stages[scaled_at + 1]
+        gate, first, ran = stages[scaled_at].gate, now.fresh, Signal()
+        if many:  # of each token, whether no expert has come yet
+            untouched = Signal(tokens)
+            owner, gate = owners[scaled_at], owners[scaled_at - 1].gate
+            first = untouched.bit_select(owner.token, 1)
+            with m.If(self.start):
+                m.d.sync += untouched.eq((1 << tokens) - 1)
+            with m.Elif(now.valid & now.final):
+                m.d.sync += untouched.bit_select(owner.token, 1).eq(0)
+            asked = delay(m, self.sum_token, 1, "sum_token")
+            m.d.comb += ran.eq(~untouched.bit_select(asked, 1))
         sums = []
         for row, value in enumerate(values):
             weighted = Signal(signed(33), name=f"weighted_{row}")
-            m.d.sync += weighted.eq(value * stages[scaled_at].gate)
+            m.d.sync += weighted.eq(value * gate)
             so_far = read.data.word_select(row, ACCUMULATOR_BITS).as_signed()
             total = Signal(signed(ACCUMULATOR_BITS), name=f"output_{row}")
-            m.d.comb += total.eq(Mux(now.fresh, 0, so_far) + weighted)
+            m.d.comb += total.eq(Mux(first, 0, so_far) + weighted)
             sums.append(total)
-        ran = Signal()
-        with m.If(self.start):
-            m.d.sync += ran.eq(0)
-        with m.Elif(self.finished):
-            m.d.sync += ran.eq(1)
+        if not many:
+            with m.If(self.start):
+                m.d.sync += ran.eq(0)
+            with m.Elif(self.finished):
+                m.d.sync += ran.eq(1)
         m.d.comb += [
-            write.en.eq(now.valid & now.down & now.last), write.addr.eq(now.group),
+            write.en.eq(now.valid & now.down & now.last),
+            write.addr.eq(Cat(owners[scaled_at].token if many else none, now.group)),
             write.data.eq(Cat(*sums)), self.finished.eq(now.valid & now.end),
             self.sums.eq(Mux(ran, read.data, 0))]
 
@@ -188,3 +239,27 @@ class ProcessingElement(wiring.Component):
         with m.If(self.release.valid & self.release.ready):
             m.d.sync += [self.release.valid.eq(0), releasing.eq(0)]
         return m
+
+    def _owners(self, m, issue, cycles):
+        """Token and gate of what was issued 1, 2, ... ``cycles`` cycles ago."""
+        g = self.geometry
+        layout = data.StructLayout({"token": g.token_bits, "gate": 16})
+        m.submodules.members = members = memory.Memory(
+            shape=layout, depth=1 << g.expert_bits + g.token_bits, init=[])
+        write, read = members.write_port(), members.read_port()
+        place = delay(m, issue.place, 1, "owner_place")
+        shared = delay(m, issue.expert >= g.config.model.experts, 1, "owner_shared")
+        owner = Signal(layout)
+        m.d.comb += [
+            write.en.eq(self.member.valid), write.data.token.eq(self.member.token),
+            write.data.gate.eq(self.member.gate),
+            write.addr.eq(Cat(self.member.place, self.member.expert)),
+            read.en.eq(1), read.addr.eq(Cat(issue.place, issue.expert)),
+            owner.token.eq(Mux(shared, place, read.data.token)),
+            owner.gate.eq(Mux(shared, GATE_ONE, read.data.gate))]
+        owners = [owner]
+        for cycle in range(2, cycles + 1):
+            later = Signal(layout, name=f"owner_{cycle}")
+            m.d.sync += later.eq(owners[-1])
+            owners.append(later)
+        return owners

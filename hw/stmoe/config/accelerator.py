@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from .error import ConfigError, check_choice, check_multiple, check_power_of_two, check_range
 from .linear import LinearOptions
-from .model import ModelShape
+from .model import MAX_ACTIVE, ModelShape
 
 __all__ = ["PREDICTORS", "AcceleratorConfig"]
 
@@ -29,6 +29,8 @@ class AcceleratorConfig:
     ----------
     model: shape that sizes tables and buffers; smaller shapes can be set at run time.
     pes: processing elements, 1 to 16.
+    max_tokens: most tokens of a layer command, a power of two up to 64. More than one: at most 255
+        experts may be needed by them together, shared units included.
     rows, lanes: int8 multipliers of a PE, output channels x inputs, powers of two.
     slots: expert slots, 2 to 4096, of ``banks_per_slot`` banks (a power of two).
     max_d_ff: largest hidden width settable at run time, banks regrouped; 0 = ``model.d_ff``.
@@ -63,6 +65,7 @@ class AcceleratorConfig:
     linear: LinearOptions = dataclasses.field(default_factory=LinearOptions)
     prefetch_round: int = 32
     router_layers: int = 1
+    max_tokens: int = 1
     clock_mhz: int = 800
     name: str = "custom"
 
@@ -87,6 +90,11 @@ class AcceleratorConfig:
         check_range("prefetch_round", self.prefetch_round, 1, 255)
         check_range("router_layers", self.router_layers, 0, self.model.layers)
         check_range("clock_mhz", self.clock_mhz, 1, 4000)
+        check_power_of_two("max_tokens", self.max_tokens, 1, 64)
+        if self.most_experts > MAX_ACTIVE:
+            raise ConfigError("max_tokens", self.max_tokens,
+                              f"so small that all its tokens need at most {MAX_ACTIVE} experts of "
+                              f"a layer (they may need {self.most_experts})")
         if self.rows * self.lanes * 8 < self.axi_data_bits:
             raise ConfigError("rows*lanes", self.rows * self.lanes,
                               f"at least the bus width of {self.axi_data_bits // 8} bytes")
@@ -104,6 +112,12 @@ class AcceleratorConfig:
             check_range("max_d_ff", self.max_d_ff, model.d_ff, 16384)
             check_multiple("max_d_ff", self.max_d_ff, self.lanes, "lanes")
             check_multiple("max_d_ff", self.max_d_ff, self.rows, "rows")
+
+    @property
+    def most_experts(self) -> int:
+        """Experts that the tokens of a layer command may need together, shared units included."""
+        model = self.model
+        return min(self.max_tokens * model.top_k, model.experts) + model.shared_units
 
     @property
     def hash(self) -> int:

@@ -236,6 +236,11 @@ class Geometry:
         return _bits(self.config.model.expert_ids)
 
     @property
+    def token_bits(self) -> int:
+        """Bits of a token's place in a layer command, none where a command has one token."""
+        return (self.config.max_tokens - 1).bit_length()
+
+    @property
     def max_blob_beats(self) -> int:
         return self._at(self.max_d_ff).blob_beats
 

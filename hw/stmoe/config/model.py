@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from .error import ConfigError, check_multiple, check_range
 
-__all__ = ["ModelShape"]
+__all__ = ["MAX_ACTIVE", "ModelShape"]
 
 MAX_ACTIVE = 255  # experts of a token and layer, shared units included: counts have 8 bits
 

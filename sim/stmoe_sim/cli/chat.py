@@ -22,6 +22,7 @@ EPILOG = """\b
 Examples:
   stmoe chat
   stmoe chat --prompt "The function returns" --tokens 40 --policy lru
+  stmoe chat --set max_tokens=16 --prefill 16 --window 4
   stmoe chat --engine golden --prompt "class Buffer:" --temperature 0.8 --seed 7
   stmoe chat --engine board --port /dev/ttyUSB0 --preset board --policy table
 """
@@ -76,6 +77,15 @@ def chat(
         )] = "lpddr4-3200",
         bandwidth_scale: Annotated[float, typer.Option(
             "--bandwidth-scale", metavar="X", help="Scale of the memory's bandwidth.")] = 1.0,
+        prefill: Annotated[int, typer.Option(
+            "--prefill", metavar="N",
+            help="Tokens of the prompt computed at a time; more than 1 take --set max_tokens=N.",
+        )] = 1,
+        window: Annotated[int, typer.Option(
+            "--window", metavar="N",
+            help="Tokens computed at a time behind the prompt: drafts of what followed before are "
+                 "verified with the token that is known, and kept if they are what is sampled.",
+        )] = 1,
         routing: Annotated[str, typer.Option(
             "--routing", metavar="WHO",
             help="hardware (int8 router, on chip) or host (the float router).")] = "hardware",
@@ -120,6 +130,7 @@ def chat(
         raise ConfigError("--timeout", timeout, "0.01 to 3600 seconds")
     check_choice("--routing", routing, ("hardware", "host"))
     check_range("--tokens", tokens, 1, 1 << 16)
+    together = {"at_a_time": prefill, "window": window}
     check_range("--seed", seed, 0, 2**31 - 1)
     check_text("--prompt", prompt)
     if json_file is not None:
@@ -135,6 +146,10 @@ def chat(
     fitted = fit_model(chosen, model)
     check_overrides(overrides, fitted, model_file or "the language model")
     policies[0].check(fitted, routing == "hardware")
+    for option, value in (("--prefill", prefill), ("--window", window)):
+        check_range(option, value, 1, fitted.max_tokens)
+    if engine == "float" and max(prefill, window) > 1:
+        raise ConfigError("--engine", engine, "rtl or golden with --prefill or --window")
     tokenizer = Tokenizer(model.tokenizer, model.shape.vocab)
     transformer = Transformer(model.backbone)
     sampler = Sampler(temperature, top_p, seed)
@@ -143,9 +158,11 @@ def chat(
 
     def talk(moe: Any, cost: Callable[[], dict[str, Any]] = dict) -> dict[str, Any]:
         generation = Generation(transformer, moe, ids, sampler, max_tokens=tokens,
-                                stop_at_end=not past_end)
+                                stop_at_end=not past_end, **together)
         with interruptible() as stop, ChatView(console, prompt, title).open() as view:
-            return converse(generation, tokenizer, update=view.update, cost=cost, stop=stop)
+            found = converse(generation, tokenizer, update=view.update, cost=cost, stop=stop)
+        return found | {"prompt_tokens": len(ids), "prefill": prefill, "window": window,
+                        "drafted": generation.drafted, "accepted": generation.accepted}
 
     record: dict[str, Any] = {
         "prompt": prompt, "engine": engine, "routing": routing, "model": str(
@@ -172,13 +189,19 @@ def chat(
             verdict = moe.finish()
         finally:
             moe.machine.close()
-        record |= _verdict(fitted, policies[0], verdict) | {"memory": part.name}
+        record |= meter.prompt(len(ids)) | {"memory": part.name}
+        record |= _verdict(fitted, policies[0], verdict)
     else:
         title = f"{engine} model, no hardware"
-        record |= talk(GoldenEngine(model, routing) if engine == "golden"  # type: ignore[arg-type]
-                       else FloatEngine(model.dequantised()))
+        record |= talk(
+            GoldenEngine(model, routing, fitted.max_tokens)  # type: ignore[arg-type]
+            if engine == "golden" else FloatEngine(model.dequantised()))
     if not console.is_terminal:
         console.print(figures_table(record))
+    if "prompt_cycles_per_token" in record:
+        console.print(f"Prompt: {record['prompt_tokens']} tokens, "
+                      f"{record['prompt_cycles_per_token']:,.0f} cycles per token. Drafts: "
+                      f"{record['accepted']} of {record['drafted']} accepted.", highlight=False)
     if engine in ("rtl", "board"):
         console.print("Held against golden: " + ", ".join(
             f"{count:,} {name}" for name, count in record["compared"].items())

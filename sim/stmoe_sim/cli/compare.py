@@ -1,5 +1,7 @@
 """``stmoe compare``: rivals side by side, in the timing model."""
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -21,15 +23,38 @@ Examples:
   stmoe compare qwen3-30b-a3b.route.csv --regime edge
   stmoe compare gpt-oss-20b-math.npz --regime paper --rival pre-gated,st-moe-published,ours
   stmoe compare qwen3-30b-a3b.route.csv --regime edge --set slots=400 --json out.json --plot out.png
+  stmoe compare qwen3-30b-a3b.route.csv --regime host --buffer 2GiB --memory nvme --context 8192
 """
+
+
+UNITS = {"": 0, "B": 0, "KIB": 10, "MIB": 20, "GIB": 30}
+
+
+def parse_size(option: str, text: str, low: int, high: int) -> int:
+    """Bytes of a number with or without a unit, from ``low`` to ``high``."""
+    found = re.fullmatch(r"(\d+)\s*([a-zA-Z]*)", text.strip())
+    if not found or found[2].upper() not in UNITS:
+        raise ConfigError(option, text, "bytes, or a whole number of KiB, MiB or GiB")
+    size = int(found[1]) << UNITS[found[2].upper()]
+    check_range(option, size, low, high)
+    return size
 
 
 def compare(
         trace: Annotated[Path, typer.Argument(
             metavar="TRACE", help="Routing trace, .npz or route_trace v1 .csv.")],
         regime: Annotated[str, typer.Option(
-            "--regime", "-r", metavar="NAME", help="Machine and memory: paper, edge, ecp5.",
-        )] = "edge",
+            "--regime", "-r", metavar="NAME",
+            help="Machine and memory: paper, edge, ecp5, shared, host.")] = "edge",
+        buffer: Annotated[str | None, typer.Option(
+            "--buffer", metavar="SIZE", help="Bytes of experts that it keeps near, 64KiB to 16GiB; "
+                                             "in place of the regime's.")] = None,
+        memory: Annotated[str | None, typer.Option(
+            "--memory", metavar="NAME", help="Where experts come from, in place of the regime's: "
+                                             "an expert memory, flash, nvme or pcie.")] = None,
+        context: Annotated[int | None, typer.Option(
+            "--context", metavar="N", help="Tokens in the KV cache, in place of the "
+                                           "regime's.")] = None,
         rival: Annotated[str, typer.Option(
             "--rival", metavar="A,B", help="Rivals; 'help' lists them.")] = "all",
         tokens: Annotated[int, typer.Option(
@@ -72,6 +97,9 @@ def compare(
         raise ConfigError("--regime", regime, f"one of {', '.join(REGIMES)}")
     chosen, prices = parse_rivals(rival), energy_table(technology)
     check_range("--tokens", tokens, 1, 1 << 20)
+    size = None if buffer is None else parse_size("--buffer", buffer, 64 << 10, 16 << 30)
+    if context is not None:
+        check_range("--context", context, 0, 1 << 24)
     if warmup is not None:
         check_range("--warmup", warmup, 0, 1 << 20)
     if plot is not None and plot.suffix != ".png":
@@ -82,7 +110,15 @@ def compare(
             check_writable(option, path)
     recorded = load(trace)
     window = window_of(recorded, tokens, warmup, profile)
-    case = Case(scene(REGIMES[regime], recorded, parse_overrides(overrides)), window)
+    machine = REGIMES[regime] if memory is None else REGIMES[regime].behind(memory)
+    if size is not None:
+        machine = replace(machine, buffer_bytes=size, slots=0)
+    if context is not None:
+        machine = replace(machine, context=context)
+    case = Case(scene(machine, recorded, parse_overrides(overrides)), window)
+    if size is not None and case.scene.geometry.slots * case.scene.geometry.blob_bytes > size:
+        raise ConfigError("--buffer", buffer, f"at least {2 * case.scene.geometry.blob_bytes} "
+                                              "bytes, two experts")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:

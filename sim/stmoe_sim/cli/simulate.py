@@ -67,6 +67,13 @@ def simulate(
             "--routing", metavar="WHO",
             help="host (from the trace) or hardware (int8 router, on chip; of the project's own "
                  "trace only, whose layers have their inputs).")] = "host",
+        at_a_time: Annotated[int, typer.Option(
+            "--at-a-time", metavar="N",
+            help="Tokens of a layer command; more than 1 take --set max_tokens=N.")] = 1,
+        phase: Annotated[str, typer.Option(
+            "--phase", metavar="NAME",
+            help="What tokens that are commanded together are: decode, prefill (nothing is "
+                 "prefetched for the next layer) or verify.")] = "decode",
         technology: Annotated[str, typer.Option(
             "--technology", metavar="NAME", help="Energy table: 45nm, 7nm, or a .toml file.",
         )] = "45nm",
@@ -140,7 +147,8 @@ def simulate(
     if attention is None:
         attention = attention_cycles(fitted, part.bytes_per_cycle(fitted))
     replay = Replay(config=fitted, window=window, memory=part, attention_cycles=attention,
-                    seed=seed, stall=stall, model=model, cache=build, route_on_chip=on_chip)
+                    seed=seed, stall=stall, model=model, cache=build, route_on_chip=on_chip,
+                    at_a_time=at_a_time, phase=phase)
     name = config.stem if config else preset or DEFAULT_PRESET
     report = _run(replay, policies, prices, name, jobs, timeline)
     console = Console(width=None if Console().is_terminal else 120, soft_wrap=False)

@@ -17,6 +17,7 @@ __all__ = ["EPILOG", "validate"]
 EPILOG = """\b
 Examples:
   stmoe validate --points 12
+  stmoe validate --points 60 --netlist 6 --netlist 7
   stmoe validate -t math.npz -t science.npz --points 200 --results build/points --plot v.png
 """
 MEDIAN, WORST = 0.01, 0.03
@@ -30,6 +31,9 @@ def validate(
             "--points", "-n", metavar="N", help="Random points.")] = 24,
         tokens: Annotated[int, typer.Option(
             "--tokens", metavar="N", help="Most tokens of a point; at least 2.")] = 4,
+        netlist: Annotated[list[int] | None, typer.Option(
+            "--netlist", metavar="N", help="Only points of this netlist, 0 to 7; may be "
+                                           "repeated.")] = None,
         seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the points.")] = 1,
         results: Annotated[Path | None, typer.Option(
             "--results", metavar="DIR", help="What the netlist did, point by point; what is "
@@ -50,12 +54,14 @@ def validate(
     from stmoe_golden.trace import load
 
     from ..report.validation import plot_validation, print_validation
+    from ..validation import NETLISTS, run, summary
     from ..validation import points as draw
-    from ..validation import run, summary
 
     check_range("--points", points, 1, 100_000)
     check_range("--tokens", tokens, 2, 1000)
     check_range("--seed", seed, 0, 2**31 - 1)
+    for number in netlist or ():
+        check_range("--netlist", number, 0, len(NETLISTS) - 1)
     if plot is not None and plot.suffix != ".png":
         raise ConfigError("--plot", str(plot), "a file that ends in .png")
     check_distinct(json=json_file, plot=plot)
@@ -74,7 +80,11 @@ def validate(
     check_folder("--results", kept)
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task("points", total=None)
-        found = run(draw(points, seed, len(traces), tokens), traces, build, kept,
+        wanted = [point for point in draw(points, seed, len(traces), tokens)
+                  if not netlist or point.netlist in netlist]
+        if not wanted:
+            raise ConfigError("--netlist", netlist, f"of one of the {points} points")
+        found = run(wanted, traces, build, kept,
                     lambda done, of: bars.update(task, completed=done, total=of))
     about = summary(found)
     print_validation(about, found, Console(width=None if Console().is_terminal else 120))

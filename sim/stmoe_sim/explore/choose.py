@@ -20,7 +20,7 @@ RELATIONS: dict[str, Callable[[Any, Any], bool]] = {
     "<=": operator.le, ">=": operator.ge, "!=": operator.ne, "=": operator.eq,
     "<": operator.lt, ">": operator.gt}
 REGISTERS = {"on-demand": "on-demand", "lru": "lru", "ewma": "ewma", "linear": "linear",
-             "ours": "linear:ewma:worth"}
+             "ours": "st-moe"}
 """Rivals that the hardware has, as policies of ``stmoe simulate``."""
 
 
@@ -118,7 +118,10 @@ def configuration(point: Point, bench: Bench, speedup: float) -> tuple[Accelerat
                   f" {scene.regime.bandwidth_scale:g} --attention-cycles {scene.attention}"
                   f" --tokens {window.tokens} --warmup {window.warmup}"
                   f" --profile-tokens {window.profile[1]}"]
-    elif not exact:
+    if scene.regime.ports > 1:
+        lines.append(f"The expert memory has {scene.regime.ports} ports of this width side by "
+                     "side; the generator makes one.")
+    if not exact:
         lines.append("The policy is none that registers set: the netlist runs those of "
                      "'stmoe simulate --help'.")
     return config, "".join(f"# {line}\n" for line in lines) + config.to_toml()

@@ -50,8 +50,9 @@ def code_digest() -> str:
 
 def recall(rounds: Rounds, routing: np.ndarray, first: np.ndarray,
            experts: int) -> tuple[np.ndarray, float | None]:
-    """Routed experts that were predicted, float [token], over all layers but the first; and the
-    predicted that were routed, of all tokens but the ``first`` of a sequence."""
+    """Routed experts that were predicted by any round before them, float [token], over all layers
+    but the first; and the predicted that were routed, of all tokens but the ``first`` of a
+    sequence."""
     tokens, layers, top_k = routing.shape
     segment, candidate = rounds.segment, rounds.candidate
     counts = np.diff(segment["first"])
@@ -99,25 +100,23 @@ def _rival(values: dict[str, Any]) -> Rival:
 def _scene(values: dict[str, Any], trace: Trace) -> Scene:
     """The machine of a point."""
     changes = _settings(values, "regime")
-    regime = REGIMES[changes.pop("name")]
-    part = changes.get("part", regime.part)
-    if part not in (None, "none"):
-        changes.setdefault("energy", str(part))
-    for name in ("part", "energy"):
-        if changes.get(name) == "none":
-            changes[name] = None
-    if part == "none" and "energy" not in changes:
+    regime, part = REGIMES[changes.pop("name")], changes.pop("part", None)
+    if part == "none":
+        regime = dataclasses.replace(regime, part=None, link_gbps=0.0, energy=None)
+    elif part is not None:
+        regime = regime.behind(part)
+    if changes.get("energy") == "none":
         changes["energy"] = None
-    linked = part in (None, "none")
-    for name in ("bandwidth_scale",) if linked else ("link_gbps", "link_ns"):
+    for name in ("link_gbps", "link_ns") if regime.part else ("bandwidth_scale",):
         if name in changes:
-            there = "a link" if linked else f"{part}; regime.part = \"none\" is a link"
+            there = f"{regime.part}; regime.part = \"none\" is a link" if regime.part else "a link"
             raise ConfigError(f"regime.{name}", changes[name],
                               f"left out: the expert memory is {there}")
-    if linked and not changes.get("link_gbps", regime.link_gbps):
-        raise ConfigError("regime.link_gbps", 0, "given, above 0, for a regime without a part")
+    regime = dataclasses.replace(regime, **changes)
+    if not regime.part and not regime.link_gbps:
+        raise ConfigError("regime.link_gbps", 0, "given, above 0, for a link")
     config = {key.replace(".", "_", 1): value for key, value in _settings(values, "config").items()}
-    found = scene(dataclasses.replace(regime, **changes), trace, config)
+    found = scene(regime, trace, config)
     if found.geometry.slots < 2:
         raise ConfigError("config.slots", found.geometry.slots, "2 or more")
     memory = _settings(values, "memory")
@@ -219,9 +218,9 @@ class Bench:
             "recall": float(shares[counted][later].mean()) if len(shares) and later.any() else None,
             "precision": precision, **_shares(case),
             "slots": g.slots, "expert_bytes": g.blob_bytes,
-            **chip(g.config, case.scene.regime.buffer),
+            **chip(g.config, "dram" if case.scene.regime.local else "sram"),
             "oracle": RIVALS[point.values["policy.name"]].name in ORACLES,
-            "changes_output": record["output"] != "the same",
+            "changes_output": not record["output"].startswith("the same"),
             "prefetches": stimulus.rounds is not None,
             "coverage_by_layer": (split[:, :3].sum(1) / np.maximum(1, split.sum(1))).tolist(),
             "recall_by_token": shares[counted].tolist(),

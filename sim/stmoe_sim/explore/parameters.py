@@ -11,7 +11,7 @@ from stmoe_golden.predict.registry import names as predictors
 from stmoe_golden.timing.model import RETENTIONS, MemoryTiming
 
 from ..memory import memories
-from ..regimes import REGIMES, Regime
+from ..regimes import LINKS, REGIMES, Regime
 from ..rivals import RIVALS
 
 __all__ = ["DEFAULTS", "PARAMETERS", "check", "known"]
@@ -29,7 +29,7 @@ PARAMETERS: dict[str, tuple[str, list[str]]] = {
     "trace": ("the routing that is replayed", [
         f"trace.{name}" for name in ("file", "tokens", "warmup", "profile_tokens", "skip")]),
     "regime": ("machine and memory to begin with, and its fields (docs/timing-model.md)",
-               _fields(Regime, "regime.", "summary", "changes", "buffer")),
+               _fields(Regime, "regime.", "summary", "changes")),
     "config": ("fields of the configuration, as of 'stmoe config show'",
                _fields(AcceleratorConfig, "config.", "model", "linear", "name")
                + _fields(ModelShape, "config.model.", *OF_THE_TRACE, "name")
@@ -43,7 +43,7 @@ PARAMETERS: dict[str, tuple[str, list[str]]] = {
 
 CHOICES: dict[str, Callable[[], list[str]]] = {
     "regime.name": lambda: list(REGIMES),
-    "regime.part": lambda: ["none", *memories()],
+    "regime.part": lambda: ["none", *memories(), *LINKS],
     "policy.name": lambda: list(RIVALS),
     "policy.predictor": lambda: ["none", *predictors()],
     "policy.retention": lambda: list(RETENTIONS)}
@@ -80,5 +80,5 @@ def check(name: str, value: Any, where: str) -> None:
         raise ConfigError(field, value, "a whole number, 0 or more")
     if name.startswith("regime.") and name[7:] in (
             "bandwidth_scale", "link_gbps", "link_ns", "attention_gbps", "context",
-            "buffer_bytes", "slots") and not (number and 0 <= value < 1e15):
+            "buffer_bytes", "slots", "shared") and not (number and 0 <= value < 1e15):
         raise ConfigError(field, value, "a number, 0 or more")

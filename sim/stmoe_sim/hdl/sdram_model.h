@@ -12,17 +12,19 @@
 #include <vector>
 
 struct SdramPart {  // fields of the Python class of this name; times in ns
-    double bank_bits = 0, row_bits = 0, column_bits = 0, data_bits = 0, rc = 0, ras = 0, ras_most = 0, rcd = 0,
-        rp = 0, rrd = 0, rfc = 0, wr = 0, mrd = 0, refresh = 0, power_up = 0, refreshes = 0, cas = 0, clock_least = 0;
+    double bank_bits = 0, row_bits = 0, column_bits = 0, data_bits = 0, rc = 0, ras = 0,
+        ras_most = 0, rcd = 0, rp = 0, rrd = 0, rfc = 0, wr = 0,
+        mrd = 0, refresh = 0, power_up = 0, refreshes = 0, cas = 0, clock_least = 0;
 
     // Set a field by its name; false if there is none.
     bool set(const std::string &name, double value) {
         const std::map<std::string, double *> fields{
-            {"bank_bits", &bank_bits}, {"row_bits", &row_bits}, {"column_bits", &column_bits}, {"data_bits", &data_bits},
-            {"rc", &rc}, {"ras", &ras}, {"ras_most", &ras_most}, {"rcd", &rcd},
-            {"rp", &rp}, {"rrd", &rrd}, {"rfc", &rfc}, {"wr", &wr},
-            {"mrd", &mrd}, {"refresh", &refresh}, {"power_up", &power_up}, {"refreshes", &refreshes},
-            {"cas", &cas}, {"clock_least", &clock_least}};
+            {"bank_bits", &bank_bits}, {"row_bits", &row_bits}, {"column_bits", &column_bits},
+            {"data_bits", &data_bits}, {"rc", &rc}, {"ras", &ras},
+            {"ras_most", &ras_most}, {"rcd", &rcd}, {"rp", &rp},
+            {"rrd", &rrd}, {"rfc", &rfc}, {"wr", &wr},
+            {"mrd", &mrd}, {"refresh", &refresh}, {"power_up", &power_up},
+            {"refreshes", &refreshes}, {"cas", &cas}, {"clock_least", &clock_least}};
         const auto found = fields.find(name);
         if (found == fields.end()) return false;
         *found->second = value;

@@ -22,9 +22,9 @@ MAIN = Path(__file__).parents[1] / "hdl" / "board_main.cpp"
 def rehearsed(board: Board, config: AcceleratorConfig) -> MemoryBoard:
     """The inside of the top of ``board``, with registers at the pins of an SDRAM."""
     inside = board.inside(Geometry(config))
-    if board.sdram is None:
-        return inside
-    return MemoryBoard(inside.core, RegisteredPins(inside.memory), inside.pins)
+    if board.sdram is not None:
+        inside.memory = RegisteredPins(inside.memory)
+    return inside
 
 
 def build_board(board: Board, config: AcceleratorConfig, cache: Path) -> Path:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stmoe_golden.timing import memory as modelled
-from stmoe_golden.timing.state import CONFIG, FIELDS, SCALARS, Arrays, record, records
+from stmoe_golden.timing.state import CONFIG, SCALARS, Arrays, record, records
 
 LPDDR4 = {"column": 10_000, "cas": 17_500, "rcd": 18_000, "rp": 18_000, "ras": 42_000,
           "rrd": 10_000, "faw": 40_000, "refresh_interval": 390_000, "refresh": 280_000}
@@ -14,13 +14,11 @@ def machine(**changes):
     """Configuration, state and arrays of a memory alone."""
     g, s = record(CONFIG), record(SCALARS)
     for name, value in ({"clk": 1250, "latency": 20_000, "banks": 8, "row_bytes": 2048,
-                         "axi_bytes": 8, "mem_outstanding": 16} | LPDDR4 | changes).items():
+                         "axi_bytes": 8, "column_bytes": 64,
+                         "mem_outstanding": 16} | LPDDR4 | changes).items():
         g[name] = value
     s["next_refresh"] = 1_000_000
-    arrays = {name: records(name, 1) if name in FIELDS else np.zeros(1, np.int64)
-              for name in Arrays._fields}
-    arrays |= {"bank": records("bank", 16), "reads": np.zeros(256, np.int64)}
-    return g[0], s[0], Arrays(**arrays)
+    return g[0], s[0], Arrays(bank=records("bank", 16), reads=np.zeros(256, np.int64))
 
 
 def bursts(g, s, a, seed, count=60):

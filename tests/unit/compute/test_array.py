@@ -17,7 +17,7 @@ def geometry(rows=4, lanes=8, pes=2, d_model=32, d_ff=16, **more):
     return Geometry(AcceleratorConfig(
         model=ModelShape(layers=2, experts=8, top_k=2, d_model=d_model, d_ff=d_ff),
         pes=pes, rows=rows, lanes=lanes, slots=8, axi_data_bits=32,
-        integrity=False, **more))  # the array never sees a CRC
+        integrity=False).replace(**more))  # the array never sees a CRC
 
 
 class Bench:
