@@ -131,7 +131,7 @@ class Accelerator(wiring.Component):
             token.eq(sequencer.token.payload),
             token.known.eq(sequencer.token.payload.known & ~manager.rows_withheld),
             *([array.last_token.eq(sequencer.last_token), array.member.eq(sequencer.member)]
-               if g.token_bits else []),
+              if g.token_bits else []),
             array.start.eq(sequencer.start), array.count.eq(sequencer.count),
             sequencer.failed.eq(manager.layer_failed),
             dma.promote.eq(manager.promote), dma.cancel.eq(manager.cancel),
