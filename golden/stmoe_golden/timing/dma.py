@@ -15,7 +15,6 @@ CHECKED = 3  # from a tile's last beat to the verdict
 TURN = 2  # from the end of a channel's burst to that of its next
 FIRST, DONE = 0, 1
 DRAIN_MAX, SLACK_ONE, SLACK_MAX = 65535, 16, 63
-LATENCY_MAX = 1023
 
 
 @njit(cache=True)
@@ -260,7 +259,7 @@ def step_dma(cycle, row_on_ar, g, s, k, a):  # pragma: no cover - compiled
             s.ar_at = NEVER
             k.bursts += 1
             if s.timing_from >= 0:
-                s.next_lat, s.lat_at = min(LATENCY_MAX, first - s.timing_from), first + 2
+                s.next_lat, s.lat_at = min(g.latency_most, first - s.timing_from), first + 2
                 s.timing_from = -1
         else:
             wake = min(wake, cycle + 1 if row_on_ar else free_at(cycle, g, s, a))

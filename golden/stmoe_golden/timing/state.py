@@ -23,8 +23,8 @@ CONFIG = (  # what a run does not change
     "layers", "experts", "shared", "active", "top_k", "pes", "slots", "blob_beats",
     "content_beats", "tile_beats", "side_beats", "word_beats", "weight_words", "param_rows",
     "gu_groups", "in_words", "dn_tiles", "out_groups", "pairs", "lanes", "stride", "axi_bytes",
-    "column_bytes", "burst_beats", "outstanding", "prefetch_bursts", "round_size", "integrity",
-    "grain", "prefetch_grain", "released", "summed", "hidden", "scan_rows", "ids",
+    "column_bytes", "burst_beats", "outstanding", "prefetch_bursts", "latency_most", "round_size",
+    "integrity", "grain", "prefetch_grain", "released", "summed", "hidden", "scan_rows", "ids",
     # Memory, in picoseconds.
     "clk", "column", "latency", "cas", "rcd", "rp", "ras", "rrd", "faw", "refresh_interval",
     "refresh", "ideal", "banks", "row_bytes", "mem_outstanding",
