@@ -185,8 +185,8 @@ class LexicalStream(wiring.Component):
         m.d.comb += [
             refused.eq(fetch.landed.valid & fetch.landed.failed),
             writer.stall.eq(refused),
-            port.busy.eq(begin.any() | waiting.any() | flushing | fetch.asking | fetch.in_flight | writer.busy
-                         | Cat(old_changed).any()),
+            port.busy.eq((begin | waiting).any() | flushing | fetch.asking | fetch.in_flight
+                         | writer.busy | Cat(old_changed).any()),
             port.beats_read.eq(fetch.beat.valid),
             port.beats_written.eq(port.write.w.valid & port.write.w.ready)]
         with m.If(refused):
