@@ -174,7 +174,7 @@ def _state(g: Geometry, start: int) -> np.ndarray:
                  "observe_from", "result_at"):
         s[name] = NEVER
     for name in ("chosen", "timing_from", "st_slot", "rel_pe", "accepted_at", "f_on_ar",
-                 "ret_end"):
+                 "ret_end", "land_slot", "sent_at"):
         s[name] = -1
     drain = g.prefetch_bursts * g.config.burst_beats
     s["unit"], s["quiet"], s["quiet_from"] = max(1, drain // 16), 1, start

@@ -43,7 +43,8 @@ SCALARS = (
     "ar_at", "ar_ch", "ar_beats", "chosen", "locate_end", "sequence", "b_head", "b_tail",
     "asked", "r_before", "r_head", "lat", "next_lat", "lat_at", "timing_from", "st_at", "st_slot",
     "st_kind",
-    "accepted_at", "active_from", "active_before", "demanding", "busy",
+    "accepted_at", "sent_at", "sent_beats", "land_slot", "land_channel", "land_mark", "land_is",
+    "active_from", "active_before", "demanding", "busy",
     # Slack.
     "drain_count", "drain_start", "unit", "phase", "slack", "quiet", "quiet_from",
     # Manager.
