@@ -295,9 +295,8 @@ class Sequencer(wiring.Component):
 
             with m.State("TOKEN"):
                 m.d.comb += [self.token.valid.eq(~announced[0]), self.round.valid.eq(~announced[1])]
-                taken = announced | Cat(self.token.ready, self.round.ready)
-                m.d.sync += announced.eq(taken)
-                with m.If(taken.all()):
+                m.d.sync += announced.eq(announced | Cat(self.token.ready, self.round.ready))
+                with m.If(announced.all()):
                     m.next = "IDLE"
 
             with m.State("RECEIVE"):

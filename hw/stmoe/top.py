@@ -116,7 +116,7 @@ class Accelerator(wiring.Component):
                 (sequencer.round, manager.token),
                 (sequencer.observe, predict.observe), (sequencer.table_load, predict.load),
                 (sequencer.weights, predict.weights),
-                (sequencer.routed, manager.routed), (predict.candidates, manager.candidates),
+                (sequencer.routed, manager.routed),
                 (manager.demand, dma.demand), (manager.prefetch, dma.prefetch),
                 (dma.status, manager.status), (manager.work, array.work),
                 (array.release, manager.release), (sequencer.x, array.x),
@@ -125,13 +125,18 @@ class Accelerator(wiring.Component):
         for index in range(g.config.pes):
             connect(m, array.read[index], storage.read[index])
         token = predict.token.payload  # of which no rows are moved, where it is not known
+        candidates, taken = predict.candidates, Signal()  # which they hear of a cycle later
+        m.d.comb += [manager.candidates.payload.eq(candidates.payload),
+                     manager.candidates.valid.eq(candidates.valid & ~taken),
+                     candidates.ready.eq(taken)]
+        m.d.sync += taken.eq(manager.candidates.valid & manager.candidates.ready)
         m.d.comb += [
             predict.token.valid.eq(sequencer.token.valid),
             sequencer.token.ready.eq(predict.token.ready),
             token.eq(sequencer.token.payload),
             token.known.eq(sequencer.token.payload.known & ~manager.rows_withheld),
             *([array.last_token.eq(sequencer.last_token), array.member.eq(sequencer.member)]
-               if g.token_bits else []),
+              if g.token_bits else []),
             array.start.eq(sequencer.start), array.count.eq(sequencer.count),
             sequencer.failed.eq(manager.layer_failed),
             dma.promote.eq(manager.promote), dma.cancel.eq(manager.cancel),
@@ -161,25 +166,25 @@ class Accelerator(wiring.Component):
         # FLUSH waits until nothing is on its way; meanwhile nothing new is prefetched.
         quiet = Signal(5)
         busy = Signal()
+        m.d.sync += busy.eq(sequencer.in_layer | dma.active | ~manager.idle | predict.busy
+                            | (sequencer.looking if g.looks_ahead else 0))
         m.d.comb += [
-            busy.eq(sequencer.in_layer | dma.active | ~manager.idle | predict.busy
-                    | (sequencer.looking if g.looks_ahead else 0)),
             manager.prefetch_enable.eq(csr.ctrl_prefetch & ~sequencer.flush_request)]
-        flushing = Signal()
+        flushing, flushed = Signal(), Signal()
         with m.If(~sequencer.flush_request | busy):
             m.d.sync += quiet.eq(0)
         with m.Elif(~quiet.all()):
             m.d.sync += quiet.eq(quiet + 1)
-        m.d.comb += [manager.flush.eq(quiet.all() & ~flushing), predict.clear.eq(sequencer.clear)]
+        m.d.sync += flushed.eq(flushing & ~manager.flushing & ~flushed)
+        m.d.comb += [manager.flush.eq(quiet.all() & ~flushing), sequencer.flush_done.eq(flushed),
+                     predict.clear.eq(sequencer.clear)]
         with m.If(manager.flush):
             m.d.sync += flushing.eq(1)
-        with m.Elif(flushing & ~manager.flushing):
-            m.d.comb += sequencer.flush_done.eq(1)
+        with m.Elif(flushed):
             m.d.sync += [flushing.eq(0), quiet.eq(0)]
 
         # Observation, errors, interrupt.
         failed_before, failing = Signal(), Signal()
-        candidates = predict.candidates
         m.d.comb += [
             self.event_valid.eq(manager.event.valid),
             *(getattr(self, f"event_{name}").eq(manager.event.payload[name])

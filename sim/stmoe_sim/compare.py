@@ -7,32 +7,38 @@ from typing import Any
 
 from stmoe_golden.energy import Technology
 from stmoe_golden.metrics import usage
-from stmoe_golden.timing.model import simulate
+from stmoe_golden.timing.model import Timing, simulate
+from stmoe_golden.timing.stimulus import Stimulus
 
 from .rivals import RIVALS, Case, Rival
 
-__all__ = ["compare"]
+__all__ = ["BASE", "ORACLES", "compare", "measure"]
 
 BASE, ORACLES = "on-demand", ("oracle", "clairvoyant")
 
 
-def _one(rival: Rival, case: Case, technology: Technology) -> dict[str, Any]:
+def measure(rival: Rival, case: Case, technology: Technology,
+            log: int = 0) -> tuple[dict[str, Any], Timing, Stimulus]:
+    """The record of ``rival``, what the model said and what it was fed with; ``log``: most events
+    that are kept."""
     settings, stimulus = rival.at(case)
     started = time.process_time()
     scene, window = case.scene, case.window
-    found = simulate(scene.geometry, settings, scene.memory, stimulus, warmup=window.warmup)
+    found = simulate(scene.geometry, settings, scene.memory, stimulus, warmup=window.warmup,
+                     log=log)
     seconds = time.process_time() - started
     counters: dict[str, int] = defaultdict(int, found.counters)
     cost = usage(scene.geometry, counters, window.tokens, scene.priced(technology),
                  scene.regime.energy or "ideal")
     per_second = scene.config.clock_mhz * 1e6
-    return {
+    record = {
         "name": rival.name, "source": rival.source, "summary": rival.summary,
         "output": rival.output, **cost,
         "milliseconds": 1e3 * cost["cycles_per_token"] / per_second,
         "bytes_per_token": counters["beats_link"] * scene.geometry.axi_bytes / window.tokens,
         "causes": {cause: cycles / window.tokens for cause, cycles in found.causes.items()},
         "counters": found.counters, "seconds": seconds}
+    return record, found, stimulus
 
 
 def compare(case: Case, rivals: list[Rival], technology: Technology,
@@ -43,7 +49,7 @@ def compare(case: Case, rivals: list[Rival], technology: Technology,
     wanted = {rival.name: rival for rival in rivals if rival.possible(case)}
     for name in (BASE, *ORACLES, *wanted):
         if name not in records:
-            records[name] = _one(RIVALS[name], case, technology)
+            records[name] = measure(RIVALS[name], case, technology)[0]
             done(name)
     base = records[BASE]["cycles_per_token"]
     for record in records.values():

@@ -116,8 +116,9 @@ class _Planner:
              [header & ~0xffff0000 | self.pick(model.layers, 0xffff) << 16, *experts]),
             ("expert", ErrorCode.BAD_EXPERT,
              [header, *experts[:-1], self.pick(model.experts, 0xffff)]),
-            ("tokens", ErrorCode.BAD_TOKENS,
-             [header & 0xffffffff | self.pick(2, 0xffff) << 32, *experts]),
+            *([("tokens", ErrorCode.BAD_TOKENS,
+                [header & 0xffffffff | self.pick(2, 0xffff) << 32, *experts])]
+              if self.config.max_tokens == 1 else []),  # else as many words would have to follow
             ("shape", ErrorCode.BAD_SHAPE, [header, *experts]),
             ("table pair", ErrorCode.BAD_LAYER,
              [Opcode.LOAD_TABLE | self.pick(model.layers - 1, 0xffff) << 16,

@@ -1,6 +1,7 @@
 """Machines and memories at the size of real models, for the timing model alone."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Self
 
@@ -200,7 +201,8 @@ def scene(regime: Regime, trace: Trace, changes: dict[str, object] | None = None
     else:
         timing = MemoryTiming(column=round(64_000 / regime.link_gbps),
                               latency=round(1000 * regime.link_ns), row_bytes=1 << 20,
-                              outstanding=64)
+                              outstanding=64, in_flight=math.ceil(
+                                  regime.link_gbps * regime.link_ns * 8 / config.axi_data_bits))
     timing = dataclasses.replace(timing, shared=round(1000 * regime.shared))
     per_cycle = regime.attention_gbps * 1e3 / config.clock_mhz
     return Scene(regime, PortedGeometry(config, ports=regime.ports), timing,

@@ -24,7 +24,12 @@ def trace(tmp_path_factory):
     (["--tokens", "0"], ["--tokens", "0"]),
     (["--plot", "p.pdf"], ["--plot", ".png"]),
     (["--regime", "edge", "--tokens", "9"], ["trace", "widths", "gpt-oss-20b"]),
-    (["--regime", "ecp5", "--tokens", "9", "--set", "slots=1"], ["slots", "2"])])
+    (["--regime", "ecp5", "--tokens", "9", "--set", "slots=1"], ["slots", "2"]),
+    (["--buffer", "3 apples"], ["--buffer", "3 apples", "KiB"]),
+    (["--buffer", "1KiB"], ["--buffer", "1024", "65536"]),
+    (["--buffer", "17GiB"], ["--buffer", "17179869184"]),
+    (["--tokens", "9", "--memory", "tape"], ["memory", "tape", "flash"]),
+    (["--context", "-1"], ["--context", "-1", "0"])])
 def test_wrong_options_are_refused(stmoe, trace, options, words):
     refused(stmoe("compare", trace, *options), *words)
 
@@ -33,6 +38,7 @@ def test_wrong_points_are_refused(stmoe):
     refused(stmoe("validate", "--points", "0"), "--points", "0")
     refused(stmoe("validate", "--tokens", "1"), "--tokens", "1")
     refused(stmoe("validate", "--plot", "x.txt"), "--plot", ".png")
+    refused(stmoe("validate", "--netlist", "9"), "--netlist", "9", "7")
 
 
 def test_rivals_are_listed_with_their_sources(stmoe, trace):
@@ -40,6 +46,20 @@ def test_rivals_are_listed_with_their_sources(stmoe, trace):
     assert code == 0
     for name, rival in RIVALS.items():
         assert name in out and rival.source.split()[0] in out
+
+
+def test_another_buffer_memory_and_context(stmoe, trace, tmp_path):
+    found = []
+    for options in ([], ["--buffer", "64KiB", "--memory", "flash", "--context", "4096"]):
+        file = tmp_path / "out.json"
+        code, _, err = stmoe("compare", trace, "--regime", "ecp5", "--tokens", "6", "--rival",
+                             "lru", "--json", str(file), *options)
+        assert code == 0, err
+        found.append(json.loads(file.read_text()))
+    assert (found[0]["slots"], found[1]["slots"]) == (16, 4)
+    assert found[1]["attention_cycles"] > found[0]["attention_cycles"]
+    cycles = [one["rivals"][0]["cycles"] for one in found]
+    assert cycles[1] > 5 * cycles[0]
 
 
 def test_rivals_side_by_side(stmoe, trace, tmp_path):
@@ -53,6 +73,8 @@ def test_rivals_side_by_side(stmoe, trace, tmp_path):
     assert found["oracle"]["share_of_oracle"] == pytest.approx(1)
     assert found["adap-gating"]["bytes_per_token"] <= found["lru"]["bytes_per_token"]
     assert found["ours-whole"]["cycles"] >= found["ours"]["cycles"]
+    assert found["on-demand-whole"]["cycles"] >= found["on-demand"]["cycles"]
+    assert found["replication"]["cycles"] == found["static"]["cycles"]
     for one in found.values():
         assert sum(one["causes"].values()) == pytest.approx(one["cycles_per_token"])
         assert one["name"] in out

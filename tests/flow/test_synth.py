@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from amaranth.hdl import Module, Signal
@@ -14,6 +15,7 @@ from stmoe.config import PRESETS
 from stmoe.emit.netlist import build_rtlil
 from stmoe.sharing import share
 from stmoe_sim.synth import asic, flow, gates, place, targets
+from stmoe_sim.synth.estimate import estimate
 from stmoe_sim.synth.synthesis import synthesise
 from stmoe_sim.synth.tools import ToolError
 from stmoe_sim.synth.units import instance_counts, split_units, without_zeros
@@ -141,6 +143,8 @@ def test_known_parts_become_a_bitstream(known, cache):
     path = report["critical_path"]
     assert path["ns"] == pytest.approx(1000 / report["fmax_mhz"], rel=0.02)
     assert sum(path["blocks"].values()) == pytest.approx(path["ns"], abs=0.01)
+    netlist = Path(report["bitstream"]).parents[1] / "netlist.json"
+    assert estimate(netlist, "harness")["ns"] == pytest.approx(path["ns"], rel=0.3)
 
 
 GATES = {"INV": (2, "!A"), "BUF": (4, "A"), "NAND": (3, "!(A B)"), "NOR": (3.5, "!(A+B)"),

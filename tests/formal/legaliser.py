@@ -27,44 +27,42 @@ def bursts(axi_data_bits: int) -> Bench:
     bench, g = Bench(), geometry(axi_data_bits)
     dut = bench.add(legaliser.Legaliser(g))
     size, m = g.axi_bytes, bench.m
-    bench.still(dut.base, dut.blob_beats)
-    bench.assume(dut.base[:size.bit_length() - 1] == 0)
-    bench.assume(dut.blob_beats != 0)
+    base = bench.constant(g.config.axi_addr_bits, "base")
+    blob_beats = bench.constant(g.beat_bits, "blob_beats")
+    bench.assume(base[:size.bit_length() - 1] == 0)
+    bench.assume(blob_beats != 0)
 
     issued, covers = Signal(g.beat_bits), Signal(2)
     picked = bench.constant(g.beat_bits, "picked")
-    bench.assume(picked < dut.blob_beats)
+    bench.assume(picked < blob_beats)
     reading, taken = Signal(), bench.free(1, "taken")
-    inside = Signal()
-    m.d.comb += [dut.beat.eq(issued), reading.eq(issued < dut.blob_beats),
-                 inside.eq((picked >= issued) & (picked < issued + dut.beats))]
+    inside, beats = Signal(), Signal(9)
+    m.d.comb += [dut.beat.eq(issued), dut.left.eq(blob_beats - issued - 1),
+                 dut.address.eq(base + issued * size), beats.eq(dut.len + 1),
+                 reading.eq(issued < blob_beats),
+                 inside.eq((picked >= issued) & (picked < issued + beats))]
     with m.If(reading & taken):
-        m.d.sync += [issued.eq(issued + dut.beats), covers.eq(Mux(covers == 3, 3, covers + inside))]
+        m.d.sync += [issued.eq(issued + beats), covers.eq(Mux(covers == 3, 3, covers + inside))]
 
     last = Signal(g.config.axi_addr_bits)
-    m.d.comb += last.eq(dut.address + dut.beats * size - 1)
-    bench.rule("length", ~reading | ((dut.beats >= 1) & (dut.beats <= 256)
-                                     & (dut.beats <= g.config.burst_beats)))
+    m.d.comb += last.eq(dut.address + beats * size - 1)
+    bench.rule("length", ~reading | (beats <= g.config.burst_beats))
     bench.rule("page", ~reading | (dut.address // PAGE == last // PAGE))
-    bench.rule("address", ~reading | (
-        dut.address == (dut.base + issued * size)[:g.config.axi_addr_bits]))
-    bench.rule("end", issued <= dut.blob_beats)
+    bench.rule("end", issued <= blob_beats)
+    bench.rule("last", ~reading | (dut.last == (issued + beats == blob_beats)))
     bench.rule("tile", ~reading | (
         issued * size // g.config.tile_bytes
-        == ((issued + dut.beats) * size - 1) // g.config.tile_bytes))
+        == ((issued + beats) * size - 1) // g.config.tile_bytes))
     bench.rule("once", covers == (picked < issued))
     return bench
 
 
 FAULTS = (
-    Mutation("prefetch.legaliser:Legaliser", "least(page_beats - in_page, tile_beats - in_tile, "
-             "\"boundary\")", "tile_beats - in_tile", "page"),
-    Mutation("prefetch.legaliser:Legaliser", "left = self.blob_beats - self.beat",
-             "left = self.blob_beats", "end"),
-    Mutation("prefetch.legaliser:Legaliser", "least(left, g.config.burst_beats, \"allowed\")",
-             "left", "length"),
-    Mutation("prefetch.legaliser:Legaliser", "self.base + (self.beat << byte_bits)",
-             "self.base | (self.beat << byte_bits)", "address"),
+    Mutation("prefetch.legaliser:Legaliser", "least(page, tile, \"boundary\")", "tile", "page"),
+    Mutation("prefetch.legaliser:Legaliser", "least(self.left, most, \"allowed\")", "most", "end"),
+    Mutation("prefetch.legaliser:Legaliser", "least(self.left, most, \"allowed\")", "self.left",
+             "length"),
+    Mutation("prefetch.legaliser:Legaliser", "& (self.left <= tile)", "", "last"),
 )
 
 PROOFS = tuple(

@@ -47,8 +47,8 @@ def burst_reader() -> Bench:
     dut = bench.add(reader.BurstReader(g, 2))
     order, size = dut.order.payload, g.axi_bytes
     bench.assume(bench.stable(dut.order))
-    bench.assume((order.beats >= 1) & (order.beats <= 4) & (order.address % size == 0)
-                 & (order.address % PAGE + order.beats * size <= PAGE))
+    bench.assume((order.len < 4) & (order.address % size == 0)
+                 & (order.address % PAGE + (order.len + 1) * size <= PAGE))
     keeps_reads(bench, dut.axi, g)
     return bench
 
@@ -147,8 +147,8 @@ PROOFS = (
                  "self.order.ready.eq(room & ~again.any())", "read"))),
     Proof(name=READ, module="PrefetchDma", build=prefetch_dma, mode="bmc",
           depth=16, quick=10, fault_depth=10, faults=(
-        Mutation("prefetch.legaliser:Legaliser", "least(page_beats - in_page, tile_beats - "
-                 "in_tile, \"boundary\")", "tile_beats - in_tile", "read", ("prefetch.dma",)),)),
+        Mutation("prefetch.legaliser:Legaliser", "least(page, tile, \"boundary\")", "tile", "read",
+                 ("prefetch.dma",)),)),
     Proof(name=READ, module="RowFetch", build=row_fetch, mode="bmc",
           depth=16, quick=12, fault_depth=8, faults=(
         Mutation("predict.linear_fetch:RowFetch", "with m.If(~ar.valid | ar.ready):",

@@ -8,14 +8,14 @@ from .state import NEVER
 
 __all__ = ["accept", "busy", "can_take", "cancel", "demanding", "promote", "slack_to", "step_dma"]
 
-LOCATE = 3  # cycles from the order to where its bursts can be chosen
+LOCATE = 4  # cycles from the order to where its bursts can be chosen
 ISSUE = 2
 RING = 64
 CHECKED = 3  # from a tile's last beat to the verdict
 TURN = 2  # from the end of a channel's burst to that of its next
 FIRST, DONE = 0, 1
+SOME = 2  # has landed, which is not reported
 DRAIN_MAX, SLACK_ONE, SLACK_MAX = 65535, 16, 63
-LATENCY_MAX = 1023
 
 
 @njit(cache=True)
@@ -193,14 +193,15 @@ def received(cycle, g, s, a):  # pragma: no cover - compiled
 
 @njit(cache=True)
 def due_at(cycle, most, g, s, a):  # pragma: no cover - compiled
-    """First cycle, after this one, with at most ``most`` beats due, if all asked for are on AR."""
+    """First cycle, after this one, before which at most ``most`` beats are due, if all asked for
+    are on AR."""
     missing = s.asked - most
     before = s.r_before
     for i in range(s.r_head, s.b_tail):
         b = i % RING
         if before + a.burst[b].beats >= missing:
             at = beat_cycle(b, max(0, missing - before - 1), g, a)
-            return max(cycle + 1, at + 1)
+            return max(cycle + 1, at + 2)
         before += a.burst[b].beats
     return cycle + 1
 
@@ -260,7 +261,7 @@ def step_dma(cycle, row_on_ar, g, s, k, a):  # pragma: no cover - compiled
             s.ar_at = NEVER
             k.bursts += 1
             if s.timing_from >= 0:
-                s.next_lat, s.lat_at = min(LATENCY_MAX, first - s.timing_from), first + 2
+                s.next_lat, s.lat_at = min(g.latency_most, first - s.timing_from), first + 3
                 s.timing_from = -1
         else:
             wake = min(wake, cycle + 1 if row_on_ar else free_at(cycle, g, s, a))
@@ -268,7 +269,9 @@ def step_dma(cycle, row_on_ar, g, s, k, a):  # pragma: no cover - compiled
     if s.lat_at <= cycle:
         s.lat, s.lat_at = s.next_lat, NEVER
     flight = s.b_tail - s.b_head
-    due = s.asked - received(cycle, g, s, a)
+    due = s.asked - received(cycle - 1, g, s, a)  # a cycle before
+    if s.sent_at == cycle - 1:
+        due -= s.sent_beats
     most = min(s.lat + ISSUE, (g.prefetch_bursts - 1) * g.burst_beats)
     ahead = due <= most
     sent = False
@@ -287,9 +290,10 @@ def step_dma(cycle, row_on_ar, g, s, k, a):  # pragma: no cover - compiled
             s.b_tail += 1
             a.channel[c].issued += beats
             s.ar_at = cycle + 1
-            if due == 0:
+            if s.asked == received(cycle, g, s, a):
                 s.timing_from = cycle
             s.asked += beats
+            s.sent_at, s.sent_beats = cycle, beats
             s.chosen = -1
             sent = True
             wake = cycle + 1
@@ -310,7 +314,16 @@ def step_dma(cycle, row_on_ar, g, s, k, a):  # pragma: no cover - compiled
     if s.lat_at > cycle:
         wake = min(wake, s.lat_at)
     # Bursts that are over.
-    landed = s.accepted_at == cycle
+    if s.land_slot >= 0 and s.accepted_at != cycle:
+        arrive(cycle, s.land_slot, s.land_mark, g, s, a)
+        if s.land_is == DONE:
+            a.channel[s.land_channel].done = cycle + 1
+        elif s.land_is == FIRST:
+            a.channel[s.land_channel].first = cycle + 1
+        s.land_slot = -1
+    landed = s.land_slot >= 0
+    if landed:
+        wake = min(wake, cycle + 1)
     while s.b_head < s.b_tail:
         b = s.b_head % RING
         over = a.burst[b].last + (CHECKED if g.integrity else 0)
@@ -329,12 +342,12 @@ def step_dma(cycle, row_on_ar, g, s, k, a):  # pragma: no cover - compiled
             end = (a.burst[b].begin - a.channel[c].address) // g.axi_bytes + a.burst[b].beats
             crcs = end // g.tile_beats if g.integrity else 0
             a.channel[c].written = g.content_beats if end == g.blob_beats else end - crcs
-            mark = end if end == g.blob_beats else end - crcs
-            arrive(cycle, a.channel[c].slot, mark, g, s, a)
+            s.land_slot, s.land_channel, s.land_is = a.channel[c].slot, c, SOME
+            s.land_mark = end if end == g.blob_beats else end - crcs
             if end == g.blob_beats:
-                a.channel[c].done = cycle + 1
+                s.land_is = DONE
             elif g.chase and end >= g.tile_beats > end - a.burst[b].beats:
-                a.channel[c].first = cycle + 1
+                s.land_is = FIRST
         k.beats_link += a.burst[b].beats
         received(cycle, g, s, a)
         drained(b, cycle, g, s, a)

@@ -30,7 +30,7 @@ from .state import NEVER
 
 __all__ = ["step_manager"]
 
-(IDLE, STATUS, RELEASE, CLASSIFY, PROMISE, SETTLE, LANDED, DEMAND_EVICT, DEMAND, DECIDE,
+(IDLE, STATUS, RELEASE, CLASSIFY, PROMISE, SETTLE, CANCELLED, DEMAND_EVICT, DEMAND, DECIDE,
  PREFETCH) = range(11)
 FILLING, READY = 1, 2
 # Events.
@@ -113,6 +113,7 @@ def choose(cycle, g, s, k, a):  # pragma: no cover - compiled
         return min(wake, s.ret_end + 1)
     if s.round_due <= cycle:
         s.round_due = NEVER
+        s.q_at = max(s.q_at, cycle + 1)
         forget(a)
         withheld = g.worth and s.average >> FINE < g.rows_slack
         a.withheld[s.q_token] = withheld
@@ -246,14 +247,9 @@ def settle(cycle, g, s, k, a):  # pragma: no cover - compiled
         a.promise[s.p_kept] = slot
         s.p_kept += 1
     elif a.slot[slot].state == FILLING:
-        issued, written = cancel(cycle, slot, g, s, a)
-        log(cycle, CANCEL, a.slot[slot].layer, a.slot[slot].expert, slot, issued, s, a)
-        log(cycle + 1, HAS_LANDED, a.slot[slot].layer, a.slot[slot].expert, slot, written, s, a)
-        k.cancelled += 1
-        k.beats_wasted += issued
-        k.bank_writes += written - g.content_beats
+        s.victim, s.tag_layer, s.tag_expert = slot, a.slot[slot].layer, a.slot[slot].expert
         free_slot(cycle, slot, g, s, a)
-        s.m_next = cycle + 2
+        s.m_state, s.m_next = CANCELLED, cycle + 2
     else:
         log(cycle, DROP, a.slot[slot].layer, a.slot[slot].expert, slot, 0, s, a)
         k.dropped += 1
@@ -364,6 +360,14 @@ def step_manager(cycle, g, s, k, a):  # pragma: no cover - compiled
             s.m_state, s.m_next = SETTLE, cycle + 2
     elif state == SETTLE:
         settle(cycle, g, s, k, a)
+    elif state == CANCELLED:
+        issued, written = cancel(cycle, s.victim, g, s, a)
+        log(cycle, CANCEL, s.tag_layer, s.tag_expert, s.victim, issued, s, a)
+        log(cycle + 1, HAS_LANDED, s.tag_layer, s.tag_expert, s.victim, written, s, a)
+        k.cancelled += 1
+        k.beats_wasted += issued
+        k.bank_writes += written - g.content_beats
+        s.m_state = PROMISE
     elif state == DEMAND_EVICT:
         evict(cycle, s.victim, s, k, a)
         s.m_state = DEMAND

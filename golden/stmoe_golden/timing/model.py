@@ -24,6 +24,7 @@ GRAINS = 128  # bursts of an expert up to which each is followed by itself
 LUMPS = 16  # else, at least so many
 READS, RING, BANKS = 256, 64, 16
 COLUMN = 64  # bytes
+LATENCY_MAX = 1023  # that the DMA counts to
 
 
 class TimingError(RuntimeError):
@@ -36,6 +37,8 @@ class MemoryTiming:
 
     ``column``: of 64 bytes on the data bus. ``latency``: fixed, of controller and link.
     ``outstanding``: bursts that it takes at a time. ``ideal``: a beat a cycle, the latency alone.
+    ``in_flight``: beats that it brings in a latency, where these are more than what the DMA, which
+    is made for 64 cycles, has on their way for a prefetch: its counters are taken to be wider then.
     ``shared``: of a thousand, the part of its bandwidth that attention takes while it runs.
     """
 
@@ -54,6 +57,7 @@ class MemoryTiming:
     outstanding: int = 16
     ideal: bool = False
     shared: int = 0
+    in_flight: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,6 +156,9 @@ def _config(g: Geometry, settings: Settings, memory: MemoryTiming, grain: int) -
                  "refresh", "banks", "row_bytes", "ideal"):
         values[name] = int(getattr(memory, name))
     values["attention_part"] = memory.shared
+    values["latency_most"] = max(LATENCY_MAX, memory.in_flight)
+    values["prefetch_bursts"] = max(values["prefetch_bursts"], min(
+        c.outstanding, 1 - -memory.in_flight // c.burst_beats))
     values["column_bytes"] = max(COLUMN, g.axi_bytes)  # a port's beat is a column at least
     values["column"] = memory.column * values["column_bytes"] // COLUMN
     found = record(CONFIG)
@@ -167,7 +174,7 @@ def _state(g: Geometry, start: int) -> np.ndarray:
                  "observe_from", "result_at"):
         s[name] = NEVER
     for name in ("chosen", "timing_from", "st_slot", "rel_pe", "accepted_at", "f_on_ar",
-                 "ret_end"):
+                 "ret_end", "land_slot", "sent_at"):
         s[name] = -1
     drain = g.prefetch_bursts * g.config.burst_beats
     s["unit"], s["quiet"], s["quiet_from"] = max(1, drain // 16), 1, start

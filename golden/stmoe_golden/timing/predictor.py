@@ -70,6 +70,8 @@ def step_order(cycle, g, s, a):  # pragma: no cover - compiled
         return cycle + 1
     if s.out_at != NEVER:
         return NEVER
+    if s.o_pick == cycle:  # of which the unit hears in the next
+        return cycle + 1
     if s.o_next < s.o_stop:
         s.out_at, s.out_kind, s.out_candidate = cycle + 1, CANDIDATE, s.o_next
         s.out_layer = a.segment[s.o_segment].about
@@ -89,6 +91,7 @@ def idle(cycle, g, s, k, a):  # pragma: no cover - compiled
         return NEVER if s.o_active else cycle + 1
     if s.token_due <= cycle:
         s.token_due = NEVER
+        s.q_at = max(s.q_at, cycle + 1)
         s.p_round = s.q_token * (g.layers + 1)
         s.p_learn = 0
         if g.unit == LINEAR:

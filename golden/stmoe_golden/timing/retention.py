@@ -16,7 +16,7 @@ PUSH_FRONT, PUSH_BACK, REMOVE, MOVE_BACK = range(4)
 FREE = 0
 CLOCK = 1 << 24
 VISIT = 4
-LATENCY = 5  # of the use frequencies
+LATENCY = 7  # of the use frequencies
 LRU, EWMA, CLAIRVOYANT, LFU, STATIC = range(5)
 ONE, FORGETS, EVEN, BUCKETS = 1 << 16, 7, 4, 16
 FINE, FOLLOWS, SLACK_ONE = 4, 3, 16
@@ -69,7 +69,7 @@ def link(slot, front, s, a):  # pragma: no cover - compiled
 def changed(cycle, g, s):  # pragma: no cover - compiled
     """Victims are to be looked for again: a slot's state or due time changed in ``cycle``."""
     if g.retention:
-        s.scan_at = max(cycle, s.ret_end) + 4 + g.scan_rows
+        s.scan_at = max(cycle, s.ret_end) + 5 + g.scan_rows
 
 
 @njit(cache=True)
@@ -99,7 +99,7 @@ def list_op(cycle, kind, slot, g, s, a):  # pragma: no cover - compiled
         s.list_at = cycle + 1
         changed(cycle, g, s)
     elif kind == REMOVE:
-        if g.retention and (cycle < s.scan_at or slot == victim(g, s, a)):
+        if g.retention and (cycle + 1 < s.scan_at or slot == victim(g, s, a)):
             changed(cycle, g, s)
         unlink(slot, s, a)
         s.list_at = cycle + 2

@@ -27,7 +27,7 @@ def begin_rows(cycle, token, g, s, a):  # pragma: no cover - compiled
             a.table[t].due = row
             a.table[t].wait = not a.table[t].held or a.table[t].row != row
             s.f_waiting = s.f_waiting or a.table[t].wait
-    s.f_begin = cycle
+    s.f_begin = cycle + 1
     s.f_known = some
 
 
@@ -38,7 +38,7 @@ def rows_ready(layer, s, a):  # pragma: no cover - compiled
         return 0
     if s.f_waiting:
         return NEVER
-    at = 0
+    at = s.f_begin + 1
     for t in range(len(a.table)):
         if a.table[t].held and a.table[t].used:
             at = max(at, a.row[t, layer].landed + 1 if a.row[t, layer].landed < NEVER else NEVER)
@@ -124,9 +124,9 @@ def step_rows(cycle, g, s, k, a):  # pragma: no cover - compiled
                 if a.row[t, layer].old:
                     a.row[t, layer].old = 0
                     s.w_pending -= 1
-                    s.w_send = cycle + 1 + g.row_beats
+                    s.w_send = cycle + 2 + g.row_beats
                     s.w_address = address(t, a.table[t].old_row, layer, g, a)
-                    s.w_at = cycle + 3 + g.row_beats
+                    s.w_at = cycle + 4 + g.row_beats
                     break
             wake = min(wake, s.w_send)
         else:

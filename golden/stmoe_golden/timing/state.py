@@ -23,8 +23,8 @@ CONFIG = (  # what a run does not change
     "layers", "experts", "shared", "active", "top_k", "pes", "slots", "blob_beats",
     "content_beats", "tile_beats", "side_beats", "word_beats", "weight_words", "param_rows",
     "gu_groups", "in_words", "dn_tiles", "out_groups", "pairs", "lanes", "stride", "axi_bytes",
-    "column_bytes", "burst_beats", "outstanding", "prefetch_bursts", "round_size", "integrity",
-    "grain", "prefetch_grain", "released", "summed", "hidden", "scan_rows", "ids",
+    "column_bytes", "burst_beats", "outstanding", "prefetch_bursts", "latency_most", "round_size",
+    "integrity", "grain", "prefetch_grain", "released", "summed", "hidden", "scan_rows", "ids",
     # Memory, in picoseconds.
     "clk", "column", "latency", "cas", "rcd", "rp", "ras", "rrd", "faw", "refresh_interval",
     "refresh", "ideal", "banks", "row_bytes", "mem_outstanding",
@@ -43,7 +43,8 @@ SCALARS = (
     "ar_at", "ar_ch", "ar_beats", "chosen", "locate_end", "sequence", "b_head", "b_tail",
     "asked", "r_before", "r_head", "lat", "next_lat", "lat_at", "timing_from", "st_at", "st_slot",
     "st_kind",
-    "accepted_at", "active_from", "active_before", "demanding", "busy",
+    "accepted_at", "sent_at", "sent_beats", "land_slot", "land_channel", "land_mark", "land_is",
+    "active_from", "active_before", "demanding", "busy",
     # Slack.
     "drain_count", "drain_start", "unit", "phase", "slack", "quiet", "quiet_from",
     # Manager.

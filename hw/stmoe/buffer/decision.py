@@ -46,7 +46,7 @@ class Decision:
     wanted, wanted_valid: first slot touched in this round.
     slot, chosen: that is given out next, and whether it is known. tag: expert that gets it.
     visit_due: due times of the layer in work are still to be updated.
-    report, unused, landed: what STATUS and the settling are about.
+    report, unused, landed, landing: what STATUS and the settling are about.
     """
 
     def __init__(self, m: Module, ports: wiring.Component, geometry: Geometry):
@@ -105,7 +105,7 @@ class Decision:
         # Slots.
         self.list_ready = self.order.op.ready
         self.report = Signal(interfaces.status(g))
-        self.unused, self.landed = Signal(g.slot_bits), Signal(24)
+        self.unused, self.landed, self.landing = Signal(g.slot_bits), Signal(24), Signal()
         self.tag = Signal(data.StructLayout(interfaces.expert_tag(g)))
         self.slot, self.chosen, self.evictable = Signal(g.slot_bits), Signal(), Signal()
         resident, retention, found = self.resident, self.retention, self.found
@@ -128,6 +128,8 @@ class Decision:
             worth.expert.eq(self.candidate.expert), worth.near.eq(~self.tag_deep),
             worth.counted.eq(ports.counted), worth.floor.eq(ports.worth_floor),
             worth.of.eq(self.routed.expert), worth.rows_slack.eq(ports.rows_slack)]
+        self.pays, self.keep = Signal(), Signal()  # of the cycle before
+        m.d.sync += [self.pays.eq(worth.pays), self.keep.eq(retention.keep)]
 
     def log(self, kind, tag=None, slot=0, arg=0):
         """The event of this cycle."""

@@ -22,10 +22,10 @@ TOKEN = 64
 
 
 class UseFrequency(wiring.Component):
-    """Updates and reads the averages of an expert per cycle; ``wait`` follows five cycles later.
+    """Updates and reads the averages of an expert per cycle; ``wait`` follows seven cycles later.
 
     Formats: golden's ``stmoe_golden/buffer/retention.py``, bit for bit. One expert is not to be
-    asked for again within two cycles. No back-pressure. Contents are 0 at power-up where the
+    asked for again within three cycles. No back-pressure. Contents are 0 at power-up where the
     technology initialises memory, and are not changed by reset: ``clear`` them.
 
     Parameters
@@ -67,25 +67,28 @@ class UseFrequency(wiring.Component):
         m.submodules.led = led_ram = memory.Memory(
             shape=led, depth=model.layers << g.expert_bits, init=[])
         led_read, led_write = led_ram.read_port(), led_ram.write_port(granularity=1)
-        asked = Signal.like(self.ask)
-        old, aged, fresh = read.data, Signal(record), Signal(record)
+        asking, asked = Signal.like(self.ask), Signal.like(self.ask)
+        old, aged, fresh = Signal(record), Signal(record), Signal(record)
+        led_old = Signal(led)
         led_aged, led_fresh, led_former = (
             Signal(LED_BITS), Signal(LED_BITS), Signal(range(LEADERS)))
         led_now = Signal(LED_BITS)
         address, update, shared = (Signal.like(write.addr), Signal(), Signal())
         m.d.comb += [read.addr.eq(Cat(self.ask.expert, self.ask.layer)),
                      led_read.addr.eq(read.addr)]
-        m.d.sync += [asked.eq(self.ask), fresh.eq(aged), update.eq(asked.valid & asked.update),
+        m.d.sync += [asking.eq(self.ask), asked.eq(asking), old.eq(read.data),
+                     led_old.eq(led_read.data), fresh.eq(aged),
+                     update.eq(asked.valid & asked.update),
                      address.eq(Cat(asked.expert, asked.layer)),
                      shared.eq(asked.expert >= model.experts)]
 
         def age(f, shift):
             return Mux(asked.used, f + ((~f)[:len(f)] >> shift), f - (f >> shift))
 
-        m.d.comb += led_aged.eq(age(led_read.data[asked.former], SHIFTS[3]))
+        m.d.comb += led_aged.eq(age(led_old[asked.former], SHIFTS[3]))
         m.d.sync += [led_fresh.eq(led_aged), led_former.eq(asked.former), led_now.eq(Mux(
             asked.update & (asked.leader == asked.former), led_aged,
-            led_read.data[asked.leader]))]
+            led_old[asked.leader]))]
         m.d.comb += aged.eq(old)
         with m.If(asked.update):
             m.d.comb += [
@@ -100,16 +103,19 @@ class UseFrequency(wiring.Component):
                 self.clear, (1 << LEADERS) - 1, Mux(update, 1 << led_former, 0))),
             *(entry.eq(Mux(self.clear, 0, led_fresh)) for entry in led_write.data)]
 
-        mixed, shared_mixed = Signal(INDEX_BITS), Signal()
-        parts = [fresh.all[0], fresh.all[1], Array(fresh.after)[fresh.pattern],
-                 led_now << (BITS - LED_BITS)]
+        mixed, shared_parts, shared_mixed = Signal(INDEX_BITS), Signal(), Signal()
+        parts = Signal(data.ArrayLayout(average, len(WEIGHTS)))
         tokens = Signal(range(max(WAIT) + 1))
         time = Signal(CLOCK_BITS)
-        valid = Signal(5)
+        valid = Signal(7)
         m.d.sync += [
+            *(parts[i].eq(part) for i, part in enumerate((
+                fresh.all[0], fresh.all[1], Array(fresh.after)[fresh.pattern],
+                led_now << (BITS - LED_BITS)))),
             mixed.eq(sum(w * f for w, f in zip(WEIGHTS, parts, strict=True))
                      >> (BITS + sum(WEIGHTS).bit_length() - 1 - INDEX_BITS)),
-            shared_mixed.eq(shared), valid.eq(Cat(self.ask.valid, valid)),
+            shared_parts.eq(shared), shared_mixed.eq(shared_parts),
+            valid.eq(Cat(self.ask.valid, valid)),
             time.eq((self.layers * tokens) >> 4)]
         with m.Switch(mixed):
             for index, value in enumerate(WAIT):

@@ -42,8 +42,8 @@ class ExpertManager(wiring.Component):
         routed. Those of a layer beyond the one that the round is about, and all of the token to
         come, are deep: they follow the others and wait for ``link_idle``.
     demand, prefetch: orders to the DMA. promote, cancel: on a slot in flight; ``cancel`` is
-        confirmed at once by ``cancel_ack`` with ``cancel_beats`` read and ``cancel_landed`` of them
-        written. status: reports of the DMA.
+        confirmed in the next cycle by ``cancel_ack`` with ``cancel_beats`` read and
+        ``cancel_landed`` of them written. status: reports of the DMA.
     work: experts that are READY, or whose first tile has landed. release: slots read to the end.
     flush, flushing: pulse while ``idle``, frees every slot; it is over when ``flushing`` falls.
     link_idle, link_demanded: the DMA has nothing in hand, or a demand. link_beat: a beat has come.

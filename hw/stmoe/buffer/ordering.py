@@ -55,11 +55,11 @@ def add_ordering(d: Decision, ports: wiring.Component, g: Geometry) -> None:
                 d.predicted(d.resident.slot)
                 with m.If(~d.wanted_valid):
                     m.d.sync += [d.wanted.eq(d.resident.slot), d.wanted_valid.eq(1)]
-        with m.Elif(ports.worth & ~d.worth.pays):
+        with m.Elif(ports.worth & ~d.pays):
             m.d.comb += [ports.candidates.ready.eq(1), d.worth.decided.eq(1)]
             d.log(Event.SKIP, d.tag)
         with m.Elif(~d.order.front_valid | (d.promises == round_size)
-                    | Mux(ports.retention, d.retention.keep, d.wanted_valid & (d.wanted == d.slot))
+                    | Mux(ports.retention, d.keep, d.wanted_valid & (d.wanted == d.slot))
                     | (d.tag_deep & (d.order.count <= active))):
             m.d.comb += ports.candidates.ready.eq(1)
             d.log(Event.STOP, d.tag)

@@ -12,14 +12,14 @@ from .victim import CLOCK_BITS, VictimScan, slot_state
 __all__ = ["Retention"]
 
 VISIT = 4  # of the clock, which counts quarters of layer visits
-LATENCY = 5  # of UseFrequency
+LATENCY = 7  # of UseFrequency
 
 
 class Retention(wiring.Component):
     """Formats and policy: golden's ``stmoe_golden/buffer/retention.py``, bit for bit.
 
     A ``visit`` takes an expert per cycle, ``busy`` for as many cycles as the model has experts, and
-    6 more; a ``refresh`` is busy for 7 cycles. Then a scan looks for the victim. Neither is given
+    8 more; a ``refresh`` is busy for 9 cycles. Then a scan looks for the victim. Neither is given
     while ``busy``, nor may residency change but by slots that become free. Reset: nothing under
     way; frequencies and due times as they were, which a flush must follow.
 

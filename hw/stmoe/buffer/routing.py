@@ -55,6 +55,9 @@ def add_routing(d: Decision, ports: wiring.Component) -> None:
     # What had been promised for layers up to this one and was not used.
     with m.State("PROMISE"):
         m.d.comb += [d.promise.addr.eq(d.index), d.worth.forget.eq(1)]
+        m.d.sync += d.landing.eq(0)
+        with m.If(d.landing):
+            d.log(Event.LANDED, d.tag, d.unused, d.landed)
         m.next = "PROMISE-LOOKUP"
         with m.If(d.index == d.promises):
             m.d.sync += d.promises.eq(d.kept)
@@ -66,7 +69,7 @@ def add_routing(d: Decision, ports: wiring.Component) -> None:
         m.d.sync += [d.unused.eq(d.promise.data), d.index.eq(d.index + 1)]
         m.next = "PROMISE-SETTLE"
     with m.State("PROMISE-SETTLE"):
-        m.d.comb += [d.record.addr.eq(d.unused), ports.cancel.slot.eq(d.unused)]
+        m.d.comb += d.record.addr.eq(d.unused)
         m.d.sync += [d.tag.layer.eq(d.found.layer), d.tag.expert.eq(d.found.expert)]
         with m.If(d.list_ready):
             m.next = "PROMISE"
@@ -74,11 +77,8 @@ def add_routing(d: Decision, ports: wiring.Component) -> None:
                 d.keep_promise(d.kept, d.unused)
                 m.d.sync += d.kept.eq(d.kept + 1)
             with m.Elif(d.found.promised & (d.found.state == SlotState.FILLING)):
-                m.d.comb += ports.cancel.valid.eq(1)
-                d.log(Event.CANCEL, d.found, d.unused, ports.cancel_beats)
-                m.d.sync += d.landed.eq(ports.cancel_landed)
                 d.free(d.unused)
-                m.next = "PROMISE-CANCELLED"
+                m.next = "PROMISE-CANCEL"
             with m.Elif(d.found.promised):
                 d.log(Event.DROP, d.found, d.unused)
                 with m.If(ports.retain):
@@ -86,6 +86,10 @@ def add_routing(d: Decision, ports: wiring.Component) -> None:
                     d.list_op(ListOp.PUSH_FRONT, d.unused)
                 with m.Else():
                     d.free(d.unused)
+    with m.State("PROMISE-CANCEL"):
+        m.d.comb += [ports.cancel.valid.eq(1), ports.cancel.slot.eq(d.unused)]
+        m.next = "PROMISE-CANCELLED"
     with m.State("PROMISE-CANCELLED"):
-        d.log(Event.LANDED, d.tag, d.unused, d.landed)
+        d.log(Event.CANCEL, d.tag, d.unused, ports.cancel_beats)
+        m.d.sync += [d.landed.eq(ports.cancel_landed), d.landing.eq(1)]
         m.next = "PROMISE"

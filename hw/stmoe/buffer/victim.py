@@ -27,7 +27,7 @@ def arrangement(slots: int) -> tuple[int, int]:
 class VictimScan(wiring.Component):
     """Keeps due time and state of every slot and looks for the next victim in the background.
 
-    A change starts a scan from the beginning: ``rows`` + 3 cycles, ``lanes`` slots a cycle. A slot
+    A change starts a scan from the beginning: ``rows`` + 4 cycles, ``lanes`` slots a cycle. A slot
     other than the victim that ceases to be evictable starts none. ``ready`` falls in the cycle
     after a change. Victim: a free slot, else the evictable one with the largest ``due`` - ``clock``
     as a signed number; of equals that of the lower number. Meaningless if no slot is evictable.
@@ -66,7 +66,8 @@ class VictimScan(wiring.Component):
             shape=data.ArrayLayout(unsigned(CLOCK_BITS), lanes), depth=self.rows, init=[])
         read_flags, read_times = flags.read_port(), times.read_port()
         write_flags, write_times = (one.write_port(granularity=1) for one in (flags, times))
-        state, due = self.state, self.due
+        state, due, hold = Signal.like(self.state), Signal.like(self.due), Signal()
+        m.d.sync += [state.eq(self.state), due.eq(self.due), hold.eq(self.hold)]
         for port, change in ((write_flags, state), (write_times, due)):
             lane = change.slot[:shift] if shift else 0
             m.d.comb += [port.addr.eq(change.slot >> shift),
@@ -83,12 +84,13 @@ class VictimScan(wiring.Component):
                                    "slot": self.bits})
         best, best_valid, total = Signal(found), Signal(), Signal(found)
         since = Signal(CLOCK_BITS)  # clock of this scan
-        changed, dirty = Signal(), Signal()
+        settled, changed, dirty = Signal(), Signal(), Signal()
         m.d.comb += [
             read_flags.addr.eq(row), read_times.addr.eq(row),
             changed.eq(due.valid | (state.valid & (
-                state.evictable | ~self.ready | (state.slot == self.victim)))),
-            self.ready.eq(~dirty & (row == self.rows) & ~reading & ~best_valid),
+                state.evictable | ~settled | (state.slot == self.victim)))),
+            settled.eq(~dirty & (row == self.rows) & ~reading & ~best_valid),
+            self.ready.eq(settled & ~changed),
             self.victim.eq(total.slot), self.victim_free.eq(total.free),
             self.victim_due.eq(total.due)]
 
@@ -121,7 +123,7 @@ class VictimScan(wiring.Component):
             m.d.sync += total.eq(better(total, best))
         with m.If(changed):
             m.d.sync += [dirty.eq(1), row.eq(self.rows), reading.eq(0), best_valid.eq(0)]
-        with m.Elif(dirty & ~self.hold):
+        with m.Elif(dirty & ~hold):
             m.d.sync += [dirty.eq(0), row.eq(0), reading.eq(0), best_valid.eq(0), total.eq(0),
                          since.eq(self.clock)]
         return m

@@ -83,13 +83,14 @@ class CandidateWorth(wiring.Component):
 
         # What pays.
         average = Signal(SLACK_BITS + FINE, init=((1 << SLACK_BITS) - 1) << FINE)
-        needed = Signal(8)
+        by_slack, needed = Signal(8), Signal(8)  # by a layer that was measured a cycle before
         m.d.comb += [
-            needed.eq(Array(Const(least(s), 8) for s in range(1 << SLACK_BITS))[average >> FINE]),
+            by_slack.eq(Array(Const(least(s), 8) for s in range(1 << SLACK_BITS))[average >> FINE]),
             self.pays.eq((self.expert >= model.experts)
-                         | ((rate.data >> (ONE_BITS - 8) >= needed)
-                            & (rate.data >> (ONE_BITS - 8) >= self.floor)))]
-        m.d.sync += self.scarce.eq((average >> FINE) < self.rows_slack)
+                         | (rate.data >> (ONE_BITS - 8) >= needed))]
+        # A sign, for lint objects to a comparison with a constant 0.
+        m.d.sync += [needed.eq(Mux(by_slack > self.floor, by_slack, self.floor)),
+                     self.scarce.eq(((average >> FINE) - self.rows_slack)[-1])]
         with m.If(self.clear):
             m.d.sync += average.eq(average.init)
         with m.Elif(self.measured):

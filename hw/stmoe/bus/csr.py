@@ -5,20 +5,12 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..config import Geometry
+from ..one_of import one_of
 from .axil import AxiLiteFront, axil_members
 from .counters import counter_widths
 from .registers import Field, Register, register_map, registers
 
 __all__ = ["CsrBlock", "register_map"]
-
-
-def _one_of(choices: list[tuple[Value, Value]]) -> Value:
-    """The value whose select is set, of at most one; 0 if none: a balanced tree."""
-    values = [value & select.replicate(len(value)) for select, value in choices]
-    while len(values) > 1:
-        values = [values[at] | values[at + 1] if at + 1 < len(values) else values[at]
-                  for at in range(0, len(values), 2)]
-    return values[0]
 
 
 class CsrBlock(wiring.Component):
@@ -104,10 +96,10 @@ class CsrBlock(wiring.Component):
             reads.append((chosen(word), value))
 
         m.d.comb += [
-            front.write_bad.eq(1), front.read_data.eq(_one_of(reads)),
+            front.write_bad.eq(1), front.read_data.eq(one_of(*zip(*reads, strict=True))),
             front.read_bad.eq(~Cat(select for select, _ in reads).any())]
         with m.If(front.read & Cat(select for select, _ in counts).any()):
-            m.d.sync += shadow.eq(_one_of(counts))
+            m.d.sync += shadow.eq(one_of(*zip(*counts, strict=True)))
         with m.Switch(front.write_word):
             with m.Case(*writable):
                 m.d.comb += front.write_bad.eq(0)

@@ -104,8 +104,10 @@ class LexicalStream(wiring.Component):
         present, held, used, waiting, swap = (Signal(tables, name=name) for name in (
             "present", "held", "used", "waiting", "swap"))
         flushing, still, keep, there = Signal(), Signal(), Signal(), Signal()
+        begin = Signal(tables)  # a cycle later, when what is wanted is known
+        m.d.sync += begin.eq(self.begin)
         m.d.comb += [
-            still.eq(~self.begin.any() & ~fetch.in_flight & ~writer.busy
+            still.eq(~begin.any() & ~fetch.in_flight & ~writer.busy
                      & ~Cat(old_changed).any()),
             swap.eq(Mux(still, Mux(flushing, ~0, waiting), 0)),
             fetch.start.eq(Mux(flushing, 0, swap)), fetch.cancel.eq(still & flushing),
@@ -115,9 +117,9 @@ class LexicalStream(wiring.Component):
                     & ~Array(failed)[self.write_table].bit_select(self.write_layer, 1)),
             there.eq(Cat(~held[t] | ~used[t] | landed[t].bit_select(self.ready_layer, 1)
                          for t in range(tables)).all()),
-            self.ready.eq(~waiting.any() & ~flushing & there)]
-        with m.If(self.begin.any()):
-            m.d.sync += used.eq(self.begin)
+            self.ready.eq(~waiting.any() & ~flushing & there & ~begin.any())]
+        with m.If(begin.any()):
+            m.d.sync += used.eq(begin)
         with m.If(still):
             m.d.sync += flushing.eq(0)
         with m.If(port.flush):
@@ -140,8 +142,10 @@ class LexicalStream(wiring.Component):
             with m.If(writer.read & (writer.read_table == t)):
                 m.d.sync += old_changed[t].bit_select(writer.read_layer, 1).eq(0)
             with m.If(self.begin[t]):
-                m.d.sync += [due_row[t].eq(wanted),
-                             waiting[t].eq(~held[t] | (row[t] != wanted) | flushing | port.flush)]
+                m.d.sync += due_row[t].eq(wanted)
+            with m.If(begin[t]):
+                m.d.sync += waiting[t].eq(
+                    ~held[t] | (row[t] != due_row[t]) | flushing | port.flush)
             with m.If(swap[t]):
                 m.d.sync += [
                     present[t].eq(~present[t]), old_row[t].eq(row[t]), changed[t].eq(0),
@@ -181,8 +185,8 @@ class LexicalStream(wiring.Component):
         m.d.comb += [
             refused.eq(fetch.landed.valid & fetch.landed.failed),
             writer.stall.eq(refused),
-            port.busy.eq(waiting.any() | flushing | fetch.asking | fetch.in_flight | writer.busy
-                         | Cat(old_changed).any()),
+            port.busy.eq((begin | waiting).any() | flushing | fetch.asking | fetch.in_flight
+                         | writer.busy | Cat(old_changed).any()),
             port.beats_read.eq(fetch.beat.valid),
             port.beats_written.eq(port.write.w.valid & port.write.w.ready)]
         with m.If(refused):

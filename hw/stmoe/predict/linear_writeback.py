@@ -18,7 +18,7 @@ class RowWriteBack(wiring.Component):
     all strobes set.
 
     All bursts have id 0, so that responses come in their order. Throughput: a row per its beats and
-    three cycles more; bursts whose response is due are not limited in number. Back-pressure on AW
+    four cycles more; bursts whose response is due are not limited in number. Back-pressure on AW
     and W is honoured, neither waits for the other's ready; B waits in cycles with ``stall``.
     Errors: a SLVERR or DECERR response is reported, the row is not sent again.
     Reset: nothing under way; the interconnect is reset together with this block.
@@ -61,6 +61,7 @@ class RowWriteBack(wiring.Component):
         row, first = Signal(range(max(2, len(due)))), Signal(range(max(2, len(due))))
         rest, left = Signal.like(self.row), Signal(range(max(2, layout.row_beats)))
         sending = Signal()
+        table, layer = Signal.like(self.read_table), Signal.like(self.read_layer)
         stride_bits = layout.row_stride.bit_length() - 1
         m.d.comb += [
             aw.payload.len.eq(layout.row_beats - 1), aw.payload.burst.eq(INCR),
@@ -69,9 +70,9 @@ class RowWriteBack(wiring.Component):
             pending.eq(self.pending), self.busy.eq(sending | due.any())]
         for at in reversed(range(len(due))):
             with m.If(pending[at]):
-                m.d.comb += [first.eq(at), self.read_table.eq(at // self.shape.layers),
-                             self.read_layer.eq(at % self.shape.layers)]
-        layer, address = Signal(g.layer_bits), Signal(g.config.axi_addr_bits)
+                m.d.comb += [first.eq(at), table.eq(at // self.shape.layers),
+                             layer.eq(at % self.shape.layers)]
+        address = Signal(g.config.axi_addr_bits)
 
         with m.If(aw.ready):
             m.d.sync += aw.valid.eq(0)
@@ -80,15 +81,18 @@ class RowWriteBack(wiring.Component):
                          w.valid.eq(~w.payload.last)]
         with m.FSM():
             with m.State("IDLE"), m.If(self.go & pending.any()):
+                m.d.sync += [row.eq(first), self.read_table.eq(table), self.read_layer.eq(layer),
+                             sending.eq(1)]
+                m.next = "READ"
+            with m.State("READ"), m.If(self.go):
                 m.d.comb += self.read.eq(1)
-                m.d.sync += [row.eq(first), layer.eq(self.read_layer), sending.eq(1),
-                             address.eq(Array(self.address[t] for t in range(tables))[
-                                 self.read_table])]
+                m.d.sync += address.eq(Array(self.address[t] for t in range(tables))[
+                    self.read_table])
                 m.next = "LOAD"
             with m.State("LOAD"):
                 m.d.sync += [
                     rest.eq(self.row), left.eq(layout.row_beats - 1), aw.valid.eq(1), w.valid.eq(1),
-                    aw.payload.addr.eq(address | Cat(Const(0, stride_bits), layer)),
+                    aw.payload.addr.eq(address | Cat(Const(0, stride_bits), self.read_layer)),
                     due.bit_select(row, 1).eq(1)]
                 m.next = "SEND"
             with m.State("SEND"), m.If(~aw.valid & ~w.valid):

@@ -1,12 +1,13 @@
 """Prefetch DMA: brings experts from memory into slots of the buffer."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, unsigned
+from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .. import interfaces
 from ..config import Geometry
 from ..interfaces import AxiReadSignature, Status
+from ..one_of import one_of
 from .legaliser import Legaliser
 from .reader import BurstReader
 
@@ -28,7 +29,7 @@ class PrefetchDma(wiring.Component):
     in order. After the last tile DONE is reported; FIRST before it, once the first tile has landed.
     A burst that fails ``retries`` + 1 times ends its transfer: watermark at the blob's end, FAILED.
     With ``integrity`` no watermark covers a beat whose tile has not been checked.
-    A transfer's first burst is asked for five cycles after its order; then one burst per two cycles
+    A transfer's first burst is asked for six cycles after its order; then one burst per two cycles
     is issued, as ``outstanding`` allows, and a beat per cycle is taken. Back-pressure on ``status``
     and on AR is honoured; R is never stalled. Reset: nothing in hand; beats of bursts asked for
     before must not arrive after it, so the interconnect is reset together with this block.
@@ -42,8 +43,8 @@ class PrefetchDma(wiring.Component):
     demand, prefetch: orders; a slot has one transfer at a time.
     promote: makes the transfer to ``slot``, if in hand, a demand.
     cancel: forgets the transfer to ``slot``, with every report of it, in this cycle, which
-        ``cancel_ack`` confirms; ``cancel_beats`` are the beats of it that the link carries,
-        ``cancel_landed`` those that were written to the buffer.
+        ``cancel_ack`` confirms in the next; ``cancel_beats`` are then the beats of it that the link
+        carries, ``cancel_landed`` those that were written to the buffer.
     status: reports; withdrawn by ``cancel`` only.
     fill, progress: to the buffer, beats without CRCs; ``progress`` ends at ``blob_beats``.
     axi: read channels. shape: run-time shape.
@@ -81,129 +82,143 @@ class PrefetchDma(wiring.Component):
             self.retried.eq(reader.retried), self.corrupted.eq(reader.corrupted)]
 
         channel = data.StructLayout({
-            "slot": unsigned(g.slot_bits), "base": unsigned(g.config.axi_addr_bits),
-            "issued": unsigned(g.beat_bits),
+            "slot": unsigned(g.slot_bits), "address": unsigned(g.config.axi_addr_bits),  # of the
+            "issued": unsigned(g.beat_bits), "left": unsigned(g.beat_bits),  # next burst; less one
             "tile": unsigned(g.tile_bits), "corrupt": unsigned(1)})  # why it failed
         channels = [Signal(channel, name=f"channel_{c}") for c in range(channel_count)]
-        # Located: the address is known. First, done, failed: to be reported.
-        valid, demanded, located, first, done, failed = (
+        # Unissued: there are bursts to be asked for. First, done, failed: to be reported.
+        valid, demanded, unissued, first, done, failed = (
             Signal(channel_count, name=name)
-            for name in ("valid", "demanded", "located", "first", "done", "failed"))
+            for name in ("valid", "demanded", "unissued", "first", "done", "failed"))
         older = [Signal(channel_count, name=f"older_{c}") for c in range(channel_count)]  # than c
         waiting_fail = Signal(channel_count)  # a failed transfer's watermark is still to be moved
-        cancelled, stopping = Signal(channel_count), Signal(channel_count)
+        cancelled, stopped = Signal(channel_count), Signal(channel_count)
         for c in range(channel_count):
             m.d.comb += cancelled[c].eq(
                 self.cancel.valid & valid[c] & (channels[c].slot == self.cancel.slot))
             with m.If(self.promote.valid & (channels[c].slot == self.promote.slot)):
                 m.d.sync += demanded[c].eq(1)
 
-        # Acceptance: a demand first; one transfer at a time while its address is computed.
-        free = Signal(range(channel_count))
+        # Acceptance: a demand first; one transfer at a time while its address is computed. What
+        # is known of channels is a cycle old, in which none was taken.
+        free = Signal(channel_count, init=1)
         prefetching = Signal(range(channel_count + 1))
-        locating, accept = Signal(), Signal()
-        order = Signal(interfaces.transfer(g))
-        for c in reversed(range(channel_count)):
-            with m.If(~valid[c]):
-                m.d.comb += free.eq(c)
+        locating, accept, full, fewer = Signal(), Signal(), Signal(), Signal()
+        m.d.sync += [free.eq(~valid & ~(~valid - 1)), full.eq(valid.all()),
+                     fewer.eq(prefetching < channel_count // 2)]
         m.d.comb += [
             prefetching.eq(sum(valid[c] & ~demanded[c] for c in range(channel_count))),
-            self.demand.ready.eq(~locating & ~valid.all()),
-            self.prefetch.ready.eq(
-                ~locating & ~valid.all() & ~self.demand.valid & (prefetching < channel_count // 2)),
-            accept.eq((self.demand.valid & self.demand.ready)
-                      | (self.prefetch.valid & self.prefetch.ready)),
-            order.eq(Mux(self.demand.valid, self.demand.payload, self.prefetch.payload))]
+            self.demand.ready.eq(~locating & ~full),
+            self.prefetch.ready.eq(~locating & ~full & fewer & ~self.demand.valid),
+            accept.eq(~locating & ~full & (self.demand.valid | (self.prefetch.valid & fewer)))]
+        order = Signal(interfaces.transfer(g))
+        m.d.comb += order.eq(Mux(self.demand.valid, self.demand.payload, self.prefetch.payload))
         number = Signal(range(model.layers * model.expert_ids))
-        within = order.expert
-        if model.shared_units:  # whose ids stay those of the generated shape
-            within = Mux(order.expert < model.experts, order.expert,
-                         order.expert - (model.experts - shape.experts))
-        target = Signal.like(free)
+        before, within = Signal.like(number), Signal.like(order.expert)
+        target = Signal(channel_count)
         product = Signal(g.config.axi_addr_bits)
         step = Signal(2)
         with m.If(accept):
-            m.d.sync += [number.eq(order.layer * (shape.experts + model.shared_units) + within),
-                         target.eq(free), locating.eq(1), step.eq(0)]
+            m.d.sync += [before.eq(order.layer * (shape.experts + model.shared_units)),
+                         within.eq(order.expert), target.eq(free), locating.eq(1), step.eq(0)]
             for c in range(channel_count):
-                with m.If(free == c):
+                with m.If(free[c]):
                     m.d.comb += reader.begin[c].eq(1)
                     m.d.sync += [
                         channels[c].slot.eq(order.slot), channels[c].issued.eq(0),
-                        valid[c].eq(1), demanded[c].eq(self.demand.valid), located[c].eq(0),
-                        first[c].eq(0), done[c].eq(0), failed[c].eq(0), older[c].eq(valid)]
+                        channels[c].left.eq(shape.blob_beats - 1),
+                        valid[c].eq(1), demanded[c].eq(self.demand.valid),
+                        unissued[c].eq(0), first[c].eq(0), done[c].eq(0), failed[c].eq(0),
+                        older[c].eq(valid)]
                 with m.Else():
-                    m.d.sync += older[c].bit_select(free, 1).eq(0)
+                    m.d.sync += older[c].eq(older[c] & ~free)
         with m.Elif(locating):
-            m.d.sync += [step.eq(step + 1), product.eq(number * shape.stride)]
-            with m.If(step == 1):
-                m.d.sync += [Array(channels)[target].base.eq(shape.base + product),
-                             located.bit_select(target, 1).eq(1), locating.eq(0)]
+            own = within  # ids of shared experts stay those of the generated shape
+            if model.shared_units:
+                own = Mux(within < model.experts, within,
+                          within - (model.experts - shape.experts))
+            m.d.sync += [step.eq(step + 1), number.eq(before + own),
+                         product.eq(number * shape.stride)]
+            with m.If(step == 2):
+                m.d.sync += locating.eq(0)
+                for c in range(channel_count):
+                    with m.If(target[c]):
+                        m.d.sync += [channels[c].address.eq(shape.base + product),
+                                     unissued[c].eq(1)]
 
         # Issue: choose a channel, then send its next burst.
         wanting = Signal(channel_count)
-        chosen, chosen_valid = Signal(range(channel_count)), Signal()
-        for c in range(channel_count):
-            m.d.comb += wanting[c].eq(
-                valid[c] & located[c] & ~done[c] & ~failed[c] & ~waiting_fail[c] & ~stopping[c]
-                & (channels[c].issued != shape.blob_beats))
+        chosen, chosen_valid = Signal(channel_count), Signal()
+        m.d.comb += wanting.eq(valid & unissued & ~waiting_fail & ~failed)
         pool, ahead = Signal(channel_count), Signal()
         limit = Signal(range((1 << len(reader.latency)) + ISSUE))
-        m.d.sync += limit.eq(reader.latency + ISSUE)
-        m.d.comb += [
-            ahead.eq((reader.due <= limit)
-                     & (reader.due <= (g.prefetch_bursts - 1) * g.config.burst_beats)),
-            pool.eq(Mux((wanting & demanded).any(), wanting & demanded,
-                        Mux(ahead, wanting, 0)))]
+        m.d.sync += [limit.eq(reader.latency + ISSUE), ahead.eq(
+            (reader.due <= limit)
+            & (reader.due <= (g.prefetch_bursts - 1) * g.config.burst_beats))]
+        m.d.comb += pool.eq(Mux((wanting & demanded).any(), wanting & demanded,
+                                Mux(ahead, wanting, 0)))
         # The next burst of each channel; what it follows from is stable a cycle before a choice.
-        following = []
+        order_of = reader.order.payload
+        layout = data.StructLayout({"channel": order_of.channel.shape(), "slot": g.slot_bits,
+                                    "address": g.config.axi_addr_bits, "beat": g.beat_bits,
+                                    "len": 8})
+        following, lasts = [], Signal(channel_count)
         for c in range(channel_count):
             m.submodules[f"legaliser_{c}"] = legaliser = Legaliser(g)
-            burst = Signal(data.StructLayout({"address": g.config.axi_addr_bits, "beats": 9}),
-                           name=f"burst_{c}")
+            burst = Signal(layout, name=f"burst_{c}")
             following.append(burst)
             m.d.comb += [
-                legaliser.base.eq(channels[c].base), legaliser.beat.eq(channels[c].issued),
-                legaliser.blob_beats.eq(shape.blob_beats)]
-            m.d.sync += [burst.address.eq(legaliser.address), burst.beats.eq(legaliser.beats)]
-        sending, burst = Array(channels)[chosen], Array(following)[chosen]
+                legaliser.address.eq(channels[c].address), legaliser.beat.eq(channels[c].issued),
+                legaliser.left.eq(channels[c].left), burst.channel.eq(c),
+                burst.slot.eq(channels[c].slot), burst.address.eq(channels[c].address),
+                burst.beat.eq(channels[c].issued)]
+            length = Signal(8, name=f"len_{c}")
+            m.d.sync += [length.eq(legaliser.len), lasts[c].eq(legaliser.last)]
+            m.d.comb += burst.len.eq(length)
+        sending, sends = Signal(layout), Signal()
         m.d.comb += [
-            reader.order.valid.eq(chosen_valid & wanting.bit_select(chosen, 1)
-                                  & (ahead | demanded.bit_select(chosen, 1))),
-            reader.order.payload.channel.eq(chosen), reader.order.payload.slot.eq(sending.slot),
-            reader.order.payload.address.eq(burst.address),
-            reader.order.payload.beat.eq(sending.issued),
-            reader.order.payload.beats.eq(burst.beats), reader.blob_beats.eq(shape.blob_beats)]
-        with m.If(reader.order.valid & reader.order.ready):
-            m.d.sync += [sending.issued.eq(sending.issued + burst.beats), chosen_valid.eq(0)]
+            sending.eq(one_of(chosen, following)),
+            sends.eq(reader.order.valid & reader.order.ready),
+            reader.order.valid.eq(chosen_valid & (
+                chosen & wanting & (demanded | ahead.replicate(channel_count))).any()),
+            *(order_of[name].eq(sending[name])
+              for name in ("channel", "slot", "address", "beat", "len")),
+            reader.blob_beats.eq(shape.blob_beats)]
+        byte_bits = g.axi_bytes.bit_length() - 1
+        for c in range(channel_count):
+            burst = following[c]
+            with m.If(sends & chosen[c]):
+                m.d.sync += [
+                    channels[c].issued.eq(channels[c].issued + burst.len + 1),
+                    channels[c].address.eq(channels[c].address + ((burst.len + 1) << byte_bits)),
+                    channels[c].left.eq(channels[c].left - burst.len - 1)]
+                with m.If(lasts[c]):
+                    m.d.sync += unissued[c].eq(0)
+        with m.If(sends):
+            m.d.sync += chosen_valid.eq(0)
         with m.Else():  # a demand takes the place of a prefetch that waits
             m.d.sync += chosen_valid.eq(pool.any())
             for c in range(channel_count):
-                with m.If(pool[c] & ~(pool & older[c]).any()):
-                    m.d.sync += chosen.eq(c)
+                m.d.sync += chosen[c].eq(pool[c] & ~(pool & older[c]).any())
 
         # Progress and reports.
-        finishing = Array(channels)[reader.landed.channel]
-        failing = Signal(range(channel_count))
-        m.d.comb += failing.eq(reader.failed.channel)
-        fails = Signal()
-        m.d.comb += [
-            fails.eq(reader.failed.valid & valid.bit_select(failing, 1)
-                     & ~cancelled.bit_select(failing, 1)),
-            reader.hold.eq(accept), reader.drop.eq(stopping),
-            stopping.eq(cancelled | Mux(fails, 1 << failing, 0))]
+        fails = Signal(channel_count)
+        for c in range(channel_count):
+            m.d.comb += fails[c].eq(reader.failed.valid & (reader.failed.channel == c) & valid[c]
+                                    & ~cancelled[c] & ~waiting_fail[c] & ~failed[c])
+            with m.If(fails[c]):
+                m.d.sync += [waiting_fail[c].eq(1), channels[c].tile.eq(reader.failed.tile),
+                             channels[c].corrupt.eq(reader.failed.corrupt)]
+        m.d.sync += stopped.eq(cancelled | fails)
+        m.d.comb += [reader.hold.eq(accept), reader.drop.eq(stopped)]
         tile_beats = g.tile_beats
         of_blob = ((shape.blob_beats + tile_beats - 1) >> (tile_beats.bit_length() - 1)
                    if g.config.integrity else 0)
-        with m.If(fails):
-            failed_channel = Array(channels)[failing]
-            m.d.sync += [waiting_fail.bit_select(failing, 1).eq(1),
-                         failed_channel.tile.eq(reader.failed.tile),
-                         failed_channel.corrupt.eq(reader.failed.corrupt)]
         with m.If(accept):
             m.d.comb += [self.progress.valid.eq(1), self.progress.slot.eq(order.slot)]
         with m.Elif(reader.landed.valid):
-            m.d.comb += [self.progress.valid.eq(1), self.progress.slot.eq(finishing.slot),
+            m.d.comb += [self.progress.valid.eq(1),
+                         self.progress.slot.eq(reader.landed.slot),
                          self.progress.beats.eq(reader.landed.content)]
             for c in range(channel_count):
                 with m.If(reader.landed.channel == c):
@@ -240,7 +255,7 @@ class PrefetchDma(wiring.Component):
         waited, taken = Signal(), Signal()
         since, of = Signal(WAIT_BITS), Signal.like(free)
         m.d.comb += [self.first_beat.valid.eq(taken & reader.came.valid
-                                              & (reader.came.channel == of)),
+                                              & of.bit_select(reader.came.channel, 1)),
                      self.first_beat.cycles.eq(since)]
         with m.If(~waited):
             m.d.sync += [waited.eq(self.demand.valid & ~self.demanding), since.eq(0)]
@@ -249,17 +264,24 @@ class PrefetchDma(wiring.Component):
         with m.If((~waited & ~self.demanding | waited & ~taken) & self.demand.valid
                   & self.demand.ready):
             m.d.sync += [taken.eq(1), of.eq(free)]
-        with m.If(self.first_beat.valid | (taken & cancelled.bit_select(of, 1))):
+        with m.If(self.first_beat.valid | (taken & (cancelled & of).any())):
             m.d.sync += [waited.eq(0), taken.eq(0)]
 
-        # Cancellation.
-        m.d.comb += [self.cancel_ack.eq(self.cancel.valid), self.cancel_beats.eq(shape.blob_beats),
-                     self.cancel_landed.eq(shape.blob_beats - of_blob)]
+        # Cancellation: the transfer's bursts are dropped, and its beats counted, a cycle later.
+        was = Signal(channel_count)
+        m.d.sync += [self.cancel_ack.eq(self.cancel.valid), was.eq(cancelled)]
+        spent = [Signal(data.StructLayout({"beats": 24, "landed": 24}), name=f"spent_{c}")
+                 for c in range(channel_count)]
         for c in range(channel_count):
+            m.d.comb += [spent[c].beats.eq(channels[c].issued),
+                         spent[c].landed.eq(reader.written[c])]
             with m.If(cancelled[c]):
-                m.d.comb += [self.cancel_beats.eq(channels[c].issued),
-                             self.cancel_landed.eq(reader.written[c])]
                 m.d.sync += [valid[c].eq(0), waiting_fail[c].eq(0)]
+        lost = Signal.like(spent[0])
+        m.d.comb += [lost.eq(one_of(was, spent)),
+                     self.cancel_beats.eq(Mux(was.any(), lost.beats, shape.blob_beats)),
+                     self.cancel_landed.eq(
+                         Mux(was.any(), lost.landed, shape.blob_beats - of_blob))]
         m.d.comb += [self.active.eq(Cat(valid, reader.busy).any()),
                      self.demanding.eq((valid & demanded).any())]
         return m

@@ -15,7 +15,8 @@ class Legaliser(wiring.Component):
     """Combinational: the longest burst that may be read from ``beat`` of a blob on.
 
     It has at most ``burst_beats`` beats and ends at the next 4 KiB boundary of the address, the
-    next tile boundary of the blob, or the blob's end.
+    next tile boundary of the blob, or the blob's end. Lengths are one less than beats, as in AXI:
+    what is left up to a boundary is the complement of the bits below it.
 
     Parameters
     ----------
@@ -23,34 +24,32 @@ class Legaliser(wiring.Component):
 
     Members
     -------
-    base: byte address of the blob. beat: first beat to read, less than ``blob_beats``.
-    address, beats: of the burst.
+    address: of the first beat to read. beat: its number in the blob. left: beats from it to the
+        blob's end, less one.
+    len: of the burst. last: it ends the blob.
     """
 
     def __init__(self, geometry: Geometry):
         g = self.geometry = geometry
         super().__init__({
-            "base": In(g.config.axi_addr_bits), "beat": In(g.beat_bits),
-            "blob_beats": In(g.beat_bits),
-            "address": Out(g.config.axi_addr_bits), "beats": Out(9)})
+            "address": In(g.config.axi_addr_bits), "beat": In(g.beat_bits),
+            "left": In(g.beat_bits), "len": Out(8), "last": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
         g = self.geometry
-        page_beats = PAGE_BYTES // g.axi_bytes
-        tile_beats = g.tile_beats
         byte_bits = g.axi_bytes.bit_length() - 1
-        m.d.comb += self.address.eq(self.base + (self.beat << byte_bits))
+        page = ~self.address[byte_bits:PAGE_BYTES.bit_length() - 1]
+        tile = ~self.beat[:g.tile_beats.bit_length() - 1]
+        most = min(256, g.config.burst_beats) - 1
 
         def least(a, b, name):
-            smaller = Signal(range(max(page_beats, 256) + 1), name=name)
+            smaller = Signal(range(max(256, PAGE_BYTES // g.axi_bytes)), name=name)
             m.d.comb += smaller.eq(Mux(a < b, a, b))
             return smaller
 
-        in_page = (self.address >> byte_bits) & (page_beats - 1)
-        in_tile = self.beat & (tile_beats - 1)
-        left = self.blob_beats - self.beat
-        boundary = least(page_beats - in_page, tile_beats - in_tile, "boundary")
-        m.d.comb += self.beats.eq(
-            least(boundary, least(left, g.config.burst_beats, "allowed"), "burst"))
+        boundary = least(page, tile, "boundary")
+        m.d.comb += [
+            self.len.eq(least(boundary, least(self.left, most, "allowed"), "burst")),
+            self.last.eq((self.left <= page) & (self.left <= tile) & (self.left <= most))]
         return m

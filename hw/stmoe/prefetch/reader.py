@@ -1,12 +1,13 @@
 """AXI4 read back end of the prefetch DMA: bursts in flight, in any order of their answers."""
 
-from amaranth.hdl import Array, Module, Mux, Signal, unsigned
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .. import interfaces
 from ..config import Geometry
 from ..interfaces import AxiReadSignature
+from ..one_of import one_of
 from .crc import TileCheck
 
 __all__ = ["BurstReader", "burst"]
@@ -17,11 +18,12 @@ CHECKING = 1 + TileCheck.LATENCY  # cycles from a tile's last beat to the verdic
 
 
 def burst(g: Geometry, channels: int) -> data.StructLayout:
-    """A legal burst of a channel's transfer, ``beat`` counting from the start of the blob."""
+    """A legal burst of a channel's transfer, ``beat`` counting from the start of the blob; ``len``:
+    beats less one."""
     return data.StructLayout({
         "channel": unsigned(max(1, (channels - 1).bit_length())), "slot": unsigned(g.slot_bits),
         "address": unsigned(g.config.axi_addr_bits), "beat": unsigned(g.beat_bits),
-        "beats": unsigned(9)})
+        "len": unsigned(8)})
 
 
 class BurstReader(wiring.Component):
@@ -44,7 +46,7 @@ class BurstReader(wiring.Component):
     drop: per channel, its bursts in flight are of no use any more; from this cycle on nothing is
         reported of them, and their beats are drained.
     fill: a beat has landed. written: beats filled of each channel's transfer, this cycle's too.
-    landed: a channel's blob has landed up to the end of a burst, held back while ``hold``:
+    landed: a channel's blob has landed up to the end of a burst, which stands while ``hold``:
         ``content``, beats of its content, or all of its beats if ``whole``; ``first``: its first
         tile has, and is not all of it. blob_beats: of every transfer, stable.
     failed: channel that failed, at which tile, and whether it was ``corrupt`` in the end.
@@ -65,8 +67,8 @@ class BurstReader(wiring.Component):
             "fill": Out(data.StructLayout({"valid": 1, "payload": interfaces.fill(g)})),
             "written": Out(data.ArrayLayout(unsigned(24), channels)),
             "landed": Out(data.StructLayout(
-                {"valid": 1, "channel": channel_bits, "content": g.beat_bits, "first": 1,
-                 "whole": 1})),
+                {"valid": 1, "channel": channel_bits, "slot": g.slot_bits,
+                 "content": g.beat_bits, "first": 1, "whole": 1})),
             "blob_beats": In(g.beat_bits),
             "failed": Out(data.StructLayout({
                 "valid": 1, "channel": channel_bits, "tile": g.tile_bits, "corrupt": 1})),
@@ -86,7 +88,7 @@ class BurstReader(wiring.Component):
         entry = data.StructLayout({
             **dict(burst(g, self.channels).members), "tries": 3, "received": 9, "error": 1,
             # Known a few cycles after the burst is given, which is before it can be over.
-            "end": g.beat_bits, "content": g.beat_bits, "whole": 1, "first": 1})
+            "end": g.beat_bits, "content": g.beat_bits, "at": g.beat_bits, "whole": 1, "first": 1})
         entries = [Signal(entry, name=f"burst_{i}") for i in range(count)]
         used, dropped, done, again = (
             Signal(count, name=name) for name in ("used", "dropped", "done", "again"))
@@ -95,49 +97,57 @@ class BurstReader(wiring.Component):
             m.d.comb += dropping[i].eq(self.drop.bit_select(entries[i].channel, 1))
         m.d.comb += self.busy.eq(used.any())
 
+        def lowest(of, name):
+            """The lowest bit that is set, alone."""
+            bits = Signal(count, name=name)
+            m.d.comb += [bits[i].eq(of[i] & ~of[:i].any()) for i in range(count)]
+            return bits
+
         # AR: bursts to be repeated first, then the next one.
-        free, repeat = (Signal(range(max(2, count)), name=name) for name in ("free", "repeat"))
-        for i in reversed(range(count)):
-            with m.If(~used[i]):
-                m.d.comb += free.eq(i)
-            with m.If(again[i]):
-                m.d.comb += repeat.eq(i)
-        room = Signal()
-        is_repeat = Signal()
+        free, repeat = lowest(~used, "free"), lowest(again, "repeat")
+        room, is_repeat, takes_order, repeats = Signal(), Signal(), Signal(), Signal()
+        order = self.order.payload
         m.d.comb += [
             room.eq(~ar.valid | ar.ready), self.order.ready.eq(room & ~used.all() & ~again.any()),
+            takes_order.eq(self.order.valid & self.order.ready),
+            repeats.eq(room & (repeat & ~dropping).any()),
             ar.payload.size.eq(g.axi_bytes.bit_length() - 1), ar.payload.burst.eq(INCR),
             self.bursts.eq(ar.valid & ar.ready), self.retried.eq(self.bursts & is_repeat)]
-        asked, asking = Signal(9), Signal()  # beats of the burst that is given to AR in this cycle
-        m.d.sync += self.due.eq(self.due + asked - r.valid)
+        numbers = [Cat(pick[i] for i in range(count) if i >> bit & 1).any()
+                   for pick in (repeat, free) for bit in range(len(ar.payload.id))]
         with m.If(room):
-            m.d.sync += ar.valid.eq(0)
-            repeated = Array(entries)[repeat]
+            m.d.sync += ar.valid.eq(takes_order | repeats)
             with m.If(again.any()):
-                with m.If(~dropping.bit_select(repeat, 1)):
-                    m.d.comb += [asked.eq(repeated.beats), asking.eq(1)]
-                    m.d.sync += [
-                        ar.valid.eq(1), ar.payload.addr.eq(repeated.address),
-                        ar.payload.len.eq(repeated.beats - 1), ar.payload.id.eq(repeat),
-                        is_repeat.eq(1), again.bit_select(repeat, 1).eq(0)]
-            with m.Elif(self.order.valid & self.order.ready):
-                m.d.comb += [asked.eq(self.order.payload.beats), asking.eq(1)]
+                repeated = data.View(entry, one_of(repeat, entries))
                 m.d.sync += [
-                    ar.valid.eq(1), ar.payload.addr.eq(self.order.payload.address),
-                    ar.payload.len.eq(self.order.payload.beats - 1), ar.payload.id.eq(free),
-                    is_repeat.eq(0)]
-                for i in range(count):
-                    with m.If(free == i):
-                        m.d.sync += [
-                            *(entries[i][name].eq(self.order.payload[name])
-                              for name, _ in burst(g, self.channels)),
-                            entries[i].tries.eq(g.config.retries), entries[i].received.eq(0),
-                            entries[i].error.eq(0), used[i].eq(1), dropped[i].eq(0)]
+                    ar.payload.addr.eq(repeated.address), ar.payload.len.eq(repeated.len),
+                    ar.payload.id.eq(Cat(numbers[:len(ar.payload.id)])), is_repeat.eq(1)]
+            with m.Else():
+                m.d.sync += [
+                    ar.payload.addr.eq(order.address), ar.payload.len.eq(order.len),
+                    ar.payload.id.eq(Cat(numbers[len(ar.payload.id):])), is_repeat.eq(0)]
+        for i in range(count):
+            with m.If(repeats & repeat[i]):
+                m.d.sync += again[i].eq(0)
+            with m.If(takes_order & free[i]):
+                m.d.sync += [
+                    *(entries[i][name].eq(order[name]) for name, _ in burst(g, self.channels)),
+                    entries[i].tries.eq(g.config.retries), entries[i].received.eq(0),
+                    entries[i].error.eq(0), used[i].eq(1), dropped[i].eq(0)]
 
-        # How long the memory takes when it has nothing else to do.
+        # Beats due, and how long the memory takes when it has nothing else to do.
+        asked, arrived = Signal.like(self.due), Signal.like(self.due)
+        asking, empty = Signal(), Signal()
+        m.d.comb += self.due.eq(asked - arrived)
+        m.d.sync += [arrived.eq(arrived + r.valid), asking.eq(takes_order | repeats),
+                     empty.eq(asked == arrived)]
+        with m.If(takes_order):
+            m.d.sync += asked.eq(asked + order.len + 1)
+        with m.Elif(repeats):
+            m.d.sync += asked.eq(asked + repeated.len + 1)
         timing, elapsed = Signal(), Signal(LATENCY_BITS)
-        with m.If(asking & (self.due == 0)):
-            m.d.sync += [timing.eq(1), elapsed.eq(1)]
+        with m.If(asking & empty):
+            m.d.sync += [timing.eq(1), elapsed.eq(2)]
         with m.Elif(timing & r.valid):
             m.d.sync += [timing.eq(0), self.latency.eq(elapsed)]
         with m.Elif(~elapsed.all()):
@@ -155,11 +165,10 @@ class BurstReader(wiring.Component):
             self.came.valid.eq(r.valid & (used & ~dropped).bit_select(r.payload.id, 1))]
         with m.If(takes):
             m.d.sync += self.written[answered.channel].eq(self.written[answered.channel] + 1)
-        crcs = (answered.beat >> tile_shift) if g.config.integrity else 0  # before the burst
         m.d.sync += [
             self.fill.valid.eq(takes),
             self.fill.payload.slot.eq(answered.slot), self.fill.payload.data.eq(r.payload.data),
-            self.fill.payload.beat.eq(answered.beat - crcs + answered.received)]
+            self.fill.payload.beat.eq(answered.at + answered.received)]
 
         # A burst is over with its last beat, or with the verdict on it.
         over, bad, corrupt = Signal(), Signal(), Signal()
@@ -207,25 +216,29 @@ class BurstReader(wiring.Component):
         in_turn = Signal(count)  # of what is done: a cycle after the burst before it has retired
         for i in range(count):
             mine = entries[i]
-            crcs = mine.end >> tile_shift if g.config.integrity else 0
+            crcs, crcs_before = ((beats >> tile_shift) if g.config.integrity else 0
+                                 for beats in (mine.end, mine.beat))
             m.d.sync += [
                 in_turn[i].eq(mine.beat == mark_of[mine.channel]),
-                mine.end.eq(mine.beat + mine.beats), mine.whole.eq(mine.end == self.blob_beats),
+                mine.at.eq(mine.beat - crcs_before),
+                mine.end.eq(mine.beat + mine.len + 1), mine.whole.eq(mine.end == self.blob_beats),
                 mine.first.eq((mine.end == g.tile_beats) & (mine.end != self.blob_beats)),
                 mine.content.eq(Mux(mine.end == self.blob_beats, mine.end, mine.end - crcs))]
-        ripe = done & ~dropping & in_turn
-        chosen = Signal(range(max(2, count)))
-        for i in reversed(range(count)):
-            with m.If(ripe[i]):
-                m.d.comb += chosen.eq(i)
-        retiring = Array(entries)[chosen]
-        m.d.comb += [
-            self.landed.valid.eq(ripe.any() & ~self.hold),
-            *(self.landed[name].eq(retiring[name])
-              for name in ("channel", "content", "first", "whole"))]
-        with m.If(self.landed.valid):
-            m.d.sync += [mark_of[self.landed.channel].eq(retiring.end),
-                         used.bit_select(chosen, 1).eq(0), done.bit_select(chosen, 1).eq(0)]
+        ripe, moves = Signal(count), Signal()
+        m.d.comb += [ripe.eq(done & ~dropping & in_turn), moves.eq(~self.landed.valid | ~self.hold)]
+        chosen = lowest(ripe, "chosen")
+        retiring = data.View(entry, one_of(chosen, entries))
+        with m.If(moves):
+            m.d.sync += [
+                self.landed.valid.eq(ripe.any()),
+                *(self.landed[name].eq(retiring[name])
+                  for name in ("channel", "slot", "content", "first", "whole"))]
+            for i in range(count):
+                with m.If(chosen[i]):
+                    m.d.sync += [mark_of[entries[i].channel].eq(entries[i].end), used[i].eq(0),
+                                 done[i].eq(0)]
+        with m.Elif(self.drop.bit_select(self.landed.channel, 1)):
+            m.d.sync += self.landed.valid.eq(0)
         for channel, mark in enumerate(marks):
             with m.If(self.begin[channel]):
                 m.d.sync += [mark.eq(0), self.written[channel].eq(0)]

@@ -11,6 +11,7 @@ from . import (
     chat,
     compare,
     config,
+    explore,
     faults,
     generate,
     predict,
@@ -38,6 +39,7 @@ app.command("predict", epilog=predict.EPILOG)(predict.predict)
 app.command("rehearse", epilog=rehearse.EPILOG)(rehearse.rehearse)
 app.command("simulate", epilog=simulate.EPILOG)(simulate.simulate)
 app.command("compare", epilog=compare.EPILOG)(compare.compare)
+app.command("explore", epilog=explore.EPILOG)(explore.explore)
 app.command("validate", epilog=validate.EPILOG)(validate.validate)
 app.command("synth", epilog=synth.EPILOG)(synth.synth)
 

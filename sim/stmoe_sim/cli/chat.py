@@ -148,7 +148,7 @@ def chat(
     policies[0].check(fitted, routing == "hardware")
     for option, value in (("--prefill", prefill), ("--window", window)):
         check_range(option, value, 1, fitted.max_tokens)
-    if engine == "float" and max(prefill, window) > 1:
+    if engine in ("float", "board") and max(prefill, window) > 1:
         raise ConfigError("--engine", engine, "rtl or golden with --prefill or --window")
     tokenizer = Tokenizer(model.tokenizer, model.shape.vocab)
     transformer = Transformer(model.backbone)

@@ -19,6 +19,7 @@ Examples:
   stmoe synth --preset edge --no-place
   stmoe synth --preset edge --part LFE5U-85F --mhz 100 --json edge.json
   stmoe synth --preset edge --block dma --place
+  stmoe synth --preset edge --estimate
   stmoe synth --preset edge --no-place --compare docs/resources.json
   stmoe synth --preset tiny --target generic
   stmoe synth --preset tiny --target asic --liberty cells.lib --nm 130
@@ -37,6 +38,9 @@ def synth(
         place: Annotated[bool | None, typer.Option(
             "--place/--no-place", help="ecp5: go on to place and route, and a bitstream; by "
             "default unless blocks are chosen. One block can be placed by itself.")] = None,
+        estimate: Annotated[bool, typer.Option(
+            "--estimate", help="ecp5: the slowest paths, with a guess at routing, in seconds; of "
+            "the whole or of one block.")] = False,
         mhz: Annotated[int, typer.Option(
             "--mhz", metavar="N", help="Clock to place for; 0: the configuration's.")] = 0,
         seed: Annotated[int, typer.Option(
@@ -82,10 +86,13 @@ def synth(
         raise ConfigError("--liberty", str(liberty), "a readable file")
     if place and target != "ecp5":
         raise ConfigError("--place", target, "left out: only ecp5 is placed")
-    if place and block and len(block) > 1:
-        raise ConfigError("--place", ", ".join(block), "given with one --block at most")
+    if estimate and target != "ecp5":
+        raise ConfigError("--estimate", target, "left out: only paths of ecp5 are known")
+    if (place or estimate) and block and len(block) > 1:
+        raise ConfigError("--place" if place else "--estimate", ", ".join(block),
+                          "given with one --block at most")
     if place is None:
-        place = target == "ecp5" and not block
+        place = target == "ecp5" and not block and not estimate
     kept = kept_table(compare, target, chosen.name) if compare else {}
     if json_file is not None:
         check_writable("--json", json_file)
@@ -101,7 +108,7 @@ def synth(
         def steps(done: int, of: int, step: str) -> None:
             bars.update(task, description=step[:60], completed=done, total=of or None)
         report = flow.synth(
-            chosen, target, build, part=fitted, place=place,
+            chosen, target, build, part=fitted, place=place, estimated=estimate,
             mhz=mhz, seed=seed, liberty=liberty, nm=nm, chosen=block or (), steps=steps)
     print_synth(report, None if Console().is_terminal else 160)
     if json_file is not None:

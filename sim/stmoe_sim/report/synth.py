@@ -52,6 +52,11 @@ def print_synth(report: dict[str, Any], width: int | None = None) -> None:
     if report["target"] in COLUMNS:
         console.print(f"prediction units: {100 * prediction_share(report, 'area'):.2f} % of the "
                       "area of what was synthesised")
+    if guess := report.get("estimate"):
+        rows = [[f"{one['ns']:.2f}", str(one["levels"]), one["from"], one["to"]]
+                for one in guess["paths"]]
+        console.print(table(f"Slowest paths, estimated: {guess['ns']:.2f} ns, "
+                            f"{guess['mhz']:.1f} MHz", ["ns", "levels", "from", "to"], rows))
     if "place" in report:
         _print_place(report["place"], console)
 

@@ -10,6 +10,7 @@ from stmoe.config import AcceleratorConfig, Geometry
 
 from ..kept import keep
 from . import asic, gates, targets
+from .estimate import estimate
 from .harness import HARNESS, harness
 from .place import merge_script, place_and_route, timing_of
 from .synthesis import Block, netlist_units, synthesise
@@ -47,13 +48,14 @@ def check_fit(asked: Mapping[str, int], part: Part, what: str) -> None:
 
 
 def synth(config: AcceleratorConfig, target: str, cache: Path, *, part: Part | None = None,
-          place: bool = False, mhz: float = 0, seed: int = 1, liberty: Path | None = None,
-          nm: float = asic.DEFAULT_NM, chosen: Sequence[str] = (),
+          place: bool = False, estimated: bool = False, mhz: float = 0, seed: int = 1,
+          liberty: Path | None = None, nm: float = asic.DEFAULT_NM, chosen: Sequence[str] = (),
           steps: Steps = lambda done, of, step: None) -> dict[str, Any]:
     """Synthesise ``config``; the report as plain data. Units that were made before are kept.
 
     ``chosen``: blocks by the names of the report; none: all. ``place``: on to a bitstream, at
     ``mhz`` (0: the configuration's clock). :class:`Unfit` before that if it cannot be.
+    ``estimated``: timing of the netlist that would be placed.
     """
     if part is not None and place and not chosen:
         check_fit(least(config), part, config.name)
@@ -75,11 +77,11 @@ def synth(config: AcceleratorConfig, target: str, cache: Path, *, part: Part | N
     top = "stmoe"
     if chosen:
         wanted = {unit.name for unit in units.values() if unit.path in chosen}
-        if place:  # with what is inside it
+        if place or estimated:  # with what is inside it
             top, = wanted
             units = {name: units[name] for name in instance_counts(units, top)}
     blocks = synthesise(units, target, script, cache, steps,
-                        lambda unit: place or not chosen or unit.path in chosen)
+                        lambda unit: place or estimated or not chosen or unit.path in chosen)
     report: dict[str, Any] = {
         "target": target, "config": config.name, "hash": f"{config.hash:016x}",
         "tools": {"yosys": tool_version("yosys")},
@@ -90,9 +92,13 @@ def synth(config: AcceleratorConfig, target: str, cache: Path, *, part: Part | N
     if part is not None:
         report["part"] = {"name": part.name,
                           **{name: getattr(part, name) for name in RESOURCES}}
+    name = config.name + "".join(f"-{block}" for block in chosen)
+    if estimated and part is not None:
+        folder = put_together(name, target, units, blocks, cache, top, steps)
+        steps(0, 0, "following every path")
+        report["estimate"] = estimate(folder / "netlist.json", HARNESS)
     if place and part is not None:
         check_fit(report["total"], part, config.name)
-        name = config.name + "".join(f"-{block}" for block in chosen)
         report["place"] = place_units(name, part, mhz or config.clock_mhz, seed, units, blocks,
                                       cache, top, steps)
     return report
@@ -119,12 +125,10 @@ def _total(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return total
 
 
-def place_units(name: str, part: Part, mhz: float, seed: int, units: Mapping[str, Unit],
-                blocks: Sequence[Block], cache: Path, module: str = "stmoe",
-                steps: Steps = lambda done, of, step: None) -> dict[str, Any]:
-    """Put the units below ``module`` together in the harness, place and route; what is there
-    already is kept."""
-    top, target = units[module], part.target
+def put_together(name: str, target: str, units: Mapping[str, Unit], blocks: Sequence[Block],
+                 cache: Path, module: str, steps: Steps) -> Path:
+    """The folder with ``netlist.json``, the units below ``module`` in the harness."""
+    top = units[module]
     around = harness(top.name, stub(top.text))
     outer = Unit(name=HARNESS, text=around + stub(top.text), uses={top.name: 1}, path=HARNESS)
     made = synthesise({HARNESS: outer}, target, partial(targets.script, target), cache, steps)
@@ -139,6 +143,15 @@ def place_units(name: str, part: Part, mhz: float, seed: int, units: Mapping[str
         run_tool("yosys", ["-q", "-s", "merge.ys"], scratch, "yosys.log")
 
     keep(folder, merge)
+    return folder
+
+
+def place_units(name: str, part: Part, mhz: float, seed: int, units: Mapping[str, Unit],
+                blocks: Sequence[Block], cache: Path, module: str = "stmoe",
+                steps: Steps = lambda done, of, step: None) -> dict[str, Any]:
+    """Put the units below ``module`` together in the harness, place and route; what is there
+    already is kept."""
+    folder = put_together(name, part.target, units, blocks, cache, module, steps)
     placed = folder / f"{part.name}-{mhz:g}-{seed}"
     keep(placed, lambda scratch: place_and_route(
         scratch, Path("..") / "netlist.json", part.nextpnr, mhz, seed,

@@ -72,7 +72,7 @@ def scan(slots, seed, changes=60, broken=False):
                 while not ctx.get(dut.ready):
                     await ctx.tick()
                     cycles += 1
-                assert cycles <= dut.rows + 3
+                assert cycles <= dut.rows + 4
             want = expected(clock)
             if ctx.get(dut.ready) and want is not None:
                 checked += 1

@@ -200,7 +200,7 @@ def test_a_row_is_ready_before_the_later_ones():
     Store.at = []
     bench = Store(script, latency=(50, 50), reads=1)
     assert bench.at[0] < 70 and np.diff(bench.at).min() >= 50
-    assert bench.memory.asked[0] == 4  # begin, change of banks, AR, taken
+    assert bench.memory.asked[0] == 5  # begin, what is wanted, change of banks, AR, taken
 
 
 def test_a_token_returning_at_once_reads_what_it_learnt():

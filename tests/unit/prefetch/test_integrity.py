@@ -161,6 +161,7 @@ def test_a_transfer_cancelled_when_it_is_whole_counts_its_content():
     async def ask(ctx):
         ctx.set(dut.shape.blob_beats, g.blob_beats)
         ctx.set(dut.cancel.valid, 1)
+        await ctx.tick()
         assert ctx.get(dut.cancel_ack)
         assert ctx.get(dut.cancel_beats) == g.blob_beats
         assert ctx.get(dut.cancel_landed) == g.content_beats < g.blob_beats
