@@ -16,7 +16,7 @@ PAGE = 4096
 def geometry(axi_data_bits: int) -> Geometry:
     return Geometry(AcceleratorConfig(
         model=ModelShape(layers=4, experts=8, top_k=2, d_model=256, d_ff=256), lanes=16,
-        rows=4, axi_data_bits=axi_data_bits, burst_beats=256, tile_bytes=4096, integrity=False))
+        rows=4, axi_data_bits=axi_data_bits, burst_beats=128, tile_bytes=4096, integrity=False))
 
 
 def bursts(axi_data_bits: int) -> Bench:
@@ -46,13 +46,18 @@ def bursts(axi_data_bits: int) -> Bench:
 
     last = Signal(g.config.axi_addr_bits)
     m.d.comb += last.eq(dut.address + beats * size - 1)
+    legal, in_page, in_tile = Signal(), Signal(), Signal()
+    m.d.comb += [
+        in_page.eq(dut.address // PAGE == last // PAGE),
+        in_tile.eq(issued * size // g.config.tile_bytes
+                   == ((issued + beats) * size - 1) // g.config.tile_bytes),
+        legal.eq(in_page & in_tile & (beats <= g.config.burst_beats)
+                 & (issued + beats <= blob_beats))]
     bench.rule("length", ~reading | (beats <= g.config.burst_beats))
-    bench.rule("page", ~reading | (dut.address // PAGE == last // PAGE))
+    bench.rule("page", ~reading | in_page)
     bench.rule("end", issued <= blob_beats)
-    bench.rule("last", ~reading | (dut.last == (issued + beats == blob_beats)))
-    bench.rule("tile", ~reading | (
-        issued * size // g.config.tile_bytes
-        == ((issued + beats) * size - 1) // g.config.tile_bytes))
+    bench.rule("last", ~reading | ~legal | (dut.last == (issued + beats == blob_beats)))
+    bench.rule("tile", ~reading | in_tile)
     bench.rule("once", covers == (picked < issued))
     return bench
 
