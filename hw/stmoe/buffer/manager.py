@@ -26,7 +26,7 @@ class ExpertManager(wiring.Component):
     ``retention``, from :class:`Retention`, which looks for the next one ahead of time. A layer's
     first order goes out first, then due times and the next victim are worked out beside its
     transfer. Back-pressure: ``demand`` and ``prefetch`` wait for the DMA; ``candidates`` wait while
-    anything else is to be decided, deep ones also for the link;
+    anything else is to be decided or the layer's experts have all slots, deep ones for the link;
     ``status`` and ``release`` are taken between two decisions. Reset: every slot is freed, as by
     ``flush``.
 

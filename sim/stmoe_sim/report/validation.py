@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 from rich.console import Console
 
 from .terminal import table
@@ -57,6 +58,9 @@ def _totals(axes: Axes, results: list[dict[str, Any]]) -> None:
         axes.axhline(-limit, color="#777777", linewidth=0.8, linestyle=style)
     axes.set(xscale="log", xlabel="cycles on the netlist", ylabel="error of the model, %",
              title="Total cycles (dotted 1 %, dashed 3 %)", ylim=(-3.5, 3.5))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.legend(frameon=False, loc="upper right")
 
 
