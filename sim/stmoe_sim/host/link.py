@@ -76,8 +76,12 @@ class Link:
             raise LinkError(f"{self.transport.name} cannot be opened ({error.strerror}): is the "
                             "board plugged in, and may this user use the port (group dialout)?"
                             ) from None
-        self._drain()
-        identity = self._hello(self.session)
+        try:
+            self._drain()
+            identity = self._hello(self.session)
+        except OSError as error:
+            raise LinkError(f"{self.transport.name}: the line went away while the board was asked "
+                            f"who it is ({error.strerror}): is the cable firm?") from None
         if identity.session != self.session:
             raise LinkError(f"{self.transport.name}: the board did not take the session")
         self.next = identity.expected

@@ -171,6 +171,13 @@ def test_a_port_that_is_not_there_is_named():
         Link(SerialTransport("/dev/no-such-port", BAUD))
 
 
+def test_a_line_that_goes_while_it_is_opened_is_named():
+    def gone(line):
+        raise OSError(5, "Input/output error")
+    with pytest.raises(LinkError, match=r"the line went away while the board was asked who it is"):
+        connect(ModelBoard(up=gone), timeout=0.1)
+
+
 def test_another_configuration_is_refused():
     link = connect(ModelBoard(CONFIG.hash))
     with pytest.raises(WrongBuild, match=f"holds configuration {CONFIG.hash:016x}"):
