@@ -6,7 +6,7 @@ attention phase are not, nor the AXI port, which may be what limits an ample mem
 *ratio* is its cycles / those of the policy that retains what it retains and prefetches nothing:
 above 1, prefetch has made the run slower. Every run is held against golden. With --json FILE, runs
 that FILE has already are not repeated; exit 1 if a run differs from golden or a ratio is above
---limit.
+--limit. With --model the timing model takes the netlist's place, and nothing is compared.
 """
 
 import argparse
@@ -28,6 +28,7 @@ from stmoe_sim.memory import memory
 from stmoe_sim.policies import POLICIES, Policy, parse_policies
 from stmoe_sim.replay import Replay, fit, run
 from stmoe_sim.report.terminal import table
+from stmoe_sim.timing import model
 
 SCALES = "0.0625,0.125,0.25,0.5,1,2"
 POLICY = "table:static,table:worth,table:ewma:static,table:ewma:worth,st-moe:static,st-moe:worth"
@@ -42,23 +43,28 @@ def base_of(policy: Policy) -> Policy:
 
 
 def measure(replay: Replay, policies: list[Policy], found: dict[str, Any],
-            done: Callable[[], None]) -> None:
+            done: Callable[[], None], modelled: bool) -> None:
     """Simulate each of ``policies``, and its base, that ``found`` lacks: policy -> figures."""
     wanted = {policy.name: policy for one in policies for policy in (base_of(one), one)}
     missing = [policy for name, policy in wanted.items() if name not in found]
     if not missing:
         return
-    experts, stimulus, simulator = replay.experts(), replay.stimulus(), replay.simulator()
-    image = write_image(experts, replay.cache)
+    experts, stimulus = replay.experts(), replay.stimulus()
+    if not modelled:
+        simulator, image = replay.simulator(), write_image(experts, replay.cache)
     for policy in missing:
-        outcome = run(replay, policy, simulator, image, experts, stimulus)
-        counters = outcome.counters
+        wrong = 0
+        if modelled:
+            counters = model(replay, policy, stimulus).counters
+        else:
+            outcome = run(replay, policy, simulator, image, experts, stimulus)
+            counters, wrong = outcome.counters, len(outcome.verdict.mismatches)
         found[policy.name] = {
             "cycles": counters["cycles_total"] / replay.window.tokens,
             "beats": counters["beats_link"] / replay.window.tokens,
             "busy": counters["dma_active"] / counters["cycles_total"],
-            "skipped": counters["skipped"], "mismatches": len(outcome.verdict.mismatches),
-            "counters": counters}
+            "skipped": counters["skipped"], "withheld": counters["rows_withheld"],
+            "mismatches": wrong, "counters": counters}
         done()
 
 
@@ -107,6 +113,7 @@ def main() -> int:
     parser.add_argument("--tokens", type=int, default=48)
     parser.add_argument("--warmup", type=int, default=8)
     parser.add_argument("--attention-cycles", type=int)
+    parser.add_argument("--model", action="store_true")
     parser.add_argument("--limit", type=float, default=1.01, help="of a ratio")
     parser.add_argument("--build", type=Path, default=Path("build"))
     parser.add_argument("--json", type=Path)
@@ -124,7 +131,8 @@ def main() -> int:
     scales = [f"{float(text):g}" for text in options.scales.split(",")]
     settings = {
         "trace": trace.name, "config": f"{config.hash:016x}", "memory": part.name,
-        "attention_cycles": attention, "tokens": options.tokens, "warmup": options.warmup}
+        "attention_cycles": attention, "tokens": options.tokens, "warmup": options.warmup,
+        "model": options.model}
     report: dict[str, Any] = {"settings": settings, "bandwidth": {}}
     if options.json and options.json.exists():
         report = json.loads(options.json.read_text())
@@ -144,7 +152,8 @@ def main() -> int:
         replay = Replay(
             config=config, window=decode_slice(trace, options.tokens, options.warmup),
             memory=scaled, attention_cycles=attention, cache=options.build)
-        measure(replay, policies, sweep.setdefault(scale, {}), keep)
+        measure(replay, policies, sweep.setdefault(scale, {}), keep,
+                options.model)
     rows, wrong = [], []
     for scale in scales:
         for policy in policies:
@@ -153,16 +162,17 @@ def main() -> int:
             rows.append([
                 f"{bytes_per_cycle[scale]:.2f}", policy.name, f"{mine['cycles']:,.0f}",
                 f"{base['cycles']:,.0f}", f"{cycles:.4f}", f"{beats:.3f}", f"{base['busy']:.2f}",
-                f"{mine['skipped'] / options.tokens:.1f}"])
+                f"{mine['skipped'] / options.tokens:.1f}",
+                f"{100 * mine['withheld'] / options.tokens:.0f} %"])
             if mine["mismatches"] or base["mismatches"] or cycles > options.limit:
                 wrong.append(f"{policy.name} at {bytes_per_cycle[scale]:.2f} bytes per cycle: "
                              f"ratio {cycles:.4f}, {mine['mismatches']} mismatches")
     title = (f"{trace.name}, {options.tokens} tokens, {config.slots} slots, {attention:,} cycles "
-             "of attention per layer")
+             f"of attention per layer{', timing model' if options.model else ''}")
     console = Console(width=120, highlight=False)
     console.print(table(title, [
         "bytes/cycle", "policy", "cycles/token", "without prefetch", "ratio", "bytes",
-        "link without", "skipped/token"], rows))
+        "link without", "skipped/token", "rows withheld"], rows))
     for text in wrong:
         console.print(text)
     if options.plot:

@@ -22,8 +22,8 @@ def many(cache):
     return Machine(cache, max_tokens=MOST, slots=SLOTS, prefetch_round=3, router_layers=3)
 
 
-def play(machine, policy, parts=None, **changes):
-    window = dataclasses.replace(machine.replay.window, warmup=WARMUP, tokens=TOKENS)
+def play(machine, policy, parts=None, warmup=WARMUP, **changes):
+    window = dataclasses.replace(machine.replay.window, warmup=warmup, tokens=TOKENS)
     return machine.run(policy, parts, window=window, **({"at_a_time": MOST} | changes))
 
 
@@ -60,15 +60,14 @@ EXTREMES = extremes(tokens=MOST, experts=8, top_k=2)
 
 @pytest.mark.parametrize("name", EXTREMES)
 def test_extreme_routing_equals_golden(many, name):
-    parts = many.parts(many.replay)
-    routing = EXTREMES[name]
-    for start in range(0, WARMUP + TOKENS, len(routing)):
-        part = parts["stimulus"]["experts"][start:start + len(routing)]
-        part[:] = np.array(routing)[:len(part), None]
-    outcome = play(many, "lru", parts, at_a_time=len(routing) if WARMUP % len(routing) == 0 else 1)
+    routing = np.array(EXTREMES[name])
+    window = dataclasses.replace(many.replay.window, warmup=0, tokens=TOKENS)
+    parts = many.parts(dataclasses.replace(many.replay, window=window))
+    parts["stimulus"]["experts"][:] = np.resize(routing, (TOKENS, 2))[:, None]
+    outcome = play(many, "lru", parts, warmup=0, at_a_time=len(routing))
     assert outcome.verdict.mismatches == []
     if name == "all different":
-        assert len(group(np.array(routing))) > SLOTS and outcome.counters["evictions"]
+        assert len(group(routing)) > SLOTS and outcome.counters["evictions"]
 
 
 @pytest.mark.parametrize("broken", ["order", "dataflow", "tokens"])

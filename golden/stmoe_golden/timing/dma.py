@@ -267,9 +267,7 @@ def step_dma(cycle, row_on_ar, g, s, k, a):  # pragma: no cover - compiled
             wake = min(wake, cycle + 1 if row_on_ar else free_at(cycle, g, s, a))
     # Order.
     if s.lat_at <= cycle:
-        less = s.lat == 0 or s.next_lat < s.lat
-        s.lat = s.next_lat if less else s.lat + ((s.next_lat - s.lat + 7) >> 3)
-        s.lat_at = NEVER
+        s.lat, s.lat_at = s.next_lat, NEVER
     flight = s.b_tail - s.b_head
     due = s.asked - received(cycle - 1, g, s, a)  # a cycle before
     if s.sent_at == cycle - 1:

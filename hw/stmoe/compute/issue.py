@@ -79,6 +79,9 @@ class IssueUnit(wiring.Component):
             m.d.sync += complete.eq(1)
 
         last_group, last_index = Signal(), Signal()
+        ends = Signal(data.StructLayout(dict.fromkeys(
+            ("in_words", "gu_groups", "dn_tiles", "out_groups"), 16)))
+        m.d.sync += [ends[name].eq(shape[name] - 1) for name, _ in ends.shape()]
         hidden_need = Signal(16)  # hidden values that the present tile takes
         ready = Signal()
         begin = ~self.down & (self.index == 0) & (self.group == 0)
@@ -89,8 +92,8 @@ class IssueUnit(wiring.Component):
                          self.whole.eq(self.place == tag.others), self.final.eq(final)]
             begin, end = begin & self.fetch, end & self.whole
         m.d.comb += [
-            last_index.eq(self.index == Mux(self.down, shape.dn_tiles, shape.in_words) - 1),
-            last_group.eq(self.group == Mux(self.down, shape.out_groups, shape.gu_groups) - 1),
+            last_index.eq(self.index == Mux(self.down, ends.dn_tiles, ends.in_words)),
+            last_group.eq(self.group == Mux(self.down, ends.out_groups, ends.gu_groups)),
             self.first.eq(self.index == 0), self.last.eq(last_index),
             self.begin.eq(begin), self.end.eq(end),
             ready.eq(Mux(self.down, hidden_need <= self.hidden, self.index < self.activations)),

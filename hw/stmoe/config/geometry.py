@@ -198,9 +198,9 @@ class Geometry:
     @property
     def transfers(self) -> int:
         """Transfers that the DMA has in hand: as many as ``outstanding`` bursts are of experts of
-        ``SMALL`` bytes, each of a burst at least; at least 4, at most 8."""
+        ``SMALL`` bytes, each of a burst at least; at least 4, at most 12."""
         room = self.config.outstanding * self.config.burst_beats * self.axi_bytes
-        return max(4, min(8, self.config.outstanding, room // SMALL))
+        return max(4, min(12, self.config.outstanding, room // SMALL))
 
     # Sizes of the netlist, from the configured shape
     @property

@@ -5,6 +5,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 
 from ..config import Geometry
+from ..ram_style import fast_read
 from .emit import CandidateEmitter
 from .learn import RowLearner, stored_row
 from .ports import PredictionSignature
@@ -57,7 +58,7 @@ class TablePredictor(wiring.Component):
         depth = max(1, model.layers - 1) << id_bits
         fresh = sum((way | 2 << id_bits) << way * (id_bits + 2) for way in range(k))
         m.submodules.table = table = Memory(
-            shape=row_layout.size, depth=depth, init=[fresh] * depth)
+            shape=row_layout.size, depth=depth, init=[fresh] * depth, attrs=fast_read(depth))
         table_read, table_write = table.read_port(), table.write_port()
         past_layout = data.StructLayout(
             {"ids": data.ArrayLayout(id_bits, k), "count": range(k + 1)})

@@ -53,9 +53,7 @@ class BurstReader(wiring.Component):
     axi: read channels. busy: bursts are in flight.
     due: beats asked for that have not come.
     came: a beat of a channel's transfer came in the cycle before.
-    latency: cycles from a burst taken while nothing was due to its first beat, to 1023: the last
-        measured, if that is less than before, else an eighth of the way there, as a refresh of the
-        memory is no reason to ask for more ahead. 0 until then.
+    latency: cycles from the last burst taken while nothing was due to its first beat, to 1023.
     beats, bursts, retried, corrupted: increments for counters.
     """
 
@@ -151,9 +149,7 @@ class BurstReader(wiring.Component):
         with m.If(asking & empty):
             m.d.sync += [timing.eq(1), elapsed.eq(2)]
         with m.Elif(timing & r.valid):
-            m.d.sync += [timing.eq(0), self.latency.eq(Mux(
-                (elapsed < self.latency) | (self.latency == 0), elapsed,
-                self.latency + ((elapsed - self.latency + 7) >> 3)))]
+            m.d.sync += [timing.eq(0), self.latency.eq(elapsed)]
         with m.Elif(~elapsed.all()):
             m.d.sync += elapsed.eq(elapsed + 1)
 

@@ -119,8 +119,7 @@ def bitstream(board: Board, config: AcceleratorConfig, cache: Path, *, clock_hz:
     keep(placed, lambda scratch: place_and_route(
         scratch, Path("..") / "netlist.json",
         nextpnr_part(platform.device, platform.package, platform.speed), clock / 1e6, seed,
-        lambda step: steps(0, 0, step), top=TOP, lpf=Path("..") / f"{TOP}.lpf",
-        router="router2"))
+        lambda step: steps(0, 0, step), top=TOP, lpf=Path("..") / f"{TOP}.lpf"))
     timing = {"seed": seed, "bitstream": str(placed / f"{TOP}.bit"),
               **timing_of(placed, "inside", submodules(units))}
     return {

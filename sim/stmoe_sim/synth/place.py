@@ -23,16 +23,15 @@ def merge_script(target: str, mapped: list[Path], top: str = HARNESS) -> list[st
 
 
 def place_and_route(home: Path, netlist: Path, part: Sequence[str], mhz: float, seed: int,
-                    progress: Progress, *, top: str = HARNESS, lpf: Path | None = None,
-                    router: str = "router1") -> None:
+                    progress: Progress, *, top: str = HARNESS, lpf: Path | None = None) -> None:
     """From ``netlist`` (JSON, a path from ``home``) to ``top``.bit and ``timing.json``.
 
     ``part``: arguments of nextpnr. ``lpf``: constraints, a path from ``home``; without them pins
-    are where they happen to be. ``router``: nextpnr's; router2 takes a fraction of the time.
+    are where they happen to be. router2 settles a full part in a fraction of router1's time.
     """
     run_tool("nextpnr-ecp5", [
         *part, "--json", str(netlist), "--textcfg", f"{top}.config",
-        "--report", "timing.json", "--router", router, "--freq", f"{mhz:g}", "--seed", str(seed),
+        "--report", "timing.json", "--router", "router2", "--freq", f"{mhz:g}", "--seed", str(seed),
         *(["--lpf", str(lpf)] if lpf else ["--lpf-allow-unconstrained"]),
         "--timing-allow-fail"], home, "nextpnr.log", progress)
     progress("packing the bitstream")

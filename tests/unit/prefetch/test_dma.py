@@ -109,7 +109,7 @@ def test_small_experts_are_as_many_in_hand_as_bursts_may_be(monkeypatch):
 
 
 @pytest.mark.parametrize("outstanding, bits, transfers", [
-    (2, 64, 4), (8, 64, 4), (4, 512, 4), (8, 512, 8), (16, 512, 8)])
+    (2, 64, 4), (8, 64, 4), (4, 512, 4), (8, 512, 8), (16, 512, 12)])
 def test_transfers_in_hand_follow_the_bus(outstanding, bits, transfers):
     g = geometry(axi_data_bits=bits, rows=8, outstanding=outstanding, burst_beats=64)
     assert g.transfers == transfers
