@@ -1,11 +1,10 @@
 """``stmoe bitstream``: the file that a board is loaded with."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from stmoe.boards.tops import board as board_named
 from stmoe.boards.tops import boards
@@ -13,6 +12,7 @@ from stmoe.config import ConfigError
 from stmoe.config.error import check_range
 
 from .options import ConfigFile, Overrides, PresetName, load_config
+from .progress import steps
 
 __all__ = ["EPILOG", "bitstream"]
 
@@ -57,14 +57,8 @@ def bitstream(
     if json_file is not None:
         check_writable("--json", json_file)
     check_folder("--build", build)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task: Any = bars.add_task("", total=None)
-
-        def steps(done: int, of: int, step: str) -> None:
-            bars.update(task, description=step[:60], completed=done, total=of or None)
-        report = make(chosen, fitted, build, clock_hz=round(mhz * 1e6), seed=seed, steps=steps)
+    with steps() as progress:
+        report = make(chosen, fitted, build, clock_hz=round(mhz * 1e6), seed=seed, steps=progress)
     print_synth(report, None if Console().is_terminal else 160)
     typer.echo(f"log: {report['log']}")
     if json_file is not None:

@@ -5,12 +5,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from stmoe.config import ConfigError
 from stmoe.config.error import check_range
 
 from .options import DEFAULT_PRESET, ConfigFile, Overrides, PresetName, load_config
+from .progress import stages
 
 __all__ = ["EPILOG", "bringup"]
 
@@ -95,16 +95,7 @@ def bringup(
 
     from stmoe.config import Geometry
     console = Console(width=None if Console().is_terminal else 120, soft_wrap=False)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, Any] = {}
-
-        def progress(step: str, done: int, of: int) -> None:
-            if step not in tasks:
-                tasks[step] = bars.add_task(step, total=of)
-            bars.update(tasks[step], completed=done, total=of)
-
+    with stages() as progress:
         def report(step: Step) -> None:
             console.print(f"{'ok' if step.passed else 'FAILED':7}{step.name:10} {step.found}",
                           highlight=False, markup=False, soft_wrap=True)

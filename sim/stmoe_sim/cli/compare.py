@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from stmoe.config import ConfigError
 from stmoe.config.error import check_range
 
 from ..report.files import check_distinct, check_writable, write_bytes, write_json
 from .options import Overrides, parse_overrides
+from .progress import bars
 from .simulate import window_of
 
 __all__ = ["EPILOG", "compare"]
@@ -119,12 +119,10 @@ def compare(
     if size is not None and case.scene.geometry.slots * case.scene.geometry.blob_bytes > size:
         raise ConfigError("--buffer", buffer, f"at least {2 * case.scene.geometry.blob_bytes} "
                                               "bytes, two experts")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task("rivals", total=len(chosen) + 3)
+    with bars() as shown:
+        task = shown.add_task("rivals", total=len(chosen) + 3)
         records = run(case, chosen, prices,
-                      lambda name: bars.update(task, advance=1, description=name))
+                      lambda name: shown.update(task, advance=1, description=name))
     about = print_rivals(case, records, console)
     if json_file:
         write_json(json_file, about | {"rivals": records})

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from stmoe.config import ConfigError
 from stmoe.config.error import check_range
 
 from ..report.files import check_distinct, check_folder, check_writable, write_json, write_text
+from .progress import bars
 
 __all__ = ["EPILOG", "explore"]
 
@@ -101,18 +101,16 @@ def explore(
     if pick is not None:
         check_pick(pick, {point.id for point in chosen.points})
     met = conditions(where or [], schema(chosen.points).names)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TimeElapsedColumn())
     console = Console(width=None if Console().is_terminal else 140, soft_wrap=False)
     kept = 0
     try:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-            task = bars.add_task("points", total=len(chosen.points))
+        with bars() as shown:
+            task = shown.add_task("points", total=len(chosen.points))
 
             def done(count: int, of: int, failed: int) -> None:
                 nonlocal kept
                 kept = count
-                bars.update(task, completed=count, total=of, description="points" + (
+                shown.update(task, completed=count, total=of, description="points" + (
                     f", {failed} without figures" if failed else ""))
             lines = run(chosen, folder, prices, jobs=jobs, scheduler=scheduler, done=done)
     except KeyboardInterrupt:

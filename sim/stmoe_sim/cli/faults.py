@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from stmoe.config.error import check_range
 
 from .options import DEFAULT_PRESET, ConfigFile, Overrides, PresetName, load_config
+from .progress import stages
 
 __all__ = ["EPILOG", "faults"]
 
@@ -56,16 +56,8 @@ def faults(
     if json_file is not None:
         check_writable("--json", json_file)
     check_folder("--build", build)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TimeElapsedColumn())
     started = time.monotonic()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, Any] = {}
-
-        def progress(stage: str, done: int, of: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=of)
-            bars.update(tasks[stage], completed=done)
+    with stages() as progress:
         report = run_campaign(campaign_replay(chosen, tokens, seed, build), runs, progress)
     seconds = time.monotonic() - started
     _print(report, seconds)

@@ -1,12 +1,10 @@
 """``stmoe simulate``: replay a trace through the generated hardware."""
 
-import threading
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from stmoe.config import ConfigError
 from stmoe.config.error import check_choice, check_range
@@ -14,6 +12,7 @@ from stmoe_golden.trace import Trace, Window, decode_slice, load
 
 from ..policies import POLICY_HELP
 from .options import DEFAULT_PRESET, ConfigFile, Overrides, PresetName, check_overrides, load_config
+from .progress import stages
 
 __all__ = ["EPILOG", "simulate"]
 
@@ -171,18 +170,7 @@ def _run(replay: Any, policies: list[Any], prices: Any, preset: str, jobs: int,
     from ..simulate import simulate as run_all
 
     window = replay.window
-    total = window.warmup + window.tokens
-    lock = threading.Lock()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, Any] = {}
-
-        def progress(stage: str, done: int, of: int | None = None) -> None:
-            with lock:
-                if stage not in tasks:
-                    tasks[stage] = bars.add_task(stage, total=total if of is None else of)
-                bars.update(tasks[stage], completed=done)
+    with stages(window.warmup + window.tokens) as progress:
         return run_all(replay, policies, technology=prices, preset=preset, jobs=jobs,
                        timeline=timeline, progress=progress)
 

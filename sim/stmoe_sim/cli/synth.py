@@ -1,16 +1,16 @@
 """``stmoe synth``: from a configuration to gates, a bitstream, an area, a frequency."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from stmoe.config import ConfigError
 from stmoe.config.error import check_choice, check_range
 
 from .options import ConfigFile, Overrides, PresetName, load_config
+from .progress import steps
 
 __all__ = ["EPILOG", "synth"]
 
@@ -100,16 +100,10 @@ def synth(
     fitted = targets.part(part, target) if target in targets.FAMILIES else None
     if target == "asic":
         liberty = liberty or asic.default_liberty(build)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task: Any = bars.add_task("", total=None)
-
-        def steps(done: int, of: int, step: str) -> None:
-            bars.update(task, description=step[:60], completed=done, total=of or None)
+    with steps() as progress:
         report = flow.synth(
             chosen, target, build, part=fitted, place=place, estimated=estimate,
-            mhz=mhz, seed=seed, liberty=liberty, nm=nm, chosen=block or (), steps=steps)
+            mhz=mhz, seed=seed, liberty=liberty, nm=nm, chosen=block or (), steps=progress)
     print_synth(report, None if Console().is_terminal else 160)
     if json_file is not None:
         write_json(json_file, report)

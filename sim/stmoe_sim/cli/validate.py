@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from stmoe.config import ConfigError
 from stmoe.config.error import check_range
 
 from ..report.files import check_distinct, check_folder, check_writable, write_bytes, write_json
+from .progress import bars
 
 __all__ = ["EPILOG", "validate"]
 
@@ -74,18 +74,16 @@ def validate(
         if (one.layers, one.num_experts, one.top_k) != (
                 traces[0].layers, traces[0].num_experts, traces[0].top_k):
             raise ConfigError("--trace", one.name, f"of the shape of {traces[0].name}")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-               TimeElapsedColumn())
     kept = results or build / "validation"
     check_folder("--results", kept)
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task("points", total=None)
+    with bars() as shown:
+        task = shown.add_task("points", total=None)
         wanted = [point for point in draw(points, seed, len(traces), tokens)
                   if not netlist or point.netlist in netlist]
         if not wanted:
             raise ConfigError("--netlist", netlist, f"of one of the {points} points")
         found = run(wanted, traces, build, kept,
-                    lambda done, of: bars.update(task, completed=done, total=of))
+                    lambda done, of: shown.update(task, completed=done, total=of))
     about = summary(found)
     print_validation(about, found, Console(width=None if Console().is_terminal else 120))
     if json_file:
