@@ -31,6 +31,8 @@ ILLEGAL = [
     ("burst_beats", 0, {}), ("burst_beats", 257, {}), ("integrity", 1, {}),
     ("tile_bytes", 8, {}), ("burst_beats", 1, {}),
     ("outstanding", 0, {}), ("outstanding", 65, {}), ("retries", -1, {}), ("retries", 8, {}),
+    ("max_tokens", 0, {}), ("max_tokens", 3, {}), ("max_tokens", 128, {}),
+    ("max_tokens", 64, {"model_experts": 512}),
     ("predictor", "oracle", {}), ("prefetch_round", 0, {}), ("prefetch_round", 256, {}),
     ("router_layers", 9, {}), ("router_layers", -1, {}),
     ("clock_mhz", 0, {}), ("clock_mhz", 4001, {}), ("slots", 2.0, {}),
