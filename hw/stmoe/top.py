@@ -214,6 +214,7 @@ class Accelerator(wiring.Component):
         m.d.sync += failed_before.eq(manager.layer_failed)
         m.d.sync += self.irq.eq(csr.ctrl_irq_enable & (csr.error != 0))
         self._counters(m, csr, sequencer, predict, manager, storage, dma, array)
+        self._first_beats(m, csr, dma)
         return m
 
     def _streams(self, m, sequencer, enable):
@@ -291,6 +292,19 @@ class Accelerator(wiring.Component):
                 sequencer.ahead_done.eq(logit.valid & logit.ready & logit.payload.last),
                 predict.ahead_due.eq(sequencer.ahead_due)]
 
+    def _first_beats(self, m, csr, dma):
+        """How long demands wait for their first beat: how many, in all, and at worst."""
+        first, worst = dma.first_beat, Signal.like(dma.first_beat.cycles)
+        worse = first.valid & (first.cycles > worst)
+        with m.If(csr.counter_ctrl_clear):
+            m.d.sync += worst.eq(0)
+        with m.Elif(worse):
+            m.d.sync += worst.eq(first.cycles)
+        m.d.comb += [
+            csr.inc_first_beats.eq(first.valid),
+            csr.inc_first_beat_cycles.eq(Mux(first.valid, first.cycles, 0)),
+            csr.inc_first_beat_worst.eq(Mux(worse, first.cycles - worst, 0))]
+
     def _counters(self, m, csr, sequencer, predict, manager, storage, dma, array):
         running = sequencer.running
         blocked = sequencer.result.valid & ~sequencer.result.ready
@@ -305,16 +319,6 @@ class Accelerator(wiring.Component):
             m.d.comb += getattr(csr, f"inc_cycles_{name}").eq(holds & ~taken)
             taken = taken | holds
         m.d.comb += csr.inc_cycles_total.eq(1)
-        first, worst = dma.first_beat, Signal.like(dma.first_beat.cycles)
-        worse = first.valid & (first.cycles > worst)
-        with m.If(csr.counter_ctrl_clear):
-            m.d.sync += worst.eq(0)
-        with m.Elif(worse):
-            m.d.sync += worst.eq(first.cycles)
-        m.d.comb += [
-            csr.inc_first_beats.eq(first.valid),
-            csr.inc_first_beat_cycles.eq(Mux(first.valid, first.cycles, 0)),
-            csr.inc_first_beat_worst.eq(Mux(worse, first.cycles - worst, 0))]
         for name in ("routed", "hit_resident", "hit_prefetched", "hit_late", "missed", "shared_hit",
                      "shared_late", "shared_missed", "prefetches", "skipped", "cancelled",
                      "dropped", "evictions", "beats_demand", "beats_useful", "beats_wasted",

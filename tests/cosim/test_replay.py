@@ -54,8 +54,8 @@ def test_another_judge_of_candidates_is_noticed(machine, monkeypatch, broken):
 @pytest.mark.parametrize("settings", [
     {"reorder": True}, {"stall": 120}, {"outstanding": 1}, {"reorder": True, "stall": 60}])
 def test_the_memory_changes_cycles_only(machine, settings):
-    usual = machine.run("table")
-    outcome = machine.run("table", memory_settings=settings)
+    usual = machine.run("st-moe")
+    outcome = machine.run("st-moe", memory_settings=settings)
     machine.check(outcome)
     assert outcome.counters["cycles_total"] != usual.counters["cycles_total"]
 

@@ -67,11 +67,12 @@ FAULTS = (
     Mutation("prefetch.legaliser:Legaliser", "least(self.left, most, \"allowed\")", "most", "end"),
     Mutation("prefetch.legaliser:Legaliser", "least(self.left, most, \"allowed\")", "self.left",
              "length"),
+    Mutation("prefetch.legaliser:Legaliser", "(self.left <= page) & ", "", "last"),
     Mutation("prefetch.legaliser:Legaliser", "& (self.left <= tile)", "", "last"),
 )
 
 PROOFS = tuple(
     Proof(name="legal bursts, each beat once", module=f"Legaliser, {bits} bits",
-          build=lambda bits=bits: bursts(bits), depth=2, fault_depth=3,
+          build=lambda bits=bits: bursts(bits), depth=2, fault_depth=11,
           faults=FAULTS if bits == 32 else ())
     for bits in (32, 64, 512))
