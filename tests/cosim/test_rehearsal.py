@@ -1,6 +1,7 @@
 """The host's software, as it is, against a whole board simulated to its UART pins, through a
 pseudo-terminal: it comes up, and each fault is found and named."""
 
+import _thread
 import dataclasses
 import json
 import threading
@@ -159,13 +160,16 @@ def test_rehearse_gives_a_port_that_a_host_finds(binary, cache, tmp_path, stmoe)
         end = time.monotonic() + 60
         while not port.exists() and time.monotonic() < end:
             time.sleep(0.05)
-        link = Link(SerialTransport(str(port), BOARD.baud), timeout=1.0, patience=20.0)
-        found.append(Device(link, CONFIG).read("id"))
-        link.close()
+        try:
+            link = Link(SerialTransport(str(port), BOARD.baud), timeout=1.0, patience=40.0)
+            found.append(Device(link, CONFIG).read("id"))
+            link.close()
+        finally:
+            _thread.interrupt_main()  # as Ctrl-C
     other = threading.Thread(target=host)
     other.start()
     code, out, err = stmoe("rehearse", "--config", given, "--build", cache, "--mhz", 25,
-                           "--seconds", 8)
+                           "--seconds", 60)
     other.join()
     assert code == 0, out + err
     assert found == [0x53544D45] and "bytes from the host" in out
