@@ -155,7 +155,7 @@ def visits(g, seed, broken=False, count=120):
             while ctx.get(dut.busy):
                 await ctx.tick()
                 cycles += 1
-            assert cycles <= model.expert_ids + 6
+            assert cycles <= model.expert_ids + 7
             clock += VISIT
             use.visit(layer, routed)
             await ctx.tick()
@@ -167,7 +167,7 @@ def visits(g, seed, broken=False, count=120):
             ctx.set(dut.refresh, {"valid": 1, "expert": late})
             await ctx.tick()
             ctx.set(dut.refresh.valid, 0)
-            await ctx.tick().repeat(8)
+            await ctx.tick().repeat(9)
             assert not ctx.get(dut.busy)
             assert found == [(3, clock + use.wait(layer, late))]
 
@@ -219,7 +219,7 @@ def test_many_uses_saturate_and_disuse_forgets():
             former = int(used)
             await ctx.tick()
             ctx.set(dut.ask.valid, 0)
-            await ctx.tick().repeat(3)
+            await ctx.tick().repeat(5)
             assert not ctx.get(dut.wait.valid)
             await ctx.tick()
             assert ctx.get(dut.wait.valid) and ctx.get(dut.wait.time) == use.wait(2, 1), number
