@@ -36,7 +36,7 @@ class Bench:
         self.out = {name: [] for name in (
             "x", "router_x", "router_load", "token", "round", "routed", "observe", "table_load",
             "weights", "route", "result")}
-        self.errors, self.starts = [], 0
+        self.errors, self.details, self.starts = [], [], 0
         for name in self.out:
             self.simulator.add_testbench(self._sink(name), background=True)
         self.simulator.add_process(self._watch)
@@ -63,10 +63,11 @@ class Bench:
 
     async def _watch(self, ctx):
         dut = self.dut
-        async for _, _, valid, code, expert, start in ctx.tick().sample(
-                dut.error_valid, dut.error_code, dut.error_expert, dut.start):
+        async for _, _, valid, code, expert, detail, start in ctx.tick().sample(
+                dut.error_valid, dut.error_code, dut.error_expert, dut.error_detail, dut.start):
             if valid:
                 self.errors.append((code, expert))
+                self.details.append(detail)
             self.starts += start
 
     async def _array(self, ctx):
@@ -200,9 +201,10 @@ def test_a_refused_layer_of_a_smaller_model_answers_with_its_size():
 
 def test_command_after_a_refused_one_runs():
     bench = Bench(0)
-    bench.play([0xEE, *layer_words(7, [5, 3]), *layer_words(0, [1, 2])], list(range(8)),
+    bench.play([0x1234_00EE, *layer_words(7, [5, 3]), *layer_words(0, [1, 2])], list(range(8)),
                until=lambda b: len(b.out["result"]) == 2 * b.g.out_groups)
     assert [code for code, _ in bench.errors] == [ErrorCode.BAD_OPCODE, ErrorCode.BAD_LAYER]
+    assert [detail >> 16 for detail in bench.details] == [0x1234, 7]  # not of what follows
     assert bench.out["x"] == [4, 5, 6, 7]
 
 

@@ -91,4 +91,3 @@ class Generation:
         rows = self.transformer.window(self.cache, [token, *drafts],
                                        cast(TokensEngine, self.engine), drafted=True)
         return deque(rows), deque(drafts)
-

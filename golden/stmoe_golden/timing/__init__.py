@@ -1,2 +1,5 @@
 """Fast timing model of the machine."""
-from . import arrays  # noqa: F401 - compiled code's view of state.Arrays
+
+from . import arrays  # compiled code's view of state.Arrays
+
+__all__ = ["arrays"]

@@ -4,7 +4,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, cast, get_args
 
 import typer
 from rich.console import Console
@@ -107,7 +107,7 @@ def chat(
     reports; figures are those of decode tokens, the prompt's are not counted. Exit 1 if the
     hardware differs from golden.
     """
-    from stmoe_golden.model.engine import FloatEngine, GoldenEngine
+    from stmoe_golden.model.engine import FloatEngine, GoldenEngine, Routing
     from stmoe_golden.model.generation import Generation
     from stmoe_golden.model.sampling import Sampler
     from stmoe_golden.model.storage import load_model
@@ -194,7 +194,7 @@ def chat(
     else:
         title = f"{engine} model, no hardware"
         record |= talk(
-            GoldenEngine(model, routing, fitted.max_tokens)  # type: ignore[arg-type]
+            GoldenEngine(model, cast(Routing, routing), fitted.max_tokens)
             if engine == "golden" else FloatEngine(model.dequantised()))
     if not console.is_terminal:
         console.print(figures_table(record))
