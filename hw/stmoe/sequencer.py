@@ -105,7 +105,7 @@ class Sequencer(wiring.Component):
         gates = Signal(data.ArrayLayout(16, k))
         layer, first_token = Signal(16), Signal()
         on_chip, bad, bad_code = Signal(), Signal(), Signal(8)
-        bad_expert, named = Signal(16), Signal(16)
+        bad_expert = Signal(16)
         words, shared, observed = Signal(16), Signal(range(active + 1)), Signal(range(k + 1))
         act_left = Signal(24)
         row_words = -(-k // 4)
@@ -191,7 +191,7 @@ class Sequencer(wiring.Component):
             self.route.payload.ahead.eq(ahead & last_token if many else ahead),
             self.router_load_layer.eq(layer),
             self.count.eq(count), self.error_layer.eq(layer), self.error_code.eq(bad_code),
-            self.error_expert.eq(bad_expert), self.error_detail.eq(Cat(words, named))]
+            self.error_expert.eq(bad_expert), self.error_detail.eq(Cat(words, layer))]
         m.d.comb += [
             self.routed.payload.layer.eq(layer), self.routed.payload.count.eq(count),
             self.routed.payload.last.eq(shared == count - 1),
@@ -230,8 +230,7 @@ class Sequencer(wiring.Component):
                 m.d.comb += self.cmd.ready.eq(1)
                 with m.If(self.cmd.valid):
                     m.d.sync += [words.eq(0), shared.eq(0), observed.eq(0),
-                                 bad_expert.eq(0), layer.eq(header.a), named.eq(header.a),
-                                 load_expert.eq(header.b),
+                                 bad_expert.eq(0), layer.eq(header.a), load_expert.eq(header.b),
                                  identity.eq(Cat(header.b, header.c)),
                                  on_chip.eq(0), flow.eq(0), to_x.eq(0), to_router.eq(0)]
                     with m.Switch(header.opcode):
