@@ -25,10 +25,12 @@ class Rule(Elaboratable):
 
     def __init__(self):
         self.holds = Signal()
+        self.asserted = True
 
     def elaborate(self, platform):
         m = Module()
-        m.d.comb += Assert(self.holds)
+        if self.asserted:
+            m.d.comb += Assert(self.holds)
         return m
 
 
@@ -61,7 +63,7 @@ class Bench:
         self.m = Module()
         self.m.domains.sync = self.clock = ClockDomain(reset_less=True)
         self.ports: list[Signal] = []
-        self.rules: list[str] = []
+        self.rules: dict[str, Rule] = {}
         self.started = Signal()  # not the first step
         self.m.d.sync += self.started.eq(1)
 
@@ -106,7 +108,15 @@ class Bench:
         """To be proved of every step."""
         self.m.submodules[f"rule_{name}"] = rule = Rule()
         self.m.d.comb += rule.holds.eq(Value.cast(condition).any())
-        self.rules.append(name)
+        self.rules[name] = rule
+
+    def only(self, name: str) -> "Bench":
+        """Assert one rule; the others, which may break in the same step, say nothing."""
+        if name not in self.rules:
+            raise ValueError(f"no rule {name!r}, only {', '.join(self.rules)}")
+        for other, rule in self.rules.items():
+            rule.asserted = other == name
+        return self
 
     def stable(self, port: Any) -> Value:
         """A stream's offer stands until it is taken."""

@@ -26,9 +26,10 @@ def prove(proof: Proof, folder: Path, *, depth: int = 0, timeout: int = 900) -> 
 
 
 def faulty(proof: Proof, fault: Mutation, folder: Path) -> Outcome:
-    """Look for the trace that a broken design has."""
+    """Look for the trace by which a broken design breaks the rule that it is to break."""
     with fault.applied():  # until the design has been elaborated
-        return solve(proof.build(), folder, mode="bmc", depth=proof.fault_depth or proof.depth)
+        return solve(proof.build().only(fault.rule), folder, mode="bmc",
+                     depth=proof.fault_depth or proof.depth)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
