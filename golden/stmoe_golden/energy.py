@@ -47,7 +47,11 @@ def _beat(g: Geometry) -> tuple[int, float]:
 
 
 def _side(g: Geometry) -> tuple[int, float]:
-    return g.side_bytes * 8, g.bank_side_words * g.side_bytes
+    return g.side_bytes * 8, g.bank_param_words * g.side_bytes
+
+
+def _scale(g: Geometry) -> tuple[int, float]:
+    return g.side_bytes * 8, g.bank_scale_words * g.side_bytes
 
 
 def _map(g: Geometry) -> tuple[int, float]:
@@ -72,7 +76,7 @@ def _silu(g: Geometry) -> tuple[int, float]:
 
 
 ACTIONS: dict[str, Action] = {
-    "mac": Action("compute", lambda c, g: c["mac_words"] * g.word_bytes),
+    "mac": Action("compute", lambda c, g: c["mac_words"] * g.word_weights),
     "requantise": Action("compute", lambda c, g: _experts(c) * (3 * g.ff + g.config.model.d_model)),
     "silu_read": Action("compute", lambda c, g: _experts(c) * g.ff, _silu),
     "silu_multiply": Action("compute", lambda c, g: _experts(c) * g.ff),
@@ -80,6 +84,8 @@ ACTIONS: dict[str, Action] = {
     "bank_read": Action("buffer", lambda c, g: c["bank_reads"], _bank),
     "bank_write": Action("buffer", lambda c, g: c["bank_writes"], _beat),
     "side_read": Action("buffer", lambda c, g: c["side_reads"], _side),
+    "scale_read": Action("buffer", lambda c, g: c["bank_reads"] * bool(g.config.weight_group),
+                         _scale),
     "map_read": Action("manager", lambda c, g: c["map_reads"], _map),
     "table_read": Action("prediction", lambda c, g: c["table_reads"], _table),
     "table_write": Action("prediction", lambda c, g: c["table_writes"], _table),

@@ -28,7 +28,8 @@ class Experts:
 
     def _make(self, layer: int, expert: int) -> Expert:
         rng = np.random.default_rng((self.seed, layer, expert))
-        return Expert.random(rng, self.config.model.d_model, self.geometry.ff)
+        return Expert.random(rng, self.config.model.d_model, self.geometry.ff,
+                             self.config.weight_group)
 
 
 class ModelExperts(Experts):
@@ -36,7 +37,7 @@ class ModelExperts(Experts):
 
     def __init__(self, geometry: Geometry, model: QuantisedModel):
         super().__init__(geometry, 0)
-        self.model = model
+        self.model = model.fit(self.config.weight_group)
         want, have = model.shape.moe(), geometry.config.model
         for field in ("layers", "experts", "d_model", "d_ff"):
             value = geometry.ff if field == "d_ff" else getattr(have, field)
@@ -44,7 +45,7 @@ class ModelExperts(Experts):
                 raise ConfigError(f"model.{field}", value,
                                   f"{getattr(want, field)}, as the language model has")
         state = hashlib.sha256()
-        for name, tensor in model.tensors().items():
+        for name, tensor in self.model.tensors().items():
             state.update(name.encode() + tensor.tobytes())
         self.key = state.hexdigest()
 

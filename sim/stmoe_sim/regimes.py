@@ -166,7 +166,8 @@ class Scene:
         g, local = self.geometry, self.regime.local
         if local is None:
             return technology
-        bits = {"bank_read": g.word_bytes, "bank_write": g.axi_bytes, "side_read": g.side_bytes}
+        bits = {"bank_read": g.word_bytes, "bank_write": g.axi_bytes, "side_read": g.side_bytes,
+                "scale_read": g.side_bytes}
         per_bit = technology.price("link_beat", g, local)
         return dataclasses.replace(technology, actions=technology.actions | {
             name: Entry(8 * size * per_bit, "pJ per access", local, f"{8 * size} bits of it")

@@ -14,6 +14,7 @@ from support.synthetic import synthetic
     pytest.param({"pes": 1, "model_d_ff": 64, "max_d_ff": 0, "axi_data_bits": 512, "rows": 8,
                   "burst_beats": 16, "model_shared_experts": 1, "model_shared_d_ff": 128,
                   "slots": 14}, id="shared-experts"),
+    pytest.param({"weight_group": 32, "predictor": "table", "router_layers": 0}, id="four-bits"),
 ])
 def test_another_configuration_equals_golden(make_machine, changes):
     machine = make_machine(**changes)

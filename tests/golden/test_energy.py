@@ -40,6 +40,12 @@ def test_energy_by_hand_45nm():
     assert found["memory"] == pytest.approx((8340 + 12) * 64 * 8.0)
 
 
+def test_four_bits_are_half_the_buffer_and_scales():
+    found = energy(COUNTERS, Geometry(TINY.config.replace(weight_group=32)), load(), "ddr4-3200")
+    assert found["compute"] == energy(COUNTERS, TINY, load(), "ddr4-3200")["compute"]
+    assert found["buffer"] == pytest.approx(1001 * (4 + 2) * 10 + 500 * 10 + 300 * 2 * 10)
+
+
 def test_energy_by_hand_7nm_differs_where_the_logic_does():
     found = energy(COUNTERS, TINY, load("7nm"), "lpddr4-3200")
     assert found["manager"] == pytest.approx(40 * 7.5 * 9 / 64)

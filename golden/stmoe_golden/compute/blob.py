@@ -8,6 +8,7 @@ from stmoe.config import Geometry
 
 from .arithmetic import Requantiser, Requantisers
 from .expert import Expert
+from .four_bit import FourBits
 
 __all__ = ["CorruptTile", "pack", "unpack"]
 
@@ -25,6 +26,11 @@ def _check(expert: Expert, g: Geometry) -> None:
     if expert.gate.shape != want:
         raise ValueError(f"an expert of d_ff, d_model = {expert.gate.shape} was given where the "
                          f"configuration has {want}")
+    group = g.config.weight_group
+    have = want[1] // expert.codes[0].scales.shape[1] if expert.codes else 0
+    if have != group:
+        raise ValueError(f"an expert with weight_group = {have} was given where the configuration "
+                         f"has {group}")
 
 
 def _entries(mult: np.ndarray, shift: np.ndarray) -> np.ndarray:
@@ -50,20 +56,45 @@ def _open(blob: bytes, g: Geometry) -> bytes:
     return content
 
 
+def _words(both: np.ndarray, down: np.ndarray, rows: int, lanes: int) -> np.ndarray:
+    """``both`` [hidden, gate | up, input] and ``down`` [output, hidden], a flat array in the order
+    of words of ``rows`` x ``lanes``."""
+    first = both.reshape(-1, rows, both.shape[-1] // lanes, lanes).transpose(0, 2, 1, 3)
+    second = down.reshape(-1, rows, down.shape[-1] // lanes, lanes).transpose(2, 0, 1, 3)
+    return np.concatenate([first.ravel(), second.ravel()])
+
+
+def _matrices(words: np.ndarray, hidden: int, inputs: int, outputs: int, rows: int, lanes: int,
+              group: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gate, up and down of :func:`_words`, of something that there is once for ``group`` inputs."""
+    split = 2 * hidden * inputs // group
+    first = words[:split].reshape(-1, inputs // group // lanes, rows, lanes)
+    second = words[split:].reshape(hidden // group // lanes, -1, rows, lanes)
+    both = first.transpose(0, 2, 1, 3).reshape(hidden, 2, inputs // group)
+    down = second.transpose(1, 2, 0, 3).reshape(outputs, hidden // group)
+    return both[:, 0], both[:, 1], down
+
+
 def pack(expert: Expert, g: Geometry) -> bytes:
-    """The blob, ``g.blob_bytes`` long; layout in docs/architecture.md."""
+    """The blob, ``g.blob_bytes`` long; layout in docs/architecture.md. :class:`ValueError` if the
+    configuration is of another shape, or its weights of other bits or groups."""
     _check(expert, g)
     rows, lanes = g.config.rows, g.config.lanes
-    table = np.zeros(g.side_words * g.side_bytes // 4, np.uint32)
+    table = np.zeros(g.param_words * g.side_bytes // 4, np.uint32)
     table[0] = _entries(np.array(expert.hidden_scale.mult), np.array(expert.hidden_scale.shift))
     pairs = np.stack([_entries(*expert.gate_scale), _entries(*expert.up_scale)], 1).ravel()
     table[rows:rows + 2 * g.ff] = pairs
     start = rows + 2 * g.ff
     table[start:start + len(expert.down)] = _entries(*expert.out_scale)
-    both = np.stack([expert.gate, expert.up], 1)  # [hidden, gate | up, input]
-    first = both.reshape(g.gu_groups, rows, g.in_words, lanes).transpose(0, 2, 1, 3)
-    second = expert.down.reshape(g.out_groups, rows, g.dn_tiles, lanes).transpose(2, 0, 1, 3)
-    blob = table.astype("<u4").tobytes() + first.tobytes() + second.tobytes()
+    blob = table.astype("<u4").tobytes()
+    if expert.codes:
+        gate, up, down = expert.codes
+        scales = _words(np.stack([gate.scales, up.scales], 1), down.scales, rows, 1)
+        codes = _words(np.stack([gate.weights, up.weights], 1), down.weights, rows, lanes)
+        blob += scales.tobytes().ljust(g.scale_words * g.side_bytes, b"\0")
+        blob += (codes[0::2] & 15 | codes[1::2] << 4).astype(np.uint8).tobytes()
+    else:
+        blob += _words(np.stack([expert.gate, expert.up], 1), expert.down, rows, lanes).tobytes()
     if g.config.integrity:
         blob = _seal(blob, g)
     assert len(blob) == g.blob_bytes
@@ -77,7 +108,7 @@ def unpack(blob: bytes, g: Geometry) -> Expert:
     if g.config.integrity:
         blob = _open(blob, g)
     rows, lanes, width = g.config.rows, g.config.lanes, g.config.model.d_model
-    table = np.frombuffer(blob, "<u4", g.side_words * g.side_bytes // 4)
+    table = np.frombuffer(blob, "<u4", g.param_words * g.side_bytes // 4)
 
     def scales(entries: np.ndarray) -> Requantisers:
         return Requantisers((entries & 0xffff).astype(np.uint16),
@@ -85,13 +116,16 @@ def unpack(blob: bytes, g: Geometry) -> Expert:
 
     pairs = table[rows:rows + 2 * g.ff]
     out = table[rows + 2 * g.ff:rows + 2 * g.ff + width]
-    at = g.side_words * g.side_bytes
-    split = g.gu_groups * g.in_words * g.word_bytes
-    first = np.frombuffer(blob, np.int8, split, at)
-    second = np.frombuffer(blob, np.int8, offset=at + split)
-    tiles = first.reshape(g.gu_groups, g.in_words, rows, lanes)
-    both = tiles.transpose(0, 2, 1, 3).reshape(g.ff, 2, width)
-    down = second.reshape(g.dn_tiles, g.out_groups, rows, lanes).transpose(1, 2, 0, 3)
     hidden = Requantiser(int(table[0] & 0xffff), int(table[0] >> 16 & 63))
-    return Expert(both[:, 0], both[:, 1], down.reshape(width, g.ff), scales(pairs[0::2]),
-                  scales(pairs[1::2]), hidden, scales(out))
+    words = np.frombuffer(blob, np.uint8, offset=g.side_words * g.side_bytes)
+    shape, group, codes = (g.ff, width, width, rows), g.config.weight_group, None
+    if group:
+        found = np.frombuffer(blob, np.uint8, g.scale_groups * rows, g.param_words * g.side_bytes)
+        q = (np.stack([words & 15, words >> 4], 1).ravel().astype(np.int8) ^ 8) - 8
+        codes = tuple(
+            FourBits(weights, scale) for weights, scale in zip(
+                _matrices(q, *shape, lanes), _matrices(found, *shape, 1, group), strict=True))
+        weights = tuple(code.int8() for code in codes)
+    else:
+        weights = _matrices(words.view(np.int8), *shape, lanes)
+    return Expert(*weights, scales(pairs[0::2]), scales(pairs[1::2]), hidden, scales(out), codes)

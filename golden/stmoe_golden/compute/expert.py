@@ -1,11 +1,14 @@
 """The int8 SwiGLU expert and the gate-weighted sum of a layer, bit-exact."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from typing import Self
 
 import numpy as np
 
 from .arithmetic import SILU, Requantiser, Requantisers, requant, round_shift, saturate
+from .four_bit import FourBits, four_bits
 
 __all__ = ["Expert", "moe_layer"]
 
@@ -29,6 +32,7 @@ class Expert:
     up_scale: accumulator to int16 [d_ff].
     hidden_scale: silu * up to int8.
     out_scale: accumulator to int16 output [d_model].
+    codes: weights of four bits that gate, up and down are, if they are.
     """
 
     gate: np.ndarray
@@ -38,10 +42,19 @@ class Expert:
     up_scale: Requantisers
     hidden_scale: Requantiser
     out_scale: Requantisers
+    codes: tuple[FourBits, FourBits, FourBits] | None = None
+
+    def four_bits(self, group: int) -> Self:
+        """The expert with the nearest weights of four bits, ``group`` inputs sharing a scale."""
+        codes = tuple(four_bits(weights, group) for weights in (self.gate, self.up, self.down))
+        gate, up, down = (code.int8() for code in codes)
+        return replace(self, gate=gate, up=up, down=down, codes=codes)
 
     @classmethod
-    def random(cls, rng: np.random.Generator, d_model: int, d_ff: int) -> "Expert":
-        """A seeded expert whose values fill, and at times overflow, every intermediate range."""
+    def random(cls, rng: np.random.Generator, d_model: int, d_ff: int,
+               weight_group: int = 0) -> Self:
+        """A seeded expert whose values fill, and at times overflow, every intermediate range;
+        weights of eight bits, or of four in groups of ``weight_group``."""
         def weights(*shape: int) -> np.ndarray:
             return rng.integers(-128, 128, shape, np.int8)
 
@@ -50,9 +63,10 @@ class Expert:
         gate = _scales(rng, d_ff, 128 / inner)
         up = _scales(rng, d_ff, 8000 / inner)
         hidden = _scales(rng, 1, 40 / (8000.0 * 4096))
-        return cls(weights(d_ff, d_model), weights(d_ff, d_model), weights(d_model, d_ff), gate, up,
+        made = cls(weights(d_ff, d_model), weights(d_ff, d_model), weights(d_model, d_ff), gate, up,
                    Requantiser(int(hidden.mult[0]), int(hidden.shift[0])),
                    _scales(rng, d_model, 8000 / outer))
+        return made.four_bits(weight_group) if weight_group else made
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """int16 [d_model] of an int8 [d_model] activation."""

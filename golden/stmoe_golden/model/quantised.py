@@ -7,7 +7,7 @@ import numpy as np
 
 from ..compute.arithmetic import Requantiser, Requantisers
 from ..compute.expert import Expert
-from ..compute.four_bit import four_bits
+from ..compute.four_bit import FourBits, four_bits
 from .shape import LmShape
 from .weights import Backbone, FloatModel
 
@@ -68,6 +68,7 @@ class QuantisedModel:
     tokenizer: str = ""
     heldout: dict[str, np.ndarray] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
+    codes: tuple[FourBits, ...] = ()
 
     @property
     def shape(self) -> LmShape:
@@ -85,15 +86,23 @@ class QuantisedModel:
 
         hidden = Requantiser(int(self.hidden_mult[layer, expert]),
                              int(self.hidden_shift[layer, expert]))
+        codes = tuple(FourBits(weights[layer, expert], scale[layer, expert])
+                      for weights, scale in self.codes) or None
         return Expert(self.gate[layer, expert], self.up[layer, expert], self.down[layer, expert],
-                      scales("gate"), scales("up"), hidden, scales("down"))
+                      scales("gate"), scales("up"), hidden, scales("down"), codes)
 
     def four_bits(self, group: int) -> "QuantisedModel":
         """The same model with every expert's weights as the nearest of four bits, in groups of at
         most ``group`` inputs, one of :data:`~stmoe_golden.compute.four_bit.GROUPS`."""
-        gate, up, down = (four_bits(weights, min(group, weights.shape[-1])).int8()
-                          for weights in (self.gate, self.up, self.down))
-        return replace(self, gate=gate, up=up, down=down)
+        codes = tuple(four_bits(weights, min(group, weights.shape[-1]))
+                      for weights in (self.gate, self.up, self.down))
+        gate, up, down = (code.int8() for code in codes)
+        return replace(self, gate=gate, up=up, down=down, codes=codes)
+
+    def fit(self, weight_group: int) -> "QuantisedModel":
+        """The model with the weights that hardware of this ``weight_group`` has (0: of eight
+        bits)."""
+        return self.four_bits(weight_group) if weight_group and not self.codes else self
 
     def router_registers(self, layer: int) -> tuple[int, int]:
         """mult and shift that take the router's accumulator to steps of 1/64."""

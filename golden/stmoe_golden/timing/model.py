@@ -18,6 +18,7 @@ OFF, TABLE, LINEAR = range(3)
 RETENTIONS = ("lru", "ewma", "clairvoyant", "lfu", "static")
 NO_USE = 1 << 21  # quarters of layer visits, beyond all others
 READ_LATENCY, REQUANTISE, SILU = 3, 4, 3  # of the PE's pipeline; SILU with the product
+FOUR_BITS = 1  # that weights of four bits take to be those of eight
 LANES = 4  # of the learned unit's error steps
 SCAN_ROWS, SCAN_LANES = 64, 16
 GRAINS = 128  # bursts of an expert up to which each is followed by itself
@@ -115,7 +116,7 @@ def _dot_latency(lanes: int, radix: int = 16) -> int:
 def _config(g: Geometry, settings: Settings, memory: MemoryTiming, grain: int) -> np.ndarray:
     """The record of what a run does not change."""
     c, model, linear = g.config, g.config.model, g.config.linear
-    total = READ_LATENCY + _dot_latency(c.lanes) + 1
+    total = READ_LATENCY + _dot_latency(c.lanes) + 1 + FOUR_BITS * bool(c.weight_group)
     scaled = total + REQUANTISE
     lanes = 1
     while lanes < SCAN_LANES and lanes * SCAN_ROWS < g.banks:

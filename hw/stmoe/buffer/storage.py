@@ -38,9 +38,9 @@ def _chosen(values: list, select):
 
 
 class BufferStorage(wiring.Component):
-    """``slots * banks_per_slot`` banks of weight words, and a RAM of their parameter rows per PE.
+    """``slots * banks_per_slot`` banks of weight words, and RAMs of their side regions per PE.
 
-    Rows of parameters are few: each PE has its own copy of all, without a network. A slot is
+    Parameters and scales are few: each PE has its own copy of all, without a network. A slot is
     ``2**shape.group`` banks, which take words in turn; changing ``group`` regroups the banks, after
     which every slot counts as empty. A beat that is filled in is readable by what is issued two
     cycles later, which is when a watermark given with it can be seen. No back-pressure. Not reset:
@@ -54,7 +54,8 @@ class BufferStorage(wiring.Component):
     -------
     fill: valid and a beat of a slot's blob; beats of a slot in any order.
     progress: valid, slot, beats: sets the slot's watermark.
-    read: ports of the PEs. shape: run-time shape; ``group`` and ``side_words`` are used.
+    read: ports of the PEs. shape: run-time shape; ``group``, ``side_words`` and, for scales,
+        ``gu_groups`` and ``out_groups`` are used.
     bank_reads, bank_writes: weight words read and beats written in this cycle.
     """
 
@@ -84,9 +85,17 @@ class BufferStorage(wiring.Component):
             m.d.comb += [bank.eq((slot << group) | inside), addr.eq(word >> group)]
             return bank, addr
 
-        # Filling: one register stage, then the banks.
+        # Filling: one register stage, then the banks. Scales are the side region's last words.
         beat = Signal(g.beat_bits)
         first_weight = Signal(g.beat_bits)
+        side_word = beat >> _log2(side_beats)
+        if g.config.weight_group:
+            params = self.shape.gu_groups + self.shape.out_groups + 1
+            first_scale = Signal(16)
+            is_scale = Signal()
+            m.d.sync += first_scale.eq((params + (side_rows - 1)) >> _log2(side_rows))
+            m.d.comb += is_scale.eq(side_word >= first_scale)
+            side_word = Mux(is_scale, side_word - first_scale, side_word)
         m.d.comb += [beat.eq(self.fill.payload.beat),
                      first_weight.eq(self.shape.side_words * side_beats)]
         weight_beat = Signal(g.beat_bits)
@@ -94,19 +103,24 @@ class BufferStorage(wiring.Component):
         m.d.comb += [is_weight.eq(beat >= first_weight), weight_beat.eq(beat - first_weight)]
         bank, addr = place(
             self.fill.payload.slot,
-            Mux(is_weight, weight_beat >> _log2(word_beats), beat >> _log2(side_beats)), "fill")
+            Mux(is_weight, weight_beat >> _log2(word_beats), side_word), "fill")
         write_bank, write_addr = Signal.like(bank), Signal.like(addr)
         write_data = Signal(beat_bits)
         weight_en, side_en = Signal(word_beats), Signal(side_beats)
+        param_en, scale_en = Signal(side_beats), Signal(side_beats)
         part = weight_beat & (word_beats - 1)
         side_part = beat & (side_beats - 1)
         m.d.sync += [
             write_bank.eq(bank), write_addr.eq(addr), write_data.eq(self.fill.payload.data),
             weight_en.eq(Mux(self.fill.valid & is_weight, 1 << part[:_log2(word_beats)]
                              if word_beats > 1 else 1, 0)),
-            side_en.eq(Mux(self.fill.valid & ~is_weight, 1 << side_part[:_log2(side_beats)]
-                           if side_beats > 1 else 1, 0))]
-        m.d.comb += [self.bank_writes.eq(self.fill.valid),
+            param_en.eq(side_en)]
+        if g.config.weight_group:
+            m.d.sync += [param_en.eq(Mux(is_scale, 0, side_en)),
+                         scale_en.eq(Mux(is_scale, side_en, 0))]
+        m.d.comb += [side_en.eq(Mux(self.fill.valid & ~is_weight, 1 << side_part[:_log2(side_beats)]
+                                    if side_beats > 1 else 1, 0)),
+                     self.bank_writes.eq(self.fill.valid),
                      self.bank_reads.eq(sum(read.en for read in self.read))]
 
         # Reading: a register stage, the RAM, a part of the network, a register, the rest of it.
@@ -141,27 +155,34 @@ class BufferStorage(wiring.Component):
                 parts.append(part)
             m.d.comb += read.data.eq(_chosen(parts, stages[3][0][_log2(FAN):]))
 
-        # Parameters: the row of the side word is chosen as it leaves the register.
-        depth = g.bank_side_words
-        for index, read in enumerate(self.read):
-            bank, addr = place(read.param_slot, read.row >> _log2(side_rows), f"row_{index}")
-            held_en = Signal(name=f"row_en_{index}")
-            held_bank = Signal.like(bank, name=f"row_bank_{index}_1")
-            held_addr = Signal.like(addr, name=f"row_addr_{index}_1")
-            ram = share(m, f"row_{index}", platform, BankMemory, 8 * g.side_bytes,
-                        g.banks * depth, beat_bits)
-            side_word = Signal(8 * g.side_bytes, name=f"side_word_{index}")
-            m.d.sync += [held_en.eq(read.param_en), held_bank.eq(bank), held_addr.eq(addr),
-                         side_word.eq(ram.read_data)]
+        # The side region: parameters and scales, each PE's in RAMs of its own.
+        def rows(name, slot, row, en, bits, depth, write_en):
+            """Row ``row`` of a slot, chosen of its side word as that leaves the register."""
+            each = 8 * g.side_bytes // bits
+            bank, addr = place(slot, row >> _log2(each), name)
+            held_en = Signal(name=f"{name}_en")
+            held_bank = Signal.like(bank, name=f"{name}_bank_1")
+            held_addr = Signal.like(addr, name=f"{name}_addr_1")
+            ram = share(m, name, platform, BankMemory, 8 * g.side_bytes, g.banks * depth, beat_bits)
+            word = Signal(8 * g.side_bytes, name=f"{name}_word")
+            m.d.sync += [held_en.eq(en), held_bank.eq(bank), held_addr.eq(addr),
+                         word.eq(ram.read_data)]
             m.d.comb += [
                 ram.write_addr.eq(_times(write_bank, depth) + write_addr),
-                ram.write_data.eq(write_data), ram.write_en.eq(side_en),
+                ram.write_data.eq(write_data), ram.write_en.eq(write_en),
                 ram.read_en.eq(held_en), ram.read_addr.eq(_times(held_bank, depth) + held_addr)]
-            if side_rows > 1:
-                chosen = delay(m, read.row[:_log2(side_rows)], 3, f"row_part_{index}")
-                m.d.comb += read.params.eq(side_word.word_select(chosen, 32 * g.config.rows))
-            else:
-                m.d.comb += read.params.eq(side_word)
+            if each == 1:
+                return word
+            return word.word_select(delay(m, row[:_log2(each)], 3, f"{name}_part"), bits)
+
+        for index, read in enumerate(self.read):
+            m.d.comb += read.params.eq(rows(
+                f"row_{index}", read.param_slot, read.row, read.param_en, 32 * g.config.rows,
+                g.bank_param_words, param_en))
+            if g.config.weight_group:
+                m.d.comb += read.scales.eq(rows(
+                    f"scale_{index}", read.slot, read.group, read.en, 8 * g.config.rows,
+                    g.bank_scale_words, scale_en))
 
         # Watermarks.
         m.submodules.watermarks = marks = memory.Memory(

@@ -37,6 +37,7 @@ class IssueUnit(wiring.Component):
         hidden word), group (row group), first and last (of an accumulation), begin and end (of the
         expert). Of experts with many tokens: place (which of its tokens), expert (id), fetch (the
         word is new), whole (it is the last token's), final (the expert's last word, for any token).
+        Of weights of four bits: scales (which of the expert's).
     waiting: an expert is in hand and its next word has not landed.
     """
 
@@ -51,7 +52,7 @@ class IssueUnit(wiring.Component):
             "down": Out(1), "index": Out(16), "group": Out(16), "first": Out(1), "last": Out(1),
             "begin": Out(1), "end": Out(1), "waiting": Out(1)} | ({} if not g.token_bits else {
                 "place": Out(g.token_bits), "expert": Out(10), "fetch": Out(1), "whole": Out(1),
-                "final": Out(1)}))
+                "final": Out(1)}) | ({"scales": Out(24)} if g.config.weight_group else {}))
 
     def elaborate(self, platform):
         m = Module()
@@ -133,4 +134,23 @@ class IssueUnit(wiring.Component):
                 need.eq(shape.side_words * side_beats + word_beats)]
         with m.Elif(take):
             m.d.sync += [following.eq(self.work.payload), follows.eq(1)]
+        if g.config.weight_group:
+            self._count_scales(m, step, last_group, finish | ~valid)
         return m
+
+    def _count_scales(self, m, step, last_group, restart):
+        """Scales follow one another by row group in gate and up, by hidden tile in down; words
+        that have consecutive inputs share them."""
+        words = self.geometry.config.weight_group // self.geometry.config.lanes
+        end = self.index[:words.bit_length() - 1].all()  # of the words that share
+        following, tile = Signal(24), Signal(24)  # tile: the first ones of the present tile
+        m.d.comb += following.eq(self.scales + 1)
+        with m.If(step):
+            with m.If(end | (self.down & ~last_group)):
+                m.d.sync += self.scales.eq(following)
+            with m.Elif(self.down):
+                m.d.sync += self.scales.eq(tile)
+            with m.If(end & (~self.down | last_group)):
+                m.d.sync += tile.eq(following)
+        with m.If(restart):
+            m.d.sync += [self.scales.eq(0), tile.eq(0)]

@@ -14,6 +14,7 @@ from .issue import IssueUnit
 from .pipeline import delay
 from .requantise import Requantiser
 from .silu import SILU_BITS
+from .unpack import FourBitWeights
 
 __all__ = ["ACCUMULATOR_BITS", "ProcessingElement"]
 
@@ -100,7 +101,14 @@ class ProcessingElement(wiring.Component):
             m.d.sync += fresh.eq(1)
         with m.Elif(issue.go & issue.end):
             m.d.sync += fresh.eq(0)
-        summed = READ_LATENCY + dot.latency  # dot products out
+        landed = READ_LATENCY  # int8 weights are there
+        weights = self.read.data
+        if g.config.weight_group:
+            m.submodules.unpack = unpack = FourBitWeights(rows, lanes)
+            m.d.comb += [self.read.group.eq(issue.scales), unpack.codes.eq(self.read.data),
+                         unpack.scales.eq(self.read.scales)]
+            landed, weights = landed + unpack.LATENCY, unpack.weights
+        summed = landed + dot.latency  # dot products out
         total_at = summed + 1  # accumulated
         scaled_at = total_at + Requantiser.LATENCY
         stages = [step]
@@ -124,12 +132,13 @@ class ProcessingElement(wiring.Component):
             x_write.addr.eq(Cat(self.x_token if many else none, self.x_index)),
             x_write.data.eq(self.x), x_write.en.eq(self.x_valid),
             x_read.addr.eq(Cat(owners[1].token if many else none, index)), x_read.en.eq(1),
-            hidden.index.eq(index), dot.weights.eq(self.read.data),
-            dot.operand.eq(Mux(stages[READ_LATENCY].down, hidden.word, x_read.data))]
+            hidden.index.eq(index), dot.weights.eq(weights),
+            dot.operand.eq(delay(m, Mux(stages[READ_LATENCY].down, hidden.word, x_read.data),
+                                 landed - READ_LATENCY, "operand"))]
 
         if many:
             m.d.comb += [hidden.index_place.eq(place(READ_LATENCY - 1)),
-                         dot.fetch.eq(stages[READ_LATENCY].valid & stages[READ_LATENCY].fetch)]
+                         dot.fetch.eq(stages[landed].valid & stages[landed].fetch)]
 
         # Accumulation.
         now = stages[summed]

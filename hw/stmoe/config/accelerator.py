@@ -32,6 +32,8 @@ class AcceleratorConfig:
     max_tokens: most tokens of a layer command, a power of two up to 64. More than one: at most 255
         experts may be needed by them together, shared units included.
     rows, lanes: int8 multipliers of a PE, output channels x inputs, powers of two.
+    weight_group: 0 = weights of eight bits; 32 or 64 = of four, and as many inputs of a row, at
+        least ``lanes``, share a scale (docs/number-formats.md).
     slots: expert slots, 2 to 4096, of ``banks_per_slot`` banks (a power of two).
     max_d_ff: largest hidden width settable at run time, banks regrouped; 0 = ``model.d_ff``.
     tile_bytes: grain at which arrival is tracked, a power of two, a multiple of the bus width.
@@ -51,6 +53,7 @@ class AcceleratorConfig:
     pes: int = 2
     rows: int = 4
     lanes: int = 16
+    weight_group: int = 0
     slots: int = 16
     banks_per_slot: int = 1
     max_d_ff: int = 0
@@ -95,13 +98,19 @@ class AcceleratorConfig:
             raise ConfigError("max_tokens", self.max_tokens,
                               f"so small that all its tokens need at most {MAX_ACTIVE} experts of "
                               f"a layer (they may need {self.most_experts})")
-        if self.rows * self.lanes * 8 < self.axi_data_bits:
+        if (self.weight_group is True or self.weight_group not in (0, 32, 64)
+                or 0 < self.weight_group < self.lanes):
+            raise ConfigError("weight_group", self.weight_group,
+                              f"0, or 32 or 64 and at least lanes = {self.lanes}")
+        if self.rows * self.lanes * self.weight_bits < self.axi_data_bits:
             raise ConfigError("rows*lanes", self.rows * self.lanes,
-                              f"at least the bus width of {self.axi_data_bits // 8} bytes")
+                              f"at least {self.axi_data_bits // self.weight_bits}: a bus beat of "
+                              f"weights of {self.weight_bits} bits")
         model = self.model
         for field, value in (("model.d_model", model.d_model), ("model.d_ff", model.d_ff)):
             check_multiple(field, value, self.lanes, "lanes")
             check_multiple(field, value, self.rows, "rows")
+            check_multiple(field, value, self.weight_group or 1, "weight_group")
         if model.d_model // self.rows < 4:
             raise ConfigError("model.d_model", model.d_model,
                               f"at least 4 * rows = {4 * self.rows} (accumulator turnaround)")
@@ -112,6 +121,11 @@ class AcceleratorConfig:
             check_range("max_d_ff", self.max_d_ff, model.d_ff, 16384)
             check_multiple("max_d_ff", self.max_d_ff, self.lanes, "lanes")
             check_multiple("max_d_ff", self.max_d_ff, self.rows, "rows")
+            check_multiple("max_d_ff", self.max_d_ff, self.weight_group or 1, "weight_group")
+
+    @property
+    def weight_bits(self) -> int:
+        return 4 if self.weight_group else 8
 
     @property
     def most_experts(self) -> int:

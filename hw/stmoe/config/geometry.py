@@ -45,6 +45,9 @@ class Geometry:
         if self.ff % self.config.lanes or self.ff % self.config.rows:
             raise ConfigError("d_ff", self.ff, f"a multiple of lanes = {self.config.lanes} "
                                                f"and rows = {self.config.rows}")
+        if self.ff % (self.config.weight_group or 1):
+            raise ConfigError("d_ff", self.ff,
+                              f"a multiple of weight_group = {self.config.weight_group}")
         if self.blob_beats > MAX_BEATS:
             raise ConfigError("d_ff", self.ff, f"small enough that an expert of {self.blob_beats} "
                                                f"bus beats has at most {MAX_BEATS}")
@@ -105,13 +108,37 @@ class Geometry:
         return max(4 * self.config.rows, self.axi_bytes)
 
     @property
-    def side_words(self) -> int:
+    def param_words(self) -> int:
+        """Words of the side region with requantisation parameters, its first."""
         return _up(self.param_rows * 4 * self.config.rows, self.side_bytes)
 
     @property
-    def word_bytes(self) -> int:
-        """Bytes of a weight word, which a PE consumes per cycle."""
+    def scale_groups(self) -> int:
+        """Scales of groups of weights per row of a weight word, for each of the rows a byte."""
+        group = self.config.weight_group
+        if not group:
+            return 0
+        return (self.gu_groups * (self.config.model.d_model // group)
+                + self.ff // group * self.out_groups)
+
+    @property
+    def scale_words(self) -> int:
+        """Words of the side region with scales of groups of weights, behind the parameters."""
+        return _up(self.scale_groups * self.config.rows, self.side_bytes)
+
+    @property
+    def side_words(self) -> int:
+        return self.param_words + self.scale_words
+
+    @property
+    def word_weights(self) -> int:
+        """Weights of a word, which a PE multiplies per cycle."""
         return self.config.rows * self.config.lanes
+
+    @property
+    def word_bytes(self) -> int:
+        """Bytes of a weight word."""
+        return self.word_weights * self.config.weight_bits // 8
 
     @property
     def weight_words(self) -> int:
@@ -170,7 +197,8 @@ class Geometry:
         """log2 of the banks that one slot takes at this hidden width."""
         group = 0
         while ((self.bank_words << group) < self.weight_words
-               or (self.bank_side_words << group) < self.side_words):
+               or (self.bank_param_words << group) < self.param_words
+               or (self.bank_scale_words << group) < self.scale_words):
             group += 1
         return group
 
@@ -217,9 +245,16 @@ class Geometry:
         return _up(full.weight_words, self.config.banks_per_slot)
 
     @cached_property
+    def bank_param_words(self) -> int:
+        return _up(self._at(0).param_words, self.config.banks_per_slot)
+
+    @cached_property
+    def bank_scale_words(self) -> int:
+        return _up(self._at(0).scale_words, self.config.banks_per_slot)
+
+    @property
     def bank_side_words(self) -> int:
-        full = self._at(0)
-        return _up(full.side_words, self.config.banks_per_slot)
+        return self.bank_param_words + self.bank_scale_words
 
     @property
     def slot_bits(self) -> int:

@@ -144,6 +144,7 @@ def chat(
     chosen = load_config(preset, config, overrides)
     model = load_model(model_file)
     fitted = fit_model(chosen, model)
+    model = model.fit(fitted.weight_group)
     check_overrides(overrides, fitted, model_file or "the language model")
     policies[0].check(fitted, routing == "hardware")
     for option, value in (("--prefill", prefill), ("--window", window)):

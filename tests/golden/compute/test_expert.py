@@ -79,11 +79,11 @@ def test_layer_sums_and_saturates():
     assert np.abs(moe_layer(x, [experts[0]] * 16, np.full(16, 65535)).astype(int)).max() >= 32767
 
 
-@pytest.mark.parametrize("name", ["tiny", "edge"])
-def test_blob_round_trip(name):
-    g = Geometry(preset(name))
+@pytest.mark.parametrize("name, group", [("tiny", 0), ("edge", 0), ("tiny", 32), ("edge", 32)])
+def test_blob_round_trip(name, group):
+    g = Geometry(preset(name).replace(model_d_ff=64, weight_group=group))
     model = g.config.model
-    expert = Expert.random(np.random.default_rng(0), model.d_model, model.d_ff)
+    expert = Expert.random(np.random.default_rng(0), model.d_model, model.d_ff, group)
     blob = pack(expert, g)
     assert len(blob) == g.blob_bytes
     again = unpack(blob, g)
@@ -94,6 +94,16 @@ def test_blob_round_trip(name):
         unpack(blob[:-1], g)
     with pytest.raises(ValueError, match="configuration has"):
         pack(Expert.random(np.random.default_rng(0), 32, 16), g)
+    with pytest.raises(ValueError, match=f"configuration has {group}"):
+        pack(Expert.random(np.random.default_rng(0), model.d_model, model.d_ff, 64), g)
+
+
+def test_weights_of_four_bits_take_half_of_the_bytes():
+    whole, half = (Geometry(preset("server").replace(weight_group=group)) for group in (0, 64))
+    assert half.weight_words == whole.weight_words and 2 * half.word_bytes == whole.word_bytes
+    # Scales: a byte for 64 weights.
+    assert half.scale_words * half.side_bytes * 64 == whole.weight_words * whole.word_bytes
+    assert half.blob_bytes < 0.54 * whole.blob_bytes
 
 
 @pytest.mark.parametrize("changes", [

@@ -13,12 +13,12 @@ from stmoe.interfaces import BufferReadSignature
 def config(**more):
     return AcceleratorConfig(**{
         "model": ModelShape(layers=1, experts=4, top_k=2, d_model=32, d_ff=16), "pes": 2,
-        "rows": 4, "lanes": 8, "slots": 8, "axi_data_bits": 64, "max_d_ff": 64, **more})
+        "rows": 4, "lanes": 8, "slots": 8, "axi_data_bits": 64, "max_d_ff": 64}).replace(**more)
 
 
 async def exercise(ctx, dut, g, rng, broken=False):
     """Fill every slot in a random order of beats, read all back through both ports at once."""
-    for name in ("side_words", "blob_beats", "group", "slots"):
+    for name in ("side_words", "blob_beats", "group", "slots", "gu_groups", "out_groups"):
         ctx.set(dut.shape[name], getattr(g, name))
     size = g.axi_bytes
     blobs = {slot: rng.randbytes(g.content_beats * g.axi_bytes) for slot in range(g.slots)}
@@ -37,7 +37,7 @@ async def exercise(ctx, dut, g, rng, broken=False):
     await ctx.tick()
 
     side = g.side_words * g.side_bytes
-    row_bytes = 4 * g.config.rows
+    row_bytes, scales = 4 * g.config.rows, g.param_words * g.side_bytes
     slots = list(blobs)
     queue = []
     for _ in range(400):
@@ -50,15 +50,22 @@ async def exercise(ctx, dut, g, rng, broken=False):
                                 ("param_slot", other), ("param_en", param_en)):
                 ctx.set(getattr(port, name), value)
             at = side + word * g.word_bytes
+            if g.config.weight_group:
+                group = rng.randrange(g.scale_groups)
+                ctx.set(port.group, group)
+                at_scale = scales + group * g.config.rows
             asked.append((
                 int.from_bytes(blobs[slot][at:at + g.word_bytes], "little") if en else None,
+                int.from_bytes(blobs[slot][at_scale:at_scale + g.config.rows], "little")
+                if en and g.config.weight_group else None,
                 int.from_bytes(blobs[other][row * row_bytes:(row + 1) * row_bytes], "little")
                 if param_en else None))
         queue.append(asked)
         await ctx.tick()
         if len(queue) == BufferReadSignature.LATENCY:
-            for port, (data, params) in zip(dut.read, queue.pop(0), strict=True):
+            for port, (data, factors, params) in zip(dut.read, queue.pop(0), strict=True):
                 assert data is None or ctx.get(port.data) == data
+                assert factors is None or ctx.get(port.scales) == factors
                 assert params is None or ctx.get(port.params) == params
 
 
@@ -70,12 +77,15 @@ def simulate(dut, bench):
 
 
 @pytest.mark.parametrize("more", [
-    {}, {"banks_per_slot": 2}, {"axi_data_bits": 256}, {"max_d_ff": 0, "slots": 3}])
+    {}, {"banks_per_slot": 2}, {"axi_data_bits": 256}, {"max_d_ff": 0, "slots": 3},
+    {"weight_group": 32, "model_d_model": 64, "model_d_ff": 32},
+    {"weight_group": 32, "model_d_model": 64, "model_d_ff": 32, "axi_data_bits": 128, "rows": 16}])
 def test_every_byte_comes_back_after_regrouping(more):
     made = config(**more)
     dut = BufferStorage(Geometry(made))
     rng = random.Random(2)
-    widths = [16] if not made.max_d_ff else [16, 64, 32, 8, 16]
+    widths = [width for width in ([16, 64, 32, 8, 16] if made.max_d_ff else [16])
+              if width % (made.weight_group or made.rows) == 0]
     groups = {Geometry(made, width).group for width in widths}
     assert len(groups) > 1 or not made.max_d_ff
 

@@ -4,6 +4,7 @@ import random
 
 import numpy as np
 import pytest
+from amaranth.hdl import Const
 from amaranth.sim import Simulator
 
 from stmoe.compute.array import PeArray
@@ -11,6 +12,9 @@ from stmoe.config import AcceleratorConfig, Geometry, ModelShape
 from stmoe.interfaces import BufferReadSignature
 from stmoe_golden.compute.blob import pack
 from stmoe_golden.compute.expert import Expert, moe_layer
+
+
+FOUR_BITS = {"weight_group": 32, "d_model": 64, "d_ff": 64}
 
 
 def geometry(rows=4, lanes=8, pes=2, d_model=32, d_ff=16, **more):
@@ -42,11 +46,11 @@ class Bench:
         """Answers every read three cycles later, every watch one cycle later."""
         g, reads = self.g, self.dut.read
         side = g.side_words * g.side_bytes
-        pending = [[(None, None)] * (BufferReadSignature.LATENCY - 1) for _ in reads]
+        pending = [[(None, None, None)] * (BufferReadSignature.LATENCY - 1) for _ in reads]
         members = []
         for read in reads:
             members += [read.en, read.slot, read.word, read.param_en, read.param_slot, read.row,
-                        read.watch]
+                        read.watch, read.group if g.config.weight_group else Const(0)]
         async for _clk, _rst, *values in ctx.tick().sample(
                 *members, self.dut.mac_words, self.dut.side_reads):
             self.mac_words += values[-2]
@@ -54,15 +58,20 @@ class Bench:
             if self.mac_words:
                 self.busy.append(values[-2])
             for index, read in enumerate(reads):
-                en, slot, word, param_en, param_slot, row, watch = values[7 * index:7 * index + 7]
-                data, params = pending[index].pop(0)
+                en, slot, word, param_en, param_slot, row, watch, group = values[
+                    8 * index:8 * index + 8]
+                data, scales, params = pending[index].pop(0)
                 ctx.set(read.data, data if data is not None else self.random.getrandbits(64))
                 ctx.set(read.params, params if params is not None else self.random.getrandbits(64))
+                if g.config.weight_group:
+                    ctx.set(read.scales, self.random.getrandbits(32) if scales is None else scales)
                 if en:
                     need = (side + (word + 1) * g.word_bytes) // g.axi_bytes
                     assert self.landed[slot] >= need, "read before it landed"
                 pending[index].append((
                     self.words(slot, word, g.word_bytes, side) if en else None,
+                    self.words(slot, group, g.config.rows, g.param_words * g.side_bytes)
+                    if en else None,
                     self.words(param_slot, row, 4 * g.config.rows, 0) if param_en else None))
                 ctx.set(read.watermark, self.landed[watch])
             for slot, blob in enumerate(self.slots):
@@ -148,7 +157,8 @@ class Bench:
     def run(self, layers, count):
         model = self.g.config.model
         self.plan = [(self.rng.integers(-128, 128, model.d_model, np.int8),
-                      [Expert.random(self.rng, model.d_model, self.g.ff) for _ in range(count)],
+                      [Expert.random(self.rng, model.d_model, self.g.ff, self.g.config.weight_group)
+                       for _ in range(count)],
                       self.rng.integers(0, 65536, count).astype(np.uint16))
                      for _ in range(layers)]
         self.inputs = [x for x, _, _ in self.plan]
@@ -166,7 +176,8 @@ class Bench:
     {}, {"pes": 1}, {"pes": 1, "d_ff": 8}, {"pes": 3, "rows": 2, "lanes": 4},
     {"rows": 8, "lanes": 4},
     {"rows": 16, "lanes": 4, "d_model": 64, "d_ff": 32}, {"rows": 4, "lanes": 32, "d_model": 64,
-                                                         "d_ff": 32}])
+                                                         "d_ff": 32},
+    {**FOUR_BITS, "pes": 1, "lanes": 32, "d_ff": 32}, {**FOUR_BITS, "weight_group": 64}])
 @pytest.mark.parametrize("stall, rate", [(0, 0), (0.4, 0.5)])
 def test_layers_equal_golden(shape, stall, rate):
     bench = Bench(geometry(**shape), 7, stall, rate)
@@ -176,22 +187,24 @@ def test_layers_equal_golden(shape, stall, rate):
     assert bench.side_reads == 3 * 4 * g.param_rows
 
 
-@pytest.mark.parametrize("lanes", [8, 16])  # 16: preset tiny, whose tiles leave nothing to spare
-def test_no_bubbles_between_resident_experts(lanes):
-    g = geometry(pes=1, rows=4, lanes=lanes, d_model=64, d_ff=32)
+@pytest.mark.parametrize("lanes, group", [
+    (8, 0), (16, 0), (8, 32)])  # 16: preset tiny, whose tiles leave nothing to spare
+def test_no_bubbles_between_resident_experts(lanes, group):
+    g = geometry(pes=1, rows=4, lanes=lanes, d_model=64, d_ff=32, weight_group=group)
     bench = Bench(g, 1, 0, 0)
     bench.run(layers=1, count=6)
     words = 6 * g.weight_words
     assert bench.mac_words == words and all(bench.busy[:words])
 
 
-def test_a_wrong_byte_is_noticed():
-    g = geometry()
+@pytest.mark.parametrize("shape, size", [({}, 32), (FOUR_BITS, 16), (FOUR_BITS, 4)])
+def test_a_wrong_byte_is_noticed(shape, size):  # of a word of weights, or of their scales
+    g = geometry(**shape)
 
     class Broken(Bench):
-        def words(self, slot, index, size, start):
-            word = super().words(slot, index, size, start)
-            return word ^ (1 << 3) if start and index == 5 else word
+        def words(self, slot, index, bytes_, start):
+            word = super().words(slot, index, bytes_, start)
+            return word ^ (1 << 3) if start and index == 5 and bytes_ == size else word
 
     with pytest.raises(AssertionError):
         Broken(g, 7, 0, 0).run(layers=3, count=4)

@@ -72,7 +72,8 @@ class Tokens(Bench):
 
     def play(self, routings):
         model = self.g.config.model
-        self.experts = {e: Expert.random(self.rng, model.d_model, self.g.ff)
+        self.experts = {e: Expert.random(self.rng, model.d_model, self.g.ff,
+                                         self.g.config.weight_group)
                         for e in range(model.expert_ids)}
         self.plan = [(self.rng.integers(-128, 128, (len(routing), model.d_model), np.int8),
                       np.array(routing), self.rng.integers(
@@ -96,6 +97,7 @@ def expected(g, routings):
 
 @pytest.mark.parametrize("shape, stall, rate", [
     ({"pes": 1, "d_ff": 8}, 0, 0), ({"pes": 3, "rows": 2, "lanes": 4, "d_ff": 8}, 0.4, 0.5),
+    ({"rows": 8, "d_model": 64, "d_ff": 32, "weight_group": 32}, 0.4, 0.5),
     ({"rows": 8, "lanes": 4, "model_shared_experts": 1, "model_shared_d_ff": 16}, 0.4, 0)])
 def test_every_sharing_equals_golden(shape, stall, rate):
     g = geometry(max_tokens=MOST, **shape)

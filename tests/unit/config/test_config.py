@@ -20,6 +20,9 @@ ILLEGAL = [
     ("model.shared_experts", 9, {}), ("model.shared_experts", -1, {}),
     ("model.shared_d_ff", 0, {"model_shared_experts": 1}), ("model.shared_d_ff", 32, {}),
     ("model.shared_d_ff", 48, {"model_shared_experts": 1}),
+    ("weight_group", 16, {}), ("weight_group", 32, {"lanes": 64}), ("weight_group", True, {}),
+    ("model.d_ff", 96, {"weight_group": 64, "max_d_ff": 0}),
+    ("max_d_ff", 48, {"weight_group": 32}),
     ("model.weight_bits", 4, {}), ("model.weight_bits", 16, {}),
     ("pes", 0, {}), ("pes", 17, {}), ("rows", 3, {}), ("rows", 256, {}),
     ("lanes", 2, {}), ("lanes", 24, {}), ("slots", 1, {}), ("slots", 4097, {}),
@@ -70,7 +73,7 @@ def test_every_field_has_a_refused_value():
 
 
 def test_bus_wider_than_a_weight_word_is_refused():
-    with pytest.raises(ConfigError, match=r"rows\*lanes must be at least .* 64 bytes, not 16"):
+    with pytest.raises(ConfigError, match=r"rows\*lanes must be at least 64: a bus beat .*, not 16"):
         TINY.replace(rows=4, lanes=4, axi_data_bits=512, tile_bytes=512)
 
 
@@ -130,7 +133,7 @@ def test_hash_ignores_names_and_sees_every_other_field():
         "pes": 1, "rows": 8, "lanes": 8, "slots": 8, "banks_per_slot": 2, "max_d_ff": 32,
         "tile_bytes": 256, "axi_data_bits": 128, "axi_addr_bits": 32, "burst_beats": 16,
         "integrity": False, "outstanding": 4, "retries": 1, "predictor": "none",
-        "prefetch_round": 8,
+        "prefetch_round": 8, "weight_group": 32,
         "router_layers": 0, "clock_mhz": 100, "model_layers": 9, "model_experts": 16,
         "model_top_k": 2, "model_d_model": 128, "model_d_ff": 64, "linear_bits": 8}
     hashes = {TINY.hash} | {TINY.replace(**{key: value}).hash for key, value in changes.items()}
