@@ -118,14 +118,16 @@ def unpack(blob: bytes, g: Geometry) -> Expert:
     out = table[rows + 2 * g.ff:rows + 2 * g.ff + width]
     hidden = Requantiser(int(table[0] & 0xffff), int(table[0] >> 16 & 63))
     words = np.frombuffer(blob, np.uint8, offset=g.side_words * g.side_bytes)
-    shape, group, codes = (g.ff, width, width, rows), g.config.weight_group, None
+    shape, group = (g.ff, width, width, rows), g.config.weight_group
+    codes: tuple[FourBits, ...] = ()
     if group:
         found = np.frombuffer(blob, np.uint8, g.scale_groups * rows, g.param_words * g.side_bytes)
         q = (np.stack([words & 15, words >> 4], 1).ravel().astype(np.int8) ^ 8) - 8
         codes = tuple(
             FourBits(weights, scale) for weights, scale in zip(
                 _matrices(q, *shape, lanes), _matrices(found, *shape, 1, group), strict=True))
-        weights = tuple(code.int8() for code in codes)
+        gate, up, down = (code.int8() for code in codes)
     else:
-        weights = _matrices(words.view(np.int8), *shape, lanes)
-    return Expert(*weights, scales(pairs[0::2]), scales(pairs[1::2]), hidden, scales(out), codes)
+        gate, up, down = _matrices(words.view(np.int8), *shape, lanes)
+    return Expert(gate, up, down, scales(pairs[0::2]), scales(pairs[1::2]), hidden, scales(out),
+                  codes)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-
 from typing import Self
 
 import numpy as np
@@ -32,7 +31,7 @@ class Expert:
     up_scale: accumulator to int16 [d_ff].
     hidden_scale: silu * up to int8.
     out_scale: accumulator to int16 output [d_model].
-    codes: weights of four bits that gate, up and down are, if they are.
+    codes: the weights of four bits that gate, up and down are, if they are; else none.
     """
 
     gate: np.ndarray
@@ -42,7 +41,7 @@ class Expert:
     up_scale: Requantisers
     hidden_scale: Requantiser
     out_scale: Requantisers
-    codes: tuple[FourBits, FourBits, FourBits] | None = None
+    codes: tuple[FourBits, ...] = ()
 
     def four_bits(self, group: int) -> Self:
         """The expert with the nearest weights of four bits, ``group`` inputs sharing a scale."""

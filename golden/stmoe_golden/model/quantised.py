@@ -87,7 +87,7 @@ class QuantisedModel:
         hidden = Requantiser(int(self.hidden_mult[layer, expert]),
                              int(self.hidden_shift[layer, expert]))
         codes = tuple(FourBits(weights[layer, expert], scale[layer, expert])
-                      for weights, scale in self.codes) or None
+                      for weights, scale in self.codes)
         return Expert(self.gate[layer, expert], self.up[layer, expert], self.down[layer, expert],
                       scales("gate"), scales("up"), hidden, scales("down"), codes)
 

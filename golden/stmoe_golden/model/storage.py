@@ -139,4 +139,5 @@ def load_model(path: str | Path | None = None) -> QuantisedModel:
                 f"tensor {HELDOUT + domain!r} must hold ids below {shape.vocab}")
     backbone = Backbone(shape, **{name: tensors[name] for name in specs})
     return QuantisedModel(backbone, **{name: tensors[name] for name in moe},
-                          tokenizer=meta["tokenizer"], heldout=heldout, facts=meta["facts"])
+                          tokenizer=meta["tokenizer"], heldout=heldout, facts=meta["facts"],
+                          codes=())

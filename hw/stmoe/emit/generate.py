@@ -25,9 +25,9 @@ FILES = {
 GEOMETRY = (
     "in_words", "gu_groups", "dn_tiles", "out_groups", "param_rows", "side_bytes", "side_words",
     "param_words", "scale_groups", "scale_words", "word_weights", "word_bytes", "weight_words",
-    "content_beats", "tile_beats", "tiles", "blob_bytes", "blob_beats", "alignment", "stride", "group", "slots", "banks", "bank_words",
-    "bank_param_words", "bank_scale_words", "slot_bits", "layer_bits", "expert_bits", "beat_bits", "id_bits",
-    "memory_bytes")
+    "content_beats", "tile_beats", "tiles", "blob_bytes", "blob_beats", "alignment", "stride",
+    "group", "slots", "banks", "bank_words", "bank_param_words", "bank_scale_words", "slot_bits",
+    "layer_bits", "expert_bits", "beat_bits", "id_bits", "memory_bytes")
 
 Top = Callable[[Geometry], Component]
 

@@ -13,7 +13,6 @@ from stmoe.interfaces import BufferReadSignature
 from stmoe_golden.compute.blob import pack
 from stmoe_golden.compute.expert import Expert, moe_layer
 
-
 FOUR_BITS = {"weight_group": 32, "d_model": 64, "d_ff": 64}
 
 

@@ -73,7 +73,7 @@ def test_every_field_has_a_refused_value():
 
 
 def test_bus_wider_than_a_weight_word_is_refused():
-    with pytest.raises(ConfigError, match=r"rows\*lanes must be at least 64: a bus beat .*, not 16"):
+    with pytest.raises(ConfigError, match=r"rows\*lanes must be at least 64: a bus .*, not 16"):
         TINY.replace(rows=4, lanes=4, axi_data_bits=512, tile_bytes=512)
 
 
