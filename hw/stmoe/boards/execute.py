@@ -15,6 +15,7 @@ __all__ = ["RequestExecutor"]
 ARGUMENTS = {  # bytes of the payload before any data
     Opcode.REG_READ: 2, Opcode.REG_WRITE: 6, Opcode.MEM_READ: 10, Opcode.MEM_WRITE: 8,
     Opcode.COMMAND: 0, Opcode.ACTIVATIONS: 0, Opcode.RESULT: 2, Opcode.RESET: 0}
+CARRIES = (Opcode.MEM_WRITE, Opcode.COMMAND, Opcode.ACTIVATIONS)  # words of data
 RESET_CYCLES = 16
 TICK = 8  # log2 of the cycles that RESULT counts in
 
@@ -85,9 +86,10 @@ class RequestExecutor(wiring.Component):
             - (res_queue.r_en & res_queue.r_rdy & beat.last)))
 
         head = self.request.header
-        opcode, status = head.opcode, self.status
+        opcode, status = Signal.like(head.opcode), self.status  # of the request that was begun
         argument, taken = Signal(80), Signal(4)
-        need, unit = Signal(4), Signal(8)  # argument bytes; bytes of a word of data
+        bytes_, need = Signal(4), Signal(4)  # of arguments, of what waits and what was begun
+        unit, width = Signal(8), Signal(8)  # bytes of a word of data, likewise
         left = Signal(11)  # data bytes of the payload
         word, filled = Signal(max(self.port.data_bits, 64, 8 * c.lanes)), Signal(8)
         out, out_left = Signal(max(self.port.data_bits, self.result_bits, 32)), Signal(8)
@@ -95,19 +97,19 @@ class RequestExecutor(wiring.Component):
         address, size = argument[:64], argument[64:]
         aw_sent, w_sent = Signal(), Signal()
 
-        m.d.comb += [self.sequence.eq(head.sequence), self.opcode.eq(opcode), unit.eq(1)]
-        with m.Switch(opcode):
+        m.d.comb += [self.sequence.eq(head.sequence), self.opcode.eq(head.opcode), unit.eq(1)]
+        with m.Switch(head.opcode):
             for code, number in ARGUMENTS.items():
                 with m.Case(code):
-                    m.d.comb += need.eq(number)
-                    if code in (Opcode.MEM_WRITE, Opcode.COMMAND, Opcode.ACTIVATIONS):
+                    m.d.comb += bytes_.eq(number)
+                    if code in CARRIES:
                         m.d.comb += unit.eq({Opcode.MEM_WRITE: axi_bytes, Opcode.COMMAND: 8,
                                              Opcode.ACTIVATIONS: c.lanes}[code])
-        carries = ((opcode == Opcode.MEM_WRITE) | (opcode == Opcode.COMMAND)
-                   | (opcode == Opcode.ACTIVATIONS))
-        known = (opcode >= Opcode.REG_READ) & (opcode <= Opcode.RESET)
-        fits = Mux(carries, (head.length > need) & (head.length - need <= WRITE_BYTES)
-                   & (((head.length - need)[:7] & (unit - 1)) == 0), head.length == need)
+        carries = Cat(head.opcode == code for code in CARRIES).any()
+        known = (head.opcode >= Opcode.REG_READ) & (head.opcode <= Opcode.RESET)
+        data_bytes = head.length - bytes_
+        fits = Mux(carries, (head.length > bytes_) & (data_bytes <= WRITE_BYTES)
+                   & ((data_bytes[:7] & (unit - 1)) == 0), head.length == bytes_)
         in_range = ((address[self.port.addr_bits:] == 0)
                     & (address[:axi_bytes.bit_length() - 1] == 0))
         readable = ((size != 0) & (size <= READ_BYTES) & (size[:axi_bytes.bit_length() - 1] == 0))
@@ -128,10 +130,11 @@ class RequestExecutor(wiring.Component):
 
         with m.FSM():
             with m.State("IDLE"):
-                m.d.sync += [taken.eq(0), filled.eq(0), aw_sent.eq(0), w_sent.eq(0), count.eq(0)]
+                m.d.sync += [taken.eq(0), filled.eq(0), aw_sent.eq(0), w_sent.eq(0), count.eq(0),
+                             opcode.eq(head.opcode), need.eq(bytes_), width.eq(unit)]
                 with m.If(self.request.valid & self.free):
                     m.d.comb += self.begin.eq(1)
-                    m.d.sync += left.eq(head.length - need)
+                    m.d.sync += left.eq(data_bytes)
                     m.next = "ARGUMENTS"
                     with m.If(~(known & fits)):
                         end(Status.MALFORMED)
@@ -187,12 +190,12 @@ class RequestExecutor(wiring.Component):
             with m.State("FILL"):
                 m.d.comb += self.body.ready.eq(1)
                 with m.If(self.body.valid):
-                    for code, width in ((Opcode.MEM_WRITE, self.port.data_bits),
-                                        (Opcode.COMMAND, 64), (Opcode.ACTIVATIONS, 8 * c.lanes)):
+                    for code, bits in ((Opcode.MEM_WRITE, self.port.data_bits),
+                                       (Opcode.COMMAND, 64), (Opcode.ACTIVATIONS, 8 * c.lanes)):
                         with m.If(opcode == code):
-                            m.d.sync += word.eq(Cat(word[8:width], self.body.payload))
+                            m.d.sync += word.eq(Cat(word[8:bits], self.body.payload))
                     m.d.sync += [filled.eq(filled + 1), left.eq(left - 1)]
-                    with m.If(filled == unit - 1):
+                    with m.If(filled == width - 1):
                         m.next = "PUSH"
             with m.State("PUSH"):
                 m.d.comb += [burst.write.valid.eq(opcode == Opcode.MEM_WRITE),
