@@ -8,7 +8,7 @@ from ..config import Geometry
 from ..top import Accelerator
 from .block_ram import BlockRam
 from .link import HostLink
-from .memory_port import MemorySignature
+from .memory_port import HeldStream, MemorySignature
 from .sdram.controller import SdramController, sdram_pins
 from .sdram.part import SdramPart
 from .share import MemoryShare
@@ -79,9 +79,12 @@ class BoardCore(wiring.Component):
             accelerator.m_axis_res_tready.eq(link.result.ready)]
 
         first = self.share.first
+        ar = HeldStream(first.ar.payload.shape())
+        m.submodules.ar = resettable(ar)
+        wiring.connect(m, ar.taken, first.ar)
         channels = ("ar", "r", "aw", "w", "b") if self.geometry.streams_rows else ("ar", "r")
         for name in channels:
-            channel = getattr(first, name)
+            channel = ar.given if name == "ar" else getattr(first, name)
             for field in channel.payload.shape().members:
                 port = getattr(accelerator, f"m_axi_{name}{field}")
                 inner = channel.payload[field]

@@ -4,7 +4,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["BurstPort", "MemorySignature"]
+__all__ = ["BurstPort", "HeldStream", "MemorySignature"]
 
 BURST = 16  # beats; so aligned, none crosses 4 KiB
 
@@ -25,12 +25,37 @@ class MemorySignature(wiring.Signature):
             "b": In(stream.Signature(data.StructLayout({"id": id_bits, "resp": 2})))})
 
 
+class HeldStream(wiring.Component):
+    """A register in a stream that has no path through it, neither of ``ready``.
+
+    One in two cycles, a cycle late. Reset: nothing held.
+
+    Members
+    -------
+    given, taken: streams of ``shape``.
+    """
+
+    def __init__(self, shape: data.StructLayout):
+        super().__init__({"given": In(stream.Signature(shape)),
+                          "taken": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform):
+        m = Module()
+        held = self.taken.valid
+        m.d.comb += self.given.ready.eq(~held)
+        with m.If(~held):
+            m.d.sync += [self.taken.payload.eq(self.given.payload), held.eq(self.given.valid)]
+        with m.Elif(self.taken.ready):
+            m.d.sync += held.eq(0)
+        return m
+
+
 class BurstPort(wiring.Component):
     """Whole beats to or from memory, in INCR bursts of up to 16 beats, one in flight, id 0.
 
     ``start`` begins the transfer of ``beats`` beats at ``address``; ``done`` is 1 from its last
     response on, when ``failed`` tells whether any was an error, until the next ``start``. A failed
-    transfer goes on to its end. AW is offered together with its first beat, neither waits for the
+    transfer goes on to its end. AW is offered a cycle before its first beat, neither waits for the
     other. Back-pressure on every channel and on both streams is honoured; a beat per cycle within a
     burst. Reset: idle.
 
@@ -65,9 +90,11 @@ class BurstPort(wiring.Component):
             m.d.comb += [
                 channel.payload.addr.eq(at << size), channel.payload.len.eq(burst - 1),
                 channel.payload.size.eq(size), channel.payload.burst.eq(1)]
-        m.d.comb += [
-            axi.w.payload.data.eq(self.write.payload), axi.w.payload.last.eq(togo == 1),
-            axi.w.payload.strb.eq(~0), self.read.payload.eq(axi.r.payload.data)]
+        held = Signal()  # a beat to write, on offer
+        m.d.comb += [axi.w.valid.eq(held), axi.w.payload.strb.eq(~0),
+                     self.read.payload.eq(axi.r.payload.data)]
+        with m.If(axi.w.ready):
+            m.d.sync += held.eq(0)
 
         def behind():
             m.d.sync += [at.eq(at + burst), left.eq(left - burst)]
@@ -99,13 +126,13 @@ class BurstPort(wiring.Component):
                     with m.If(axi.r.payload.last):
                         behind()
             with m.State("WRITE"):
-                m.d.comb += [
-                    axi.aw.valid.eq(~asked), axi.w.valid.eq(self.write.valid & (togo != 0)),
-                    self.write.ready.eq(axi.w.ready & (togo != 0))]
+                m.d.comb += [axi.aw.valid.eq(~asked),
+                             self.write.ready.eq((~held | axi.w.ready) & (togo != 0))]
                 with m.If(axi.aw.ready):
                     m.d.sync += asked.eq(1)
-                with m.If(axi.w.valid & axi.w.ready):
-                    m.d.sync += togo.eq(togo - 1)
+                with m.If(self.write.valid & self.write.ready):
+                    m.d.sync += [held.eq(1), togo.eq(togo - 1), axi.w.payload.last.eq(togo == 1),
+                                 axi.w.payload.data.eq(self.write.payload)]
                 with m.If((asked | axi.aw.ready) & (togo == 0)):
                     m.next = "ANSWER"
             with m.State("ANSWER"):

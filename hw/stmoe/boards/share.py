@@ -13,9 +13,10 @@ class MemoryShare(wiring.Component):
     """Puts ``first`` and ``second`` on one port whose ids have a bit more, 1 for ``second``.
 
     Where both ask at once, ``second`` goes first: the host, whose bursts are few. A burst that is
-    offered and stalled stays offered. The W beats of a burst follow its AW, or go with it; the next
-    burst's come when both channels are done with this one. Combinational: no latency, a burst and a
-    beat per cycle. Back-pressure of R and B is the answered one's. Reset: nothing offered.
+    offered and stalled stays offered. The W beats of a burst come from the cycle after its AW has been
+    offered on; the next burst's when both channels are done with this one. Else combinational: no
+    latency, a burst and a beat per cycle. Back-pressure of R and B is the answered one's. Reset:
+    nothing offered.
     (:class:`~stmoe.bus.axi_share.AxiShare` divides the accelerator's ids, which may all be taken.)
 
     Parameters
@@ -66,14 +67,13 @@ class MemoryShare(wiring.Component):
         m.d.comb += [
             axi.ar.valid.eq(Mux(reads, self.second.ar.valid, self.first.ar.valid)),
             axi.aw.valid.eq(valid & ~asked),
-            axi.w.payload.eq(Mux(writes, self.second.w.payload, self.first.w.payload)),
-            axi.w.valid.eq(Mux(writes, self.second.w.valid, self.first.w.valid)
-                           & (begun | valid) & ~ended)]
+            axi.w.payload.eq(Mux(owner, self.second.w.payload, self.first.w.payload)),
+            axi.w.valid.eq(Mux(owner, self.second.w.valid, self.first.w.valid) & begun & ~ended)]
         for number, side in enumerate(sides):
             m.d.comb += [
                 side.ar.ready.eq(axi.ar.ready & (reads == number)),
                 side.aw.ready.eq(axi.aw.ready & (writes == number) & ~asked),
-                side.w.ready.eq(axi.w.ready & (writes == number) & (begun | valid) & ~ended)]
+                side.w.ready.eq(axi.w.ready & (owner == number) & begun & ~ended)]
             for name in ("r", "b"):
                 channel, inner = getattr(axi, name), getattr(side, name)
                 mine = channel.payload.id[-1] == number

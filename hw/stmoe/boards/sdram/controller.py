@@ -77,11 +77,11 @@ class SdramController(wiring.Component):
         now_valid, then_valid, beat, over = (Signal(name=name) for name in (
             "now_valid", "then_valid", "beat", "over"))
         m.d.comb += [over.eq(beat & (now.beats == 1)),
-                     segments.out.ready.eq(~then_valid | over | ~now_valid)]
+                     segments.out.ready.eq(~then_valid | ~now_valid)]  # not by way of ``over``
         with m.If(beat):
             m.d.sync += [now.column.eq(now.column + 1), now.beats.eq(now.beats - 1)]
         with m.If(over | ~now_valid):
-            m.d.sync += [now.eq(then), now_valid.eq(then_valid)]
+            m.d.sync += [now.eq(then), now_valid.eq(then_valid), then_valid.eq(0)]
         with m.If(segments.out.ready):
             m.d.sync += [then.eq(segments.out.payload), then_valid.eq(segments.out.valid)]
 
