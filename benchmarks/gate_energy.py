@@ -170,12 +170,57 @@ def _script(unit: str, liberty: Path) -> Sequence[str]:
     return [*asic.script(unit, liberty), "write_json mapped.json"]
 
 
+ROWS = {  # actions of RAMs: unit
+    "silu_read": "lookup", "bank_read": "weight word", "bank_write": "bus beat",
+    "side_read": "parameter row", "map_read": "lookup", "table_read": "table row",
+    "table_write": "table row", "weight_read": "row of weights", "weight_write": "row of weights"}
+TAKEN = {  # actions that were not measured: the measured one that is taken for them, and why
+    "silu_multiply": ("requantise", "16 x 16 bits: upper bound, requantising multiplies 32 x 16"),
+    "accumulate": ("requantise", "gate x result, 16 x 16 bits: upper bound, as silu_multiply"),
+    "score_add": ("weight_add", "6 bits: upper bound, that add has more")}
+MEASURED = {
+    "mac": "a row of 16 multipliers, with registers of products and sum, by 16; no operand "
+           "register, no int32 accumulator",
+    "requantise": "a requantiser of 16 bits, with its registers",
+    "weight_add": "the learned predictor's sums of 32 experts, with their registers, by 32"}
+UNITS = {"mac": "MAC", "requantise": "value", "weight_add": "expert of a row",
+         "silu_multiply": "hidden value", "accumulate": "output value of an expert",
+         "score_add": "score"}
+
+
+def entry(action: str, price: str, unit: str, source: str, derivation: str) -> str:
+    return (f'\n[action.{action}]\n{price}\nunit = "pJ per {unit}"\n'
+            f'source = "{source}"\nderivation = "{derivation}"\n')
+
+
+def technology(rows: Sequence[dict[str, Any]], streams: int) -> str:
+    """The energy table of OSU 180 nm as a file of ``sim/stmoe_sim/energy``."""
+    measured = {row["action"]: row["pj"] for row in rows}
+    command = f"benchmarks/gate_energy.py --streams {streams}"
+    points = [[size, round(pj * 16, 1)] for size, pj in asic.sram_energy()]
+    cacti = "CACTI, 45 nm, times (180 / 45)^2, a rough rule; sim/stmoe_sim/synth/sram.toml"
+    text = ("# Energies per action, OSU 180 nm, 1.8 V: from toggles of gates. Written by\n"
+            f"# {command} --toml FILE; docs/energy.md says what is summed.\n"
+            'name = "osu018"\ntitle = "OSU 180 nm, 1.8 V: toggles of gates"\n\n[sram]\n'
+            f'access_bits = 64\npoints = {points}  # bytes, pJ\nsource = "{cacti}"\n')
+    for action, what in MEASURED.items():
+        text += entry(action, f"pj = {measured[action]:.3g}", UNITS[action],
+                      f"{command}, osu018_stdcells.lib", what)
+    for action, (like, why) in TAKEN.items():
+        text += entry(action, f"pj = {measured[like]:.3g}", UNITS[action],
+                      f"{command}, osu018_stdcells.lib", f"{like}; {why}")
+    for action, unit in ROWS.items():
+        text += entry(action, "sram = true", unit, cacti, "bits and bytes of the RAM")
+    return text
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--liberty", type=Path, help="default: OSU 180 nm")
     parser.add_argument("--streams", type=int, default=64, help="streams side by side")
     parser.add_argument("--build", type=Path, default=Path("build"))
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--toml", type=Path, help="write the energy table of OSU 180 nm")
     options = parser.parse_args()
     liberty = options.liberty or asic.default_liberty(options.build)
     rows = []
@@ -185,6 +230,8 @@ def main() -> None:
                         for name, value in rows[-1].items()), flush=True)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n")
+    if options.toml:
+        options.toml.write_text(technology(rows, options.streams))
 
 
 if __name__ == "__main__":

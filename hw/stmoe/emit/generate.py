@@ -21,8 +21,8 @@ __all__ = ["emit_rtlil", "emit_verilog", "generate"]
 FILES = {
     "verilog": "stmoe.v", "rtlil": "stmoe.il", "registers": "stmoe.rdl", "c_header": "stmoe.h",
     "register_pages": "registers/index.html", "core": "stmoe.core", "xdc": "stmoe.xdc",
-    "sdc": "stmoe.sdc", "ipxact": "stmoe.xml", "librelane": "librelane.json", "waivers": "waivers.vlt",
-    "config": "config.toml"}
+    "sdc": "stmoe.sdc", "ipxact": "stmoe.xml", "librelane": "librelane.json",
+    "waivers": "waivers.vlt", "config": "config.toml"}
 GEOMETRY = (
     "in_words", "gu_groups", "dn_tiles", "out_groups", "param_rows", "side_bytes", "side_words",
     "word_bytes", "weight_words", "content_beats", "tile_beats", "tiles", "blob_bytes",

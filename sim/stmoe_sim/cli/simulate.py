@@ -80,7 +80,7 @@ def simulate(
                  "events and cycles are held against each other. With blocks as stmoe synth names "
                  "them, these alone.")] = None,
         technology: Annotated[str, typer.Option(
-            "--technology", metavar="NAME", help="Energy table: 45nm, 7nm, or a .toml file.",
+            "--technology", metavar="NAME", help="Energy table: 45nm, 7nm, osu018 or a .toml file.",
         )] = "45nm",
         seed: Annotated[int, typer.Option(
             "--seed", metavar="N", help="Of weights and activations, where they are random.")] = 1,

@@ -29,7 +29,7 @@ def _function(text: str, names: Sequence[str]) -> Callable[..., int]:
     text = re.sub(r"(?<=\w)\s+(?=\w)|(?<=\))(?=[\w(!])|(?<=\w)(?=[(!])", "*", text)
     text = text.replace("+", "|").replace("*", "&").replace("!", "~")
     # Python binds & tighter than ^, liberty the other way round: libraries write the brackets.
-    return eval(f"lambda ones, {', '.join(names)}: ({text}) & ones")  # noqa: S307
+    return eval(f"lambda ones, {', '.join(names)}: ({text}) & ones")
 
 
 class Netlist:

@@ -68,8 +68,7 @@ class Figures:
 
 
 def generic_script(unit: str) -> list[str]:
-    """Commands of yosys from ``unit.il`` to ``mapped.il``, of simple gates; files are in its working
-    directory."""
+    """Commands of yosys from ``unit.il`` to simple gates in ``mapped.il``, files of its folder."""
     gates = ",".join(name.strip("$_") for name in CELLS if name not in ("$_NOT_", FLIP_FLOP))
     plain = "opt -nodffe -nosdff"
     return [

@@ -1,4 +1,4 @@
-"""What a liberty library says of energy: capacitances, functions, internal energy of transitions."""
+"""What a liberty library says of energy: capacitances, functions, energy of transitions."""
 
 import dataclasses
 import re
@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["Cell", "Library", "LibertyError", "Table", "read_liberty"]
+__all__ = ["Cell", "LibertyError", "Library", "Table", "read_liberty"]
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}();:,]|[^\s{}();:,"]+')
 _NOISE = re.compile(r"/\*.*?\*/|\\\n", re.S)

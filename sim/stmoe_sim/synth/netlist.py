@@ -95,7 +95,7 @@ def gate_netlist(config: AcceleratorConfig, what: Gates, cache: Path,
     kind = KINDS[what.target]
     library = _library(kind)
     units = netlist_units(config, cache, lambda step: steps(0, 0, step))
-    known = [unit.path for unit in units.values()]
+    known = tuple(unit.path for unit in units.values())
     for name in what.blocks:
         check_choice("--gates", name, known)
     blocks = synthesise(units, what.target, kind.script, cache, steps,
