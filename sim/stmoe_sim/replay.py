@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from .lookahead import lookahead_of
 from .memory import Memory
 from .policies import Policy
 from .steps import PHASES, Step, steps
+from .synth.netlist import Gates
 from .verify import (
     Verdict,
     check_counters,
@@ -37,7 +39,7 @@ from .verify import (
 )
 from .verilator import Simulator, build
 
-__all__ = ["Outcome", "Replay", "SimulationError", "fit", "measure", "run"]
+__all__ = ["Outcome", "Replay", "SimulationError", "fit", "hold_against_rtl", "measure", "run"]
 
 
 class SimulationError(RuntimeError):
@@ -71,6 +73,7 @@ class Replay:
         time, "decode").
     route_on_chip: the router routes: by the gate weights of ``model``, which must choose what the
         trace has, or, without one, by seeded random ones, whatever the trace has.
+    gates: what is simulated after synthesis, None: nothing.
     model: whose experts are computed, on the trace's activations where it has them; None: seeded
         random experts and activations.
     """
@@ -86,6 +89,7 @@ class Replay:
     phase: str = "decode"
     route_on_chip: bool = False
     model: QuantisedModel | None = None
+    gates: Gates | None = None
     cache: Path = field(default_factory=lambda: Path("build"))
 
     def __post_init__(self) -> None:
@@ -109,11 +113,13 @@ class Replay:
         """What the replayed tokens are commanded as."""
         return steps(self.window.warmup + self.window.tokens, self.at_a_time, self.phase)
 
-    def simulator(self, waves: bool = False) -> Simulator:
-        """The simulation binary, built if it is not in the cache."""
+    def simulator(self, waves: bool = False,
+                  steps: Callable[[int, int, str], None] = lambda done, of, step: None
+                  ) -> Simulator:
+        """The simulation binary, built if it is not in the cache; ``steps``: of synthesis."""
         g = self.geometry
         return build(self.config, memory_words=g.total_bytes // g.axi_bytes, cache=self.cache,
-                     waves=waves)
+                     waves=waves, gates=self.gates, steps=steps)
 
     def experts(self) -> Experts:
         """What lies in expert memory."""
@@ -227,7 +233,8 @@ def run(replay: Replay, policy: Policy, simulator: Simulator, image: Path, exper
             stimulus.get("ahead") if policy.lookahead else None, replay.steps)
         check_counters(verdict, outcome["counters_all"], golden["counters"])
         check_first_beats(verdict, outcome["counters_all"], golden["events"])
-        check_learned(verdict, replay.geometry, home, unit)
+        if replay.gates is None:
+            check_learned(verdict, replay.geometry, home, unit)
         if outcome["violations"]:
             verdict.differ(f"protocol checkers: violations 0x{outcome['violations']:x}")
         return Outcome(policy, outcome["counters"], outcome["counters_all"], verdict, golden,
@@ -236,6 +243,20 @@ def run(replay: Replay, policy: Policy, simulator: Simulator, image: Path, exper
         if keep is not None:
             shutil.copytree(home, keep / policy.name, dirs_exist_ok=True)
         shutil.rmtree(home)
+
+
+def hold_against_rtl(gates: Outcome, rtl: Outcome) -> None:
+    """Every event, in its cycle, and every counter of a run of gates against one of RTL; what
+    differs goes to the verdict of ``gates``. Results and predictions equal golden's in both."""
+    verdict = gates.verdict
+    for what, found, want in (("event", gates.golden["events"], rtl.golden["events"]),
+                              ("counter", list(gates.all_counters.items()),
+                               list(rtl.all_counters.items()))):
+        verdict.count(f"{what}s of RTL", len(want))
+        for index, pair in enumerate(zip_longest(found, want)):
+            if pair[0] != pair[1]:
+                verdict.differ(f"{what} {index}: gates {pair[0]}, RTL {pair[1]}")
+                break
 
 
 def measure(replay: Replay, policy: Policy, simulator: Simulator, image: Path,

@@ -1,5 +1,6 @@
 """Runs a replay under several policies of one netlist and collects the report."""
 
+import dataclasses
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +11,7 @@ from stmoe_golden.metrics import policy_record
 
 from .image import write_image
 from .policies import POLICIES, Policy
-from .replay import Outcome, Replay, SimulationError, run
+from .replay import Outcome, Replay, SimulationError, hold_against_rtl, run
 from .report.files import write_json
 from .report.timeline import chrome_trace
 
@@ -36,13 +37,19 @@ def simulate(replay: Replay, policies: list[Policy], *, technology: Technology, 
     image = write_image(experts, replay.cache)
     progress("expert image", 1, 1)
     progress("netlist and simulator", 0, 1)
-    simulator = replay.simulator()
+    simulator = replay.simulator(
+        steps=lambda done, of, step: progress("synthesis, blocks", done, of) if of else None)
+    rtl = dataclasses.replace(replay, gates=None)
+    beside = rtl.simulator() if replay.gates else None
     progress("netlist and simulator", 1, 1)
     stimulus = replay.stimulus()
 
     def one(policy: Policy) -> Outcome:
-        return run(replay, policy, simulator, image, experts, stimulus,
-                   lambda done: progress(policy.name, done), keep)
+        outcome = run(replay, policy, simulator, image, experts, stimulus,
+                      lambda done: progress(policy.name, done), keep)
+        if beside:
+            hold_against_rtl(outcome, run(rtl, policy, beside, image, experts, stimulus))
+        return outcome
 
     extra = [] if any(policy.name == BASE for policy in policies) else [POLICIES[BASE]]
     with ThreadPoolExecutor(jobs) as pool:
@@ -82,6 +89,7 @@ def simulate(replay: Replay, policies: list[Policy], *, technology: Technology, 
         "memory": replay.memory.name, "attention_cycles": replay.attention_cycles,
         "routing": "hardware" if replay.route_on_chip else "host",
         "at_a_time": replay.at_a_time, "phase": replay.phase,
+        "gates": str(replay.gates) if replay.gates else "",
         "expert_bytes": g.blob_bytes, "slots": g.slots, "d_ff": g.ff,
         "experts_total": config.model.layers * config.model.expert_ids,
         "shared_units": config.model.shared_units,

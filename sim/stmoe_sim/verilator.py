@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import cocotb_tools.config
@@ -19,6 +19,8 @@ from stmoe.emit import emit_verilog
 
 from . import back_door
 from .kept import keep
+from .synth.netlist import Gates, gate_netlist
+from .synth.tools import tool_version
 
 __all__ = ["BuildError", "Simulator", "build", "compile_model", "digest", "layout"]
 
@@ -51,12 +53,15 @@ def toolchain_env() -> dict[str, str]:
     return env
 
 
-def _digest(config: AcceleratorConfig, parameters: Mapping[str, int], trace: bool) -> str:
+def _digest(config: AcceleratorConfig, parameters: Mapping[str, int], trace: bool,
+            gates: Gates | None) -> str:
     """Key of a build: configuration, sources of generator and testbench, tool versions."""
     state = hashlib.sha256(f"{config.hash:016x} {sorted(parameters.items())} {trace}".encode())
+    if gates:
+        state.update(f"{gates} {tool_version('yosys')}".encode())
     for root in (Path(stmoe.__file__).parent, HDL):
         for path in sorted(root.rglob("*")):
-            if path.suffix in (".py", ".sv", ".svh", ".rdl", ".vlt"):
+            if path.suffix in (".py", ".v", ".sv", ".svh", ".rdl", ".vlt"):
                 state.update(path.read_bytes())
     for module in (__file__, back_door.__file__):  # flags, dumps
         state.update(Path(module).read_bytes())
@@ -150,21 +155,33 @@ def _parameters(config: AcceleratorConfig, memory_words: int) -> dict[str, int]:
         "SCORE_BITS": g.score_bits}
 
 
-def digest(config: AcceleratorConfig, memory_words: int, waves: bool = False) -> str:
+def digest(config: AcceleratorConfig, memory_words: int, waves: bool = False,
+           gates: Gates | None = None) -> str:
     """What a build depends on, its sources among it."""
-    return _digest(config, _parameters(config, memory_words), waves)
+    return _digest(config, _parameters(config, memory_words), waves, gates)
 
 
 def build(config: AcceleratorConfig, *, memory_words: int, cache: Path,
-          waves: bool = False) -> Simulator:
-    """Generate, verilate and compile ``config``; seconds when cached, about a minute when not."""
-    parameters, key = _parameters(config, memory_words), digest(config, memory_words, waves)
+          waves: bool = False, gates: Gates | None = None,
+          steps: Callable[[int, int, str], None] = lambda done, of, step: None) -> Simulator:
+    """Generate, verilate and compile ``config``; seconds when cached, about a minute when not.
+
+    ``gates``: blocks that are simulated as synthesis leaves them, without a back door to what
+    predictors hold; ``steps`` is told how far synthesis is.
+    """
+    parameters = _parameters(config, memory_words)
+    key = digest(config, memory_words, waves, gates)
     home = cache / "sim" / f"{config.name}-{key}"
 
     def make(scratch: Path) -> None:
-        netlist = emit_verilog(config)
+        netlist, cells = emit_verilog(config), []
+        if gates:
+            made = gate_netlist(config, gates, cache, steps)
+            netlist = made.in_place_of(netlist)
+            cells = [f"-I{made.cells[0].parent}", *map(str, made.cells)]
         (scratch / "stmoe.v").write_text(netlist)
-        (scratch / back_door.INCLUDE).write_text(back_door.dump_statements(netlist))
+        (scratch / back_door.INCLUDE).write_text(
+            back_door.dump_statements("" if gates else netlist))
         libs = cocotb_tools.config.libs_dir
         main = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
         compile_model([
@@ -174,8 +191,10 @@ def build(config: AcceleratorConfig, *, memory_words: int, cache: Path,
             *(["--trace"] if waves else []),
             *(["-DSTMOE_WRITES"] if "m_axi_awvalid" in netlist else []),
             *(f"-G{name}={value}" for name, value in parameters.items()),
-            str(main), str(scratch / "stmoe.v"), *(str(path) for path in sorted(HDL.glob("*.sv")))],
-            scratch, "Vtop", [f"VM_TRACE={int(waves)}"],
+            str(main), str(scratch / "stmoe.v"), *cells,
+            *(str(path) for path in sorted(HDL.glob("*.sv")))],
+            scratch, "Vtop", [f"VM_TRACE={int(waves)}",
+                              *(["OPT_FAST=-O1", "OPT_SLOW=-O0"] if gates else [])],
             cache / "sim" / f"runtime-{importlib.metadata.version('verilator')}-{int(waves)}")
 
     keep(home, make)

@@ -19,7 +19,8 @@ def test_wheel_holds_the_three_packages_and_their_data(tmp_path):
                  "stmoe_sim/hdl/stmoe_tb.sv", "stmoe_sim/hdl/axi_checker.svh",
                  "stmoe_sim/memories.toml", "stmoe_sim/explore/area.toml",
                  "stmoe_sim/report/explore.html", "stmoe_sim/report/explore.js",
-                 *(f"stmoe_sim/energy/{name}.toml" for name in ("45nm", "7nm", "memory"))):
+                 *(f"stmoe_sim/energy/{name}.toml" for name in ("45nm", "7nm", "osu018",
+                                                           "memory"))):
         assert name in names, name
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not any(name.startswith("tests/") for name in names)

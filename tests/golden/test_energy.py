@@ -95,7 +95,7 @@ def test_a_missing_counter_is_an_error():
         energy({k: v for k, v in COUNTERS.items() if k != "map_reads"}, TINY, load(), "ddr4")
 
 
-@pytest.mark.parametrize("name", ["45nm", "7nm"])
+@pytest.mark.parametrize("name", ["45nm", "7nm", "osu018"])
 def test_every_entry_has_unit_source_and_derivation(name):
     table = load(name)
     assert set(table.actions) == set(ACTIONS) - {"link_beat"}

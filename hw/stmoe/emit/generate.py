@@ -11,6 +11,7 @@ from ..bus.registers import register_map, resolved_source
 from ..config import AcceleratorConfig, Geometry
 from .constraints import constraints
 from .documents import c_header, core_file, librelane_config, register_pages
+from .ipxact import ipxact_component
 from .lint import WAIVERS
 from .netlist import NAME, Netlist, build_netlist, build_rtlil
 from .sidecar import Sidecar, tool_versions
@@ -20,8 +21,8 @@ __all__ = ["emit_rtlil", "emit_verilog", "generate"]
 FILES = {
     "verilog": "stmoe.v", "rtlil": "stmoe.il", "registers": "stmoe.rdl", "c_header": "stmoe.h",
     "register_pages": "registers/index.html", "core": "stmoe.core", "xdc": "stmoe.xdc",
-    "sdc": "stmoe.sdc", "librelane": "librelane.json", "waivers": "waivers.vlt",
-    "config": "config.toml"}
+    "sdc": "stmoe.sdc", "ipxact": "stmoe.xml", "librelane": "librelane.json",
+    "waivers": "waivers.vlt", "config": "config.toml"}
 GEOMETRY = (
     "in_words", "gu_groups", "dn_tiles", "out_groups", "param_rows", "side_bytes", "side_words",
     "param_words", "scale_groups", "scale_words", "word_weights", "word_bytes", "weight_words",
@@ -71,6 +72,8 @@ def generate(config: AcceleratorConfig, out: Path, top: Top | None = None) -> Si
         "c_header": c_header(g), "core": core_file(config, versions["stmoe"]),
         "xdc": timing, "sdc": timing, "waivers": WAIVERS.read_text(),
         "librelane": librelane_config(config),
+        "ipxact": ipxact_component(config, netlist.ports, NAME, sidecar.registers, FILES,
+                                   versions["stmoe"]),
         "config": config.to_toml()}
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)

@@ -90,7 +90,7 @@ def chat(
             "--routing", metavar="WHO",
             help="hardware (int8 router, on chip) or host (the float router).")] = "hardware",
         technology: Annotated[str, typer.Option(
-            "--technology", metavar="NAME", help="Energy table: 45nm, 7nm, or a .toml file.",
+            "--technology", metavar="NAME", help="Energy table: 45nm, 7nm, osu018 or a .toml file.",
         )] = "45nm",
         model_file: Annotated[Path | None, typer.Option(
             "--model", metavar="FILE", help="Language model; by default the one that comes with "

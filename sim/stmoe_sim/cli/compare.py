@@ -67,7 +67,7 @@ def compare(
             help="Tokens at the trace's front that predictors are profiled on.")] = None,
         overrides: Overrides = None,
         technology: Annotated[str, typer.Option(
-            "--technology", metavar="NAME", help="Energy table: 45nm, 7nm, or a .toml file.",
+            "--technology", metavar="NAME", help="Energy table: 45nm, 7nm, osu018 or a .toml file.",
         )] = "7nm",
         json_file: Annotated[Path | None, typer.Option(
             "--json", metavar="FILE", help="Write everything as JSON.")] = None,

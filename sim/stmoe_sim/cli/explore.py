@@ -52,7 +52,7 @@ def explore(
             "--timeline", metavar="FILE",
             help="With --pick: a token of that point for ui.perfetto.dev.")] = None,
         technology: Annotated[str, typer.Option(
-            "--technology", metavar="NAME", help="Energy table: 45nm, 7nm, or a .toml file.",
+            "--technology", metavar="NAME", help="Energy table: 45nm, 7nm, osu018 or a .toml file.",
         )] = "7nm",
         html: Annotated[Path | None, typer.Option(
             "--html", metavar="FILE", help="The page; DIR/report.html by default.")] = None,

@@ -24,6 +24,7 @@ Examples:
   stmoe simulate --trace gpt-oss-20b-math.npz --tokens 128 --json out.json
   stmoe simulate --policy table:none,table,st-moe --set slots=152 --memory ddr4-3200
   stmoe simulate --policy st-moe,st-moe-ahead --set linear.lookahead=true --routing hardware
+  stmoe simulate --gates ecp5 --tokens 1 --warmup 0 --policy st-moe
 """
 
 
@@ -73,8 +74,13 @@ def simulate(
             "--phase", metavar="NAME",
             help="What tokens that are commanded together are: decode, prefill (nothing is "
                  "prefetched for the next layer) or verify.")] = "decode",
+        gates: Annotated[str | None, typer.Option(
+            "--gates", metavar="NAME[:BLOCK,..]",
+            help="Simulate the netlist after synthesis, ecp5 or generic, beside RTL: outputs, "
+                 "events and cycles are held against each other. With blocks as stmoe synth names "
+                 "them, these alone.")] = None,
         technology: Annotated[str, typer.Option(
-            "--technology", metavar="NAME", help="Energy table: 45nm, 7nm, or a .toml file.",
+            "--technology", metavar="NAME", help="Energy table: 45nm, 7nm, osu018 or a .toml file.",
         )] = "45nm",
         seed: Annotated[int, typer.Option(
             "--seed", metavar="N", help="Of weights and activations, where they are random.")] = 1,
@@ -111,6 +117,7 @@ def simulate(
     from ..policies import parse_policies
     from ..replay import Replay, fit
     from ..report.files import check_distinct, check_folder, check_writable
+    from ..synth.netlist import parse_gates
 
     chosen = load_config(preset, config, overrides)
     policies = parse_policies(policy)
@@ -137,6 +144,7 @@ def simulate(
             check_writable(option, path)
     check_distinct(json=json_file, html=html, timeline=timeline)
     check_folder("--build", build)
+    after = parse_gates(gates) if gates else None
     recorded, model = (load(trace), None) if trace else (default_trace(), load_model())
     window = window_of(recorded, tokens, warmup, profile)
     fitted = fit(chosen, recorded, model)
@@ -147,7 +155,7 @@ def simulate(
         attention = attention_cycles(fitted, part.bytes_per_cycle(fitted))
     replay = Replay(config=fitted, window=window, memory=part, attention_cycles=attention,
                     seed=seed, stall=stall, model=model, cache=build, route_on_chip=on_chip,
-                    at_a_time=at_a_time, phase=phase)
+                    at_a_time=at_a_time, phase=phase, gates=after)
     name = config.stem if config else preset or DEFAULT_PRESET
     report = _run(replay, policies, prices, name, jobs, timeline)
     console = Console(width=None if Console().is_terminal else 120, soft_wrap=False)

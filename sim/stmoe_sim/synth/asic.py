@@ -15,7 +15,8 @@ from stmoe.config import ConfigError
 from .gates import FLIP_FLOP, REGISTER_WORDS, instances
 from .synthesis import Result
 
-__all__ = ["DEFAULT_PACKAGE", "default_liberty", "macro", "row", "script", "within"]
+__all__ = ["DEFAULT_PACKAGE", "default_liberty", "macro", "row", "script", "sram_energy",
+           "within"]
 
 DEFAULT_PACKAGE = "qflow-tech-osu018"
 INSIDE = Path("usr/share/qflow/tech/osu018/osu018_stdcells.lib")
@@ -79,6 +80,11 @@ def script(unit: str, liberty: Path) -> list[str]:
 @cache
 def _model() -> dict[str, Any]:
     return tomllib.loads((Path(__file__).with_name("sram.toml")).read_text())
+
+
+def sram_energy() -> list[tuple[int, float]]:
+    """Bytes of a macro at the model's node, and pJ of 64 bits read or written."""
+    return [(size, pj) for size, pj in _model()["energy"]]
 
 
 def macro(words: int, width: int, nm: float) -> dict[str, float]:

@@ -68,7 +68,7 @@ class Figures:
 
 
 def generic_script(unit: str) -> list[str]:
-    """Commands of yosys from ``unit.il`` to simple gates; files are in its working directory."""
+    """Commands of yosys from ``unit.il`` to simple gates in ``mapped.il``, files of its folder."""
     gates = ",".join(name.strip("$_") for name in CELLS if name not in ("$_NOT_", FLIP_FLOP))
     plain = "opt -nodffe -nosdff"
     return [
@@ -78,7 +78,9 @@ def generic_script(unit: str) -> list[str]:
         "memory_map t:$mem_v2 r:WR_PORTS=0 %i",  # what is never written is logic
         f"{plain} -undriven", "techmap", "simplemap", plain,
         f"dfflegalize -cell {FLIP_FLOP} 01", "opt_expr", "opt_clean",
-        f"abc -g {gates} -script +strash;dc2;map", "opt_clean", "tee -q -o stat.json stat -json"]
+        f"abc -g {gates} -script +strash;dc2;map", "opt_clean",
+        f"select -module {unit}", "write_rtlil -selected mapped.il", "select -clear",
+        "tee -q -o stat.json stat -json"]
 
 
 def instances(dump: str) -> list[dict[str, int]]:

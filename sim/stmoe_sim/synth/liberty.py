@@ -1,0 +1,173 @@
+"""What a liberty library says of energy: capacitances, functions, energy of transitions."""
+
+import dataclasses
+import re
+from bisect import bisect_right
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["Cell", "LibertyError", "Library", "Table", "read_liberty"]
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}();:,]|[^\s{}();:,"]+')
+_NOISE = re.compile(r"/\*.*?\*/|\\\n", re.S)
+
+
+class LibertyError(ValueError):
+    """A library that cannot be used; the message names file, cell and what is wrong."""
+
+
+@dataclasses.dataclass
+class Group:
+    """A group of the file: ``kind (arguments) { attributes, groups }``."""
+
+    kind: str
+    arguments: list[str]
+    attributes: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    groups: list["Group"] = dataclasses.field(default_factory=list)
+
+    def of(self, *kinds: str) -> Iterator["Group"]:
+        """Groups inside, of these kinds."""
+        return (group for group in self.groups if group.kind in kinds)
+
+    def number(self, name: str, otherwise: float = 0.0) -> float:
+        return float(self.attributes[name][0]) if name in self.attributes else otherwise
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Energy of a transition, pJ, over load (pF; one entry: any) and input transition (ns)."""
+
+    loads: tuple[float, ...]
+    slews: tuple[float, ...]
+    values: tuple[tuple[float, ...], ...]
+
+    def at(self, load: float, slew: float) -> float:
+        """Linear between the points, and beyond them with the last segment's slope."""
+        def line(axis: tuple[float, ...], x: float) -> tuple[int, float]:
+            if len(axis) == 1:
+                return 0, 0.0
+            low = min(max(bisect_right(axis, x) - 1, 0), len(axis) - 2)
+            return low, (x - axis[low]) / (axis[low + 1] - axis[low])
+
+        i, a = line(self.loads, load)
+        j, b = line(self.slews, slew)
+        rows = [self.values[k][j] + b * (self.values[k][min(j + 1, len(self.slews) - 1)]
+                                         - self.values[k][j])
+                for k in (i, min(i + 1, len(self.loads) - 1))]
+        return rows[0] + a * (rows[1] - rows[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """A cell.
+
+    Attributes
+    ----------
+    inputs: capacitance, pF, by pin. outputs: function by pin, of pins or of the state.
+    energy: by pin, of a rise and of a fall: an output's over load and transition, an input's
+    without a change of the output over transition alone; averages over what caused it.
+    next_state, clock, states: of a flip-flop; the state, and its complement, by name.
+    """
+
+    name: str
+    inputs: dict[str, float]
+    outputs: dict[str, str]
+    energy: dict[str, tuple[list[Table], list[Table]]]
+    leakage_nw: float
+    next_state: str = ""
+    clock: str = ""
+    states: tuple[str, ...] = ()
+
+    def transition(self, pin: str, load: float, slew: float) -> float:
+        """Internal energy of a transition of ``pin``, pJ: the mean of rise and fall."""
+        sides = self.energy.get(pin, ([], []))
+        return sum(sum(table.at(load, slew) for table in side) / len(side)
+                   for side in sides if side) / 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Library:
+    """Cells by name, and the supply, V."""
+
+    name: str
+    volts: float
+    cells: dict[str, Cell]
+
+
+def _parse(text: str) -> Group:
+    tokens = _TOKEN.findall(_NOISE.sub(" ", text))
+    root = Group("", [])
+    stack, at = [root], 0
+    while at < len(tokens):
+        name = tokens[at]
+        follows = tokens[at + 1] if at + 1 < len(tokens) else ""
+        if name == "}":
+            stack.pop()
+            at += 1
+        elif follows == ":":
+            end = tokens.index(";", at)
+            stack[-1].attributes[name] = [one.strip('"') for one in tokens[at + 2:end]]
+            at = end + 1
+        elif follows == "(":
+            end = tokens.index(")", at)
+            arguments = [one.strip('"') for one in tokens[at + 2:end] if one != ","]
+            at = end + 1
+            if at < len(tokens) and tokens[at] == "{":
+                group = Group(name, arguments)
+                stack[-1].groups.append(group)
+                stack.append(group)
+                at += 1
+            else:
+                stack[-1].attributes[name] = arguments
+        else:
+            at += 1
+    return root
+
+
+def _numbers(texts: list[str]) -> tuple[float, ...]:
+    return tuple(float(one) for text in texts for one in text.replace(",", " ").split())
+
+
+def _tables(pin: Group) -> tuple[list[Table], list[Table]]:
+    sides: tuple[list[Table], list[Table]] = ([], [])
+    for power in pin.of("internal_power"):
+        for side, kind in zip(sides, ("rise_power", "fall_power"), strict=True):
+            for table in power.of(kind):
+                rows = tuple(_numbers([row]) for row in table.attributes["values"])
+                first = _numbers(table.attributes["index_1"])
+                if "index_2" in table.attributes:
+                    side.append(Table(first, _numbers(table.attributes["index_2"]), rows))
+                else:
+                    side.append(Table((0.0,), first, rows))
+    return sides
+
+
+def _cell(group: Group) -> Cell:
+    pins = {pin.arguments[0]: pin for pin in group.of("pin")}
+    flip_flop = next(group.of("ff"), None)
+    state = flip_flop.attributes if flip_flop else {}
+    return Cell(
+        group.arguments[0],
+        {name: pin.number("capacitance") for name, pin in pins.items()
+         if pin.attributes.get("direction") == ["input"]},
+        {name: "".join(f"{part} " for part in pin.attributes["function"]).strip()
+         for name, pin in pins.items() if "function" in pin.attributes},
+        {name: _tables(pin) for name, pin in pins.items()},
+        group.number("cell_leakage_power"), " ".join(state.get("next_state", [])),
+        " ".join(state.get("clocked_on", [])), tuple(flip_flop.arguments if flip_flop else ()))
+
+
+def read_liberty(path: Path) -> Library:
+    """The library in ``path``; :class:`LibertyError` unless its units are ns, V and pF."""
+    library = next(_parse(path.read_text()).of("library"), None)
+    if library is None:
+        raise LibertyError(f"{path}: no library")
+    for name, want in (("time_unit", ["1ns"]), ("voltage_unit", ["1V"])):
+        if library.attributes.get(name) != want:
+            raise LibertyError(f"{path}: {name} must be {want[0]}, not "
+                               f"{library.attributes.get(name)}")
+    unit = [one.lower() for one in library.attributes.get("capacitive_load_unit", [])]
+    if len(unit) != 2 or float(unit[0]) != 1 or unit[1] != "pf":
+        raise LibertyError(f"{path}: capacitive_load_unit must be (1,pf), not {unit}")
+    return Library(library.arguments[0], library.number("nom_voltage"),
+                   {cell.name: cell for cell in map(_cell, library.of("cell"))})
