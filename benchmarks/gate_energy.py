@@ -172,7 +172,8 @@ def _script(unit: str, liberty: Path) -> Sequence[str]:
 
 ROWS = {  # actions of RAMs: unit
     "silu_read": "lookup", "bank_read": "weight word", "bank_write": "bus beat",
-    "side_read": "parameter row", "map_read": "lookup", "table_read": "table row",
+    "side_read": "parameter row", "scale_read": "row of scales",
+    "map_read": "lookup", "table_read": "table row",
     "table_write": "table row", "weight_read": "row of weights", "weight_write": "row of weights"}
 TAKEN = {  # actions that were not measured: the measured one that is taken for them, and why
     "silu_multiply": ("requantise", "16 x 16 bits: upper bound, requantising multiplies 32 x 16"),

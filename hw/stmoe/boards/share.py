@@ -13,8 +13,8 @@ class MemoryShare(wiring.Component):
     """Puts ``first`` and ``second`` on one port whose ids have a bit more, 1 for ``second``.
 
     Where both ask at once, ``second`` goes first: the host, whose bursts are few. A burst that is
-    offered and stalled stays offered. The W beats of a burst come from the cycle after its AW has been
-    offered on; the next burst's when both channels are done with this one. Else combinational: no
+    offered and stalled stays offered. The W beats of a burst come a cycle after its AW at the
+    earliest; the next burst's when both channels are done with this one. Else combinational: no
     latency, a burst and a beat per cycle. Back-pressure of R and B is the answered one's. Reset:
     nothing offered.
     (:class:`~stmoe.bus.axi_share.AxiShare` divides the accelerator's ids, which may all be taken.)
