@@ -10,8 +10,8 @@ from .config import Geometry
 
 __all__ = ["GATE_ONE", "AxiReadSignature", "AxiWriteSignature", "BufferReadSignature", "ErrorCode",
            "Event", "Opcode", "Phase", "Status", "announcement", "candidate", "event", "expert_tag",
-           "fill", "group_tag", "member", "observation", "routed", "shape_layout", "status",
-           "passed", "transfer", "work"]
+           "fill", "group_tag", "member", "observation", "passed", "routed", "shape_layout",
+           "status", "transfer", "work"]
 
 GATE_ONE = 0x8000  # gate weight 1.0 in Q1.15
 

@@ -17,7 +17,6 @@ BLOCK_READS = 4  # bursts of a layer's weights, likewise
 LATENCY = 64  # cycles until a burst's first beat, usually
 SLACK_MAX = 63  # of a slack, in sixteenths of a drain
 SMALL = 1024  # bytes of an expert that the DMA is still to read at full speed
-MAX_GROUP = 15  # of register shape_group
 MAX_BEATS = (1 << 24) - 1  # of an expert: register shape_blob_beats and word numbers have 24 bits
 
 
@@ -50,12 +49,11 @@ class Geometry:
             raise ConfigError("d_ff", self.ff, f"small enough that an expert of {self.blob_beats} "
                                                f"bus beats has at most {MAX_BEATS}")
         chunk = self.tile_beats - self.config.integrity + self.word_bytes // self.axi_bytes
-        if self.ring and (self.ring_beats < chunk or self.group > MAX_GROUP):
-            why = (f"half of it, {self.ring_beats} bus beats, holds no tile and weight word, "
-                   f"{chunk}" if self.ring_beats < chunk else "it has too many banks")
+        if self.ring and self.ring_beats < chunk:
             raise ConfigError("d_ff", self.ff,
                               f"small enough that two experts fit the buffer of {self.banks} "
-                              f"banks: {why}, to stream one through")
+                              f"banks: half of it, {self.ring_beats} bus beats, holds no tile "
+                              f"and weight word, {chunk}, to stream one through")
         address_bits = (self.total_bytes - 1).bit_length()
         if address_bits > self.config.axi_addr_bits:
             raise ConfigError("axi_addr_bits", self.config.axi_addr_bits,

@@ -28,6 +28,11 @@ class RingGuard(wiring.Component):
     begin: per channel, a transfer begins, to slot ``into``. slots: of the channels' transfers.
     sent: per channel, a burst of ``len`` + 1 beats is asked for; each is a tile, if it has a CRC.
     room: per channel, its next burst may be asked for; always without ``shape.ring``.
+
+    Attributes
+    ----------
+    asked: content beats asked for of each channel. limits: of each slot, with how many of them
+        another tile may be. For proofs.
     """
 
     def __init__(self, geometry: Geometry, channels: int):
@@ -39,25 +44,24 @@ class RingGuard(wiring.Component):
             "begin": In(channels), "into": In(g.slot_bits),
             "slots": In(data.ArrayLayout(unsigned(g.slot_bits), channels)),
             "sent": In(channels), "len": In(8), "room": Out(channels)})
+        self.asked = [Signal(g.beat_bits, name=f"asked_{c}") for c in range(channels)]
+        self.limits = [Signal(g.beat_bits + 1, name=f"limit_{s}") for s in range(g.ring_slots)]
 
     def elaborate(self, platform):
         m = Module()
         g, shape = self.geometry, self.shape
         word_beats, side_beats = g.word_bytes // g.axi_bytes, g.side_bytes // g.axi_bytes
         spare = g.ring_beats - word_beats - (g.tile_beats - g.config.integrity)
-        # Of each slot: content beats that were asked for when another tile may be.
-        limits = [Signal(g.beat_bits + 1, name=f"limit_{slot}") for slot in range(g.ring_slots)]
-        for slot, limit in enumerate(limits):
+        for slot, limit in enumerate(self.limits):
             for passed in self.passed:
                 with m.If(passed.valid & (passed.slot == slot)):
                     m.d.sync += limit.eq(passed.beats + spare)
             with m.If(self.begin.any() & (self.into == slot)):
                 m.d.sync += limit.eq(shape.side_words * side_beats + word_beats + spare)
-        for channel in range(self.channels):
-            asked = Signal(g.beat_bits, name=f"asked_{channel}")  # beats of content
-            limit = limits[0]
+        for channel, asked in enumerate(self.asked):
+            limit = self.limits[0]
             for slot in range(1, g.ring_slots):
-                limit = Mux(self.slots[channel] == slot, limits[slot], limit)
+                limit = Mux(self.slots[channel] == slot, self.limits[slot], limit)
             with m.If(self.begin[channel]):
                 m.d.sync += asked.eq(0)
             with m.Elif(self.sent[channel]):

@@ -87,7 +87,7 @@ def test_an_expert_larger_than_half_the_buffer_takes_half_of_it_as_a_ring():
 
 def test_a_ring_that_holds_no_tile_is_refused():
     small = TINY.replace(slots=2, model_d_ff=16, max_d_ff=64, axi_data_bits=512, tile_bytes=4096)
-    with pytest.raises(ConfigError, match="half of it, 32 bus beats, holds no tile .* 64"):
+    with pytest.raises(ConfigError, match=r"half of it, 32 bus beats, holds no tile .* 64"):
         Geometry(small, 64)
     Geometry(small.replace(tile_bytes=1024), 64)
     with pytest.raises(ConfigError, match="d_ff must be at most max_d_ff = 64, not 96"):
