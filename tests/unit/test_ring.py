@@ -34,9 +34,9 @@ def differ(found, commands, experts):
 
 
 @pytest.mark.parametrize(("d_ff", "tokens", "stall", "late", "changes"), [
-    pytest.param(64, (1, 1), 0.3, 40, {"pes": 2, "slots": 3, "tile_bytes": 64}, id="three slots"),
+    pytest.param(64, (1,), 0.3, 40, {"pes": 2, "slots": 3, "tile_bytes": 64}, id="three slots"),
     pytest.param(32, (1,), 0.0, LATE, {"integrity": False}, id="the whole buffer"),
-    pytest.param(64, (3, 1), 0.0, 40, {"max_tokens": 4, "pes": 2}, id="many tokens"),
+    pytest.param(64, (3,), 0.0, 40, {"max_tokens": 4, "pes": 2}, id="many tokens"),
     pytest.param(64, (1,), 0.3, LATE, {"banks_per_slot": 4, "slots": 3, "tile_bytes": 128},
                  id="many banks"),
 ])
@@ -58,9 +58,9 @@ def test_narrower_experts_of_the_same_netlist_are_kept():
 
 
 def test_a_corrupt_tile_of_the_ring_is_read_again():
-    config, experts, commands = stage()
+    config, experts, commands = stage(tokens=(1,))
     g = Geometry(config, WIDE)
-    used = int(commands[1][0][0][0])
+    used = int(commands[0][0][0][0])
     where = {used * g.stride + tile * g.tile_bytes + 24: config.retries
              for tile in (0, g.tiles // 2, g.tiles - 1)}
     bench = LayerBench(config, experts, d_ff=WIDE, stall=0.2, corrupt=where)
@@ -69,15 +69,14 @@ def test_a_corrupt_tile_of_the_ring_is_read_again():
 
 
 def test_a_tile_that_stays_corrupt_fails_its_layer_alone():
-    config, experts, commands = stage(tokens=(1, 1, 1))
+    config, experts, commands = stage()
     g = Geometry(config, WIDE)
     tile = g.tiles - 2
-    failing = set(commands[1][0][0].tolist()) - set(commands[0][0][0].tolist())
-    expert = int(failing.pop())
+    expert = (set(commands[0][0][0].tolist()) - set(commands[1][0][0].tolist())).pop()
     bench = LayerBench(config, experts, d_ff=WIDE, corrupt={
         expert * g.stride + tile * g.tile_bytes: config.retries + 1})
     found = bench.play(commands)
-    assert [result is None for result in found] == [False, True, False]
+    assert [result is None for result in found] == [True, False]
     assert differ(found, commands, experts) == []
     assert list(bench.errors.values()) == [CORRUPT, 0, expert, tile]
 

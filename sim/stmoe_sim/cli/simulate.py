@@ -147,8 +147,9 @@ def simulate(
     check_folder("--build", build)
     recorded, model = (load(trace), None) if trace else (default_trace(), load_model())
     window = window_of(recorded, tokens, warmup, profile)
-    if d_ff and model is not None:
-        check_choice("--d-ff", d_ff, (model.shape.d_ff,))
+    if d_ff is not None and model is not None and d_ff != model.shape.d_ff:
+        raise ConfigError("--d-ff", d_ff, f"{model.shape.d_ff}, as the project's own model has, or "
+                                          "with --trace")
     fitted = fit(chosen, recorded, model, d_ff or 0)
     check_overrides(overrides, fitted, trace or "the project's own trace")
     for entry in policies:
