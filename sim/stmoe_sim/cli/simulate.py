@@ -151,6 +151,7 @@ def simulate(
         raise ConfigError("--d-ff", d_ff, f"{model.shape.d_ff}, as the project's own model has, or "
                                           "with --trace")
     fitted = fit(chosen, recorded, model, d_ff or 0)
+    Geometry(fitted, d_ff or 0)
     check_overrides(overrides, fitted, trace or "the project's own trace")
     for entry in policies:
         entry.check(fitted, on_chip)
