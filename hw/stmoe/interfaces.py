@@ -10,8 +10,8 @@ from .config import Geometry
 
 __all__ = ["GATE_ONE", "AxiReadSignature", "AxiWriteSignature", "BufferReadSignature", "ErrorCode",
            "Event", "Opcode", "Phase", "Status", "announcement", "candidate", "event", "expert_tag",
-           "fill", "group_tag", "member", "observation", "routed", "shape_layout", "status",
-           "transfer", "work"]
+           "fill", "group_tag", "member", "observation", "passed", "routed", "shape_layout",
+           "status", "transfer", "work"]
 
 GATE_ONE = 0x8000  # gate weight 1.0 in Q1.15
 
@@ -151,6 +151,13 @@ def work(g: Geometry) -> data.StructLayout:
     return data.StructLayout({"slot": unsigned(g.slot_bits), "gate": unsigned(16)})
 
 
+def passed(g: Geometry) -> data.StructLayout:
+    """Of the expert that a PE has in hand, in ``slot``: ``beats`` of its content up to the end of
+    the word that is read next. What comes before that word will not be read any more."""
+    return data.StructLayout({"valid": 1, "slot": unsigned(g.slot_bits),
+                              "beats": unsigned(g.beat_bits + 1)})
+
+
 def event(g: Geometry) -> data.StructLayout:
     """Record on the event port; valid for one cycle, no back-pressure."""
     return data.StructLayout({"kind": unsigned(5), **expert_tag(g), "slot": unsigned(g.slot_bits),
@@ -158,11 +165,15 @@ def event(g: Geometry) -> data.StructLayout:
 
 
 def shape_layout(g: Geometry) -> data.StructLayout:
-    """Run-time shape from registers, stable while a layer command runs."""
+    """Run-time shape from registers, stable while a layer command runs.
+
+    ``ring``, where the netlist has it: an expert is larger than a slot, of ``2**group`` banks.
+    """
     return data.StructLayout({
         "in_words": 16, "gu_groups": 16, "dn_tiles": 16, "out_groups": 16, "side_words": 16,
         "blob_beats": 24, "stride": 32, "base": g.config.axi_addr_bits, "group": 4,
-        "slots": g.slot_bits + 1, "layers": 9, "experts": 10})
+        "slots": g.slot_bits + 1, "layers": 9, "experts": 10} | (
+            {"ring": 1} if g.has_ring else {}))
 
 
 class BufferReadSignature(wiring.Signature):

@@ -14,6 +14,7 @@ def illegal_shape(g: Geometry, shape: Value) -> Value:
     experts than ``top_k``, more slots than the banks make, or a base that is no multiple of the
     bus width; with ``integrity``, a base or a stride that is none of ``alignment``. Whether the
     sizes fit one another is up to the host, which derives them together.
+    ``group``: as the array has it, at most ``half`` where experts stream through.
     """
     widest = Geometry(g.config, g.max_d_ff)
     model = g.config.model
@@ -21,7 +22,7 @@ def illegal_shape(g: Geometry, shape: Value) -> Value:
         "in_words": (2, g.in_words), "out_groups": (4, g.out_groups), "slots": (2, g.banks),
         "gu_groups": (1, widest.gu_groups), "dn_tiles": (1, widest.dn_tiles),
         "side_words": (1, widest.side_words), "blob_beats": (1, widest.blob_beats),
-        "group": (0, widest.group), "layers": (1, model.layers),
+        "group": (0, min(widest.group, g.half)), "layers": (1, model.layers),
         "experts": (model.top_k, model.experts)}
     illegal = []
     for field, (low, high) in limits.items():

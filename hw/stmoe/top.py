@@ -101,11 +101,19 @@ class Accelerator(wiring.Component):
         self._registers(m, csr)
         self._expert_memory(m, csr, dma, predict)
 
-        # Run-time settings.
+        # Run-time settings. Of experts that stream through nothing is kept, and none fetched ahead.
         shape = Signal.like(sequencer.shape)
+        retain, prefetch = csr.ctrl_retain, csr.ctrl_prefetch
+        if g.has_ring:
+            ring, group = Signal(), Signal.like(csr.shape_group)
+            m.d.sync += [ring.eq(csr.shape_group == g.half + 1),
+                         group.eq(Mux(csr.shape_group == g.half + 1, g.half, csr.shape_group))]
+            retain, prefetch = retain & ~ring, prefetch & ~ring
         for field, _ in shape.shape():
             if field == "base":
                 m.d.comb += shape.base.eq(Cat(csr.shape_base_lo, csr.shape_base_hi))
+            elif g.has_ring and field in ("ring", "group"):
+                m.d.comb += shape[field].eq({"ring": ring, "group": group}[field])
             else:
                 m.d.comb += shape[field].eq(getattr(csr, f"shape_{field}"))
         for block in (sequencer, manager, storage, dma, array):
@@ -124,6 +132,8 @@ class Accelerator(wiring.Component):
             connect(m, source, sink)
         for index in range(g.config.pes):
             connect(m, array.read[index], storage.read[index])
+            if g.has_ring:
+                m.d.comb += dma.passed[index].eq(array.passed[index])
         token = predict.token.payload  # of which no rows are moved, where it is not known
         candidates, taken = predict.candidates, Signal()  # which they hear of a cycle later
         m.d.comb += [manager.candidates.payload.eq(candidates.payload),
@@ -143,7 +153,7 @@ class Accelerator(wiring.Component):
             manager.cancel_ack.eq(dma.cancel_ack), manager.cancel_beats.eq(dma.cancel_beats),
             manager.cancel_landed.eq(dma.cancel_landed),
             storage.fill.eq(dma.fill), storage.progress.eq(dma.progress),
-            manager.retain.eq(csr.ctrl_retain), manager.retention.eq(csr.ctrl_retention),
+            manager.retain.eq(retain), manager.retention.eq(csr.ctrl_retention),
             manager.link_idle.eq(~dma.active), manager.link_beat.eq(dma.beats),
             manager.link_demanded.eq(dma.demanding), manager.worth.eq(csr.ctrl_worth),
             manager.worth_floor.eq(csr.worth_floor),
@@ -169,7 +179,7 @@ class Accelerator(wiring.Component):
         m.d.sync += busy.eq(sequencer.in_layer | dma.active | ~manager.idle | predict.busy
                             | (sequencer.looking if g.looks_ahead else 0))
         m.d.comb += [
-            manager.prefetch_enable.eq(csr.ctrl_prefetch & ~sequencer.flush_request)]
+            manager.prefetch_enable.eq(prefetch & ~sequencer.flush_request)]
         flushing, flushed = Signal(), Signal()
         with m.If(~sequencer.flush_request | busy):
             m.d.sync += quiet.eq(0)

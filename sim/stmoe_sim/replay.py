@@ -46,12 +46,13 @@ class SimulationError(RuntimeError):
     """The simulator died, hung or refused the job; the message says where to look."""
 
 
-def fit(config: AcceleratorConfig, trace: Trace,
-        model: QuantisedModel | None = None) -> AcceleratorConfig:
+def fit(config: AcceleratorConfig, trace: Trace, model: QuantisedModel | None = None,
+        d_ff: int = 0) -> AcceleratorConfig:
     """``config`` with layers, experts and top-k of ``trace``; with d_model and d_ff of ``model``,
-    else those of ``config``; the rest kept."""
+    else those of ``config``, as d_ff is where ``d_ff`` is set at run time; the rest kept."""
     if model is not None:
-        config = config.replace(model_d_model=model.shape.d_model, model_d_ff=model.shape.d_ff)
+        config = config.replace(model_d_model=model.shape.d_model,
+                                **{} if d_ff else {"model_d_ff": model.shape.d_ff})
     return config.replace(
         model_layers=trace.layers, model_experts=trace.num_experts, model_top_k=trace.top_k,
         model_name=trace.model, router_layers=min(config.router_layers, trace.layers))

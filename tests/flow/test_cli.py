@@ -37,7 +37,9 @@ def test_json_outputs(stmoe):
     (["--set", "model_d_ff=64"], ["model_d_ff", "model.d_ff=64"]),
     (["--set", "slots"], ["--set", "FIELD=VALUE", "'slots'"]),
     (["--set", "slots=8", "--set", "slots=9"], ["--set", "once"]),
-    (["--set", "slots=2", "--set", "max_d_ff=128"], ["d_ff", "two experts", "128"]),
+    (["--set", "slots=2", "--set", "max_d_ff=128", "--set", "model.d_ff=16", "--set",
+      "tile_bytes=4096", "--set", "axi_data_bits=512"],
+     ["d_ff", "two experts", "half of it, 32 bus beats", "64, to stream", "128"]),
     (["--config", "absent.toml"], ["--config", "absent.toml", "No such file"]),
     (["--preset", "tiny", "--config", "x.toml"], ["--preset and --config", "one of the two"]),
 ])

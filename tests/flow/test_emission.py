@@ -115,8 +115,8 @@ def test_lint_is_clean_and_can_fail(emitted):
 
 
 @pytest.mark.parametrize("changes", [
-    {}, {"predictor": "none", "router_layers": 0}, {"banks_per_slot": 4, "max_d_ff": 64},
-    {"weight_group": 32},
+    {}, {"predictor": "none", "router_layers": 0, "slots": 3, "max_d_ff": 128},
+    {"banks_per_slot": 4, "max_d_ff": 64}, {"weight_group": 32},
     {"max_tokens": 16, "pes": 1, "model_shared_experts": 1, "model_shared_d_ff": 32},
     {"pes": 1, "axi_data_bits": 32, "model_top_k": 1, "model_shared_experts": 1,
      "model_shared_d_ff": 32, "outstanding": 1},

@@ -7,14 +7,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import cycles, handshake, legaliser, protocol, slots
+from . import cycles, handshake, legaliser, protocol, ring, slots
 from .proof import Mutation, Proof
 from .solve import Outcome, missing, solve
 
 __all__ = ["PROOFS", "faulty", "main", "prove"]
 
 PROOFS: tuple[Proof, ...] = (
-    *handshake.PROOFS, *legaliser.PROOFS, *protocol.PROOFS, *slots.PROOFS, *cycles.PROOFS)
+    *handshake.PROOFS, *legaliser.PROOFS, *protocol.PROOFS, *slots.PROOFS,
+    *ring.PROOFS, *cycles.PROOFS)
 
 GOOD = ("proved", "holds")
 

@@ -6,26 +6,12 @@ from stmoe.bus.csr import register_map
 from stmoe.config import PRESETS, Geometry
 from stmoe.interfaces import Opcode
 from stmoe.top import Accelerator
+from support.layer_bench import write
 
 CONFIG = PRESETS["tiny"].replace(
     model_layers=1, model_experts=4, model_top_k=1, model_d_model=32, slots=2, max_d_ff=0, pes=1,
     predictor="none", router_layers=0)
 GEOMETRY = Geometry(CONFIG)
-
-
-async def write(ctx, dut, address, value):
-    """An AXI4-Lite write; returns its response."""
-    for name, setting in (("awaddr", address), ("wdata", value), ("wstrb", 15), ("awvalid", 1),
-                          ("wvalid", 1), ("bready", 1)):
-        ctx.set(getattr(dut, f"s_axil_{name}"), setting)
-    await ctx.tick()
-    ctx.set(dut.s_axil_awvalid, 0)
-    ctx.set(dut.s_axil_wvalid, 0)
-    while not ctx.get(dut.s_axil_bvalid):
-        await ctx.tick()
-    response = ctx.get(dut.s_axil_bresp)
-    await ctx.tick()
-    return response
 
 
 def test_commands_are_taken_only_while_enabled():

@@ -43,6 +43,7 @@ class ExpertManager:
     retain: keep experts after use. retention: which of them goes first, the least recently used
         (``lru``) or the one that is expected to be used last (``ewma``, see ``retention``).
     prefetch: candidates are ordered. prefetch_round: most promises at a time.
+        Experts that stream through (``geometry.ring``) are not kept, nor candidates ordered.
     worth: only those that pay (see ``worth``), None = all.
 
     Attributes
@@ -59,7 +60,8 @@ class ExpertManager:
         model = geometry.config.model
         self.ewma, self.clock, self.visited = retention == "ewma", 0, True
         self.frequencies = UseFrequencies(model.layers, model.experts, model.shared_units)
-        self.retain, self.prefetch, self.round_size = retain, prefetch, prefetch_round
+        self.retain, self.prefetch = (wanted and not geometry.ring for wanted in (retain, prefetch))
+        self.round_size = prefetch_round
         self.slots = [Slot() for _ in range(slots)]
         self.where: dict[tuple[int, int], int] = {}
         self.order: OrderedDict[int, None] = OrderedDict.fromkeys(range(slots))  # first out first

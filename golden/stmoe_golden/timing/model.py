@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stmoe.config import Geometry
+from stmoe.config import ConfigError, Geometry
 
 from ..buffer.retention_kernel import LEADERS, LED
 from ..buffer.worth import SLACK_MAX, Worth
@@ -263,6 +263,9 @@ def simulate(geometry: Geometry, settings: Settings, memory: MemoryTiming, stimu
                          f"not {list(stimulus.routing.shape)}")
     if geometry.streams_weights and settings.predictor == "linear":
         raise ValueError("linear.weight_store is memory, whose traffic is not modelled, not chip")
+    if geometry.ring:
+        raise ConfigError("d_ff", geometry.ff, "small enough that two experts fit the buffer: how "
+                          "larger ones stream through it is not modelled, only simulated")
     if not 0 <= warmup < tokens:
         raise ValueError(f"warm-up tokens must be 0 to {tokens - 1}, not {warmup}")
     bursts = -(-geometry.blob_beats // geometry.config.burst_beats)

@@ -42,7 +42,8 @@ class BufferStorage(wiring.Component):
 
     Parameters and scales are few: each PE has its own copy of all, without a network. A slot is
     ``2**shape.group`` banks, which take words in turn; changing ``group`` regroups the banks, after
-    which every slot counts as empty. A beat that is filled in is readable by what is issued two
+    which every slot counts as empty. With ``shape.ring`` weight word w of a slot takes the place of
+    word w - ``ring_words``. A beat that is filled in is readable by what is issued two
     cycles later, which is when a watermark given with it can be seen. No back-pressure. Not reset:
     a watermark means nothing until ``progress`` has set it.
 
@@ -54,8 +55,8 @@ class BufferStorage(wiring.Component):
     -------
     fill: valid and a beat of a slot's blob; beats of a slot in any order.
     progress: valid, slot, beats: sets the slot's watermark.
-    read: ports of the PEs. shape: run-time shape; ``group``, ``side_words`` and, for scales,
-        ``gu_groups`` and ``out_groups`` are used.
+    read: ports of the PEs. shape: run-time shape; ``group``, ``ring``, ``side_words`` and, for
+        scales, ``gu_groups`` and ``out_groups`` are used.
     bank_reads, bank_writes: weight words read and beats written in this cycle.
     """
 
@@ -75,8 +76,13 @@ class BufferStorage(wiring.Component):
         word_beats, side_beats = g.word_bytes // g.axi_bytes, g.side_bytes // g.axi_bytes
         side_rows = g.side_bytes // (4 * g.config.rows)
         beat_bits = 8 * g.axi_bytes
-        group_bits = Geometry(g.config, g.max_d_ff).group.bit_length()
+        group_bits = min(Geometry(g.config, g.max_d_ff).group, g.half).bit_length()
         group = self.shape.group[:group_bits] if group_bits else 0
+
+        def placed(word):
+            """Weight word in whose place ``word`` is."""
+            return word if not g.has_ring else word & Mux(
+                self.shape.ring, g.ring_words - 1, (1 << 24) - 1)
 
         def place(slot, word, name):
             """Bank and address of a word of a slot."""
@@ -103,7 +109,7 @@ class BufferStorage(wiring.Component):
         m.d.comb += [is_weight.eq(beat >= first_weight), weight_beat.eq(beat - first_weight)]
         bank, addr = place(
             self.fill.payload.slot,
-            Mux(is_weight, weight_beat >> _log2(word_beats), side_word), "fill")
+            Mux(is_weight, placed(weight_beat >> _log2(word_beats)), side_word), "fill")
         write_bank, write_addr = Signal.like(bank), Signal.like(addr)
         write_data = Signal(beat_bits)
         weight_en, side_en = Signal(word_beats), Signal(side_beats)
@@ -126,7 +132,7 @@ class BufferStorage(wiring.Component):
         # Reading: a register stage, the RAM, a part of the network, a register, the rest of it.
         asked = []
         for index, read in enumerate(self.read):
-            stages = [place(read.slot, read.word, f"word_{index}")]
+            stages = [place(read.slot, placed(read.word), f"word_{index}")]
             en = Signal(name=f"word_en_{index}")
             m.d.sync += en.eq(read.en)
             for later in range(1, 4):

@@ -35,7 +35,8 @@ class PeArray(wiring.Component):
         the first of ``x``, and stable; and see :class:`ProcessingElement`. Their activations follow
         one another, and so do their results.
     work: experts, in any order. release: slots that will not be read any more.
-    shape: run-time shape. read: the PEs' ports into the expert buffer.
+    shape: run-time shape. read: the PEs' ports into the expert buffer. passed: how far each PE has
+        read its expert, a cycle later; only where experts stream through.
     result: ``rows`` int16 outputs per beat, ``last`` on the layer's last.
     active: a PE reads a word, or would but for activations or hidden values on their way.
     merging: every word has been read and the result is not out.
@@ -56,7 +57,8 @@ class PeArray(wiring.Component):
             "active": Out(1), "merging": Out(1),
             "mac_words": Out(range(pes + 1)), "side_reads": Out(range(pes + 1))} | (
                 {} if not g.token_bits else {
-                    "last_token": In(g.token_bits), "member": In(interfaces.member(g))}))
+                    "last_token": In(g.token_bits), "member": In(interfaces.member(g))}) | (
+                {"passed": Out(interfaces.passed(g)).array(pes)} if g.has_ring else {}))
 
     def elaborate(self, platform):
         m = Module()
@@ -65,6 +67,8 @@ class PeArray(wiring.Component):
                for index in range(g.config.pes)]
         for index, pe in enumerate(pes):
             wiring.connect(m, pe.read, wiring.flipped(self.read[index]))
+            if g.has_ring:
+                m.d.sync += self.passed[index].eq(pe.passed)
 
         # Activations.
         received = Signal(16)

@@ -33,6 +33,7 @@ class IssueUnit(wiring.Component):
         expert for all its tokens.
     hold: the last word of an expert is not issued.
     watch, watermark: beats landed in slot ``watch``, answered one cycle later.
+    need: beats that must have landed for the next word; only where experts stream through.
     go: a word is issued, described by: slot, word, gate, down (phase), index (activation word, or
         hidden word), group (row group), first and last (of an accumulation), begin and end (of the
         expert). Of experts with many tokens: place (which of its tokens), expert (id), fetch (the
@@ -52,7 +53,8 @@ class IssueUnit(wiring.Component):
             "down": Out(1), "index": Out(16), "group": Out(16), "first": Out(1), "last": Out(1),
             "begin": Out(1), "end": Out(1), "waiting": Out(1)} | ({} if not g.token_bits else {
                 "place": Out(g.token_bits), "expert": Out(10), "fetch": Out(1), "whole": Out(1),
-                "final": Out(1)}) | ({"scales": Out(24)} if g.config.weight_group else {}))
+                "final": Out(1)}) | ({"need": Out(g.beat_bits + 1)} if g.has_ring else {}) | (
+                    {"scales": Out(24)} if g.config.weight_group else {}))
 
     def elaborate(self, platform):
         m = Module()
@@ -69,7 +71,7 @@ class IssueUnit(wiring.Component):
         # Arrival: the watermark turns to the next expert once the present one is complete.
         watched = Signal(g.slot_bits)
         complete, fresh = Signal(), Signal()
-        need = Signal(g.beat_bits + 1)
+        need = self.need if g.has_ring else Signal(g.beat_bits + 1)
         landed = Signal()
         m.d.sync += watched.eq(self.watch)
         m.d.comb += [

@@ -48,6 +48,7 @@ class ProcessingElement(wiring.Component):
     member, x_token, sum_token: where a layer may have many tokens: the tokens that share an expert,
         written before it is in ``work``, whose ``gate`` is then a ``group_tag``; and the tokens of
         ``x`` and of ``sums``.
+    passed: how far the expert in hand has been read; only where experts stream through.
     issued, side_read: a weight word is multiplied, a parameter row is read in this cycle.
     waiting: the next word has not landed.
     """
@@ -65,7 +66,8 @@ class ProcessingElement(wiring.Component):
             "issued": Out(1), "side_read": Out(1), "waiting": Out(1)} | (
             {} if not g.token_bits else {
                 "member": In(interfaces.member(g)), "x_token": In(g.token_bits),
-                "sum_token": In(g.token_bits)}))
+                "sum_token": In(g.token_bits)}) | (
+            {"passed": Out(interfaces.passed(g))} if g.has_ring else {}))
 
     def elaborate(self, platform):
         m = Module()
@@ -86,6 +88,9 @@ class ProcessingElement(wiring.Component):
             self.read.en.eq(issue.go & issue.fetch if many else issue.go),
             self.read.slot.eq(issue.slot),
             self.read.word.eq(issue.word)]
+        if g.has_ring:
+            m.d.comb += [self.passed.valid.eq(~issue.idle), self.passed.slot.eq(issue.slot),
+                         self.passed.beats.eq(issue.need)]
 
         # What goes along with a word, and the stages at which it is needed (cycles after issue).
         step = Signal(data.StructLayout({

@@ -36,6 +36,7 @@ class AcceleratorConfig:
         least ``lanes``, share a scale (docs/number-formats.md).
     slots: expert slots, 2 to 4096, of ``banks_per_slot`` banks (a power of two).
     max_d_ff: largest hidden width settable at run time, banks regrouped; 0 = ``model.d_ff``.
+        Experts larger than half of the buffer stream through it, tile by tile.
     tile_bytes: grain at which arrival is tracked, a power of two, a multiple of the bus width.
     axi_data_bits, axi_addr_bits, burst_beats, outstanding: the expert memory's AXI4 port.
     retries: times a failed burst is read again before it is reported.

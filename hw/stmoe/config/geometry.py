@@ -51,10 +51,12 @@ class Geometry:
         if self.blob_beats > MAX_BEATS:
             raise ConfigError("d_ff", self.ff, f"small enough that an expert of {self.blob_beats} "
                                                f"bus beats has at most {MAX_BEATS}")
-        if self.slots < 2:
+        chunk = self.tile_beats - self.config.integrity + self.word_bytes // self.axi_bytes
+        if self.ring and self.ring_beats < chunk:
             raise ConfigError("d_ff", self.ff,
                               f"small enough that two experts fit the buffer of {self.banks} "
-                              f"banks; one takes {1 << self.group}")
+                              f"banks: half of it, {self.ring_beats} bus beats, holds no tile "
+                              f"and weight word, {chunk}, to stream one through")
         address_bits = (self.total_bytes - 1).bit_length()
         if address_bits > self.config.axi_addr_bits:
             raise ConfigError("axi_addr_bits", self.config.axi_addr_bits,
@@ -194,18 +196,30 @@ class Geometry:
 
     @cached_property
     def group(self) -> int:
-        """log2 of the banks that one slot takes at this hidden width."""
-        group = 0
-        while ((self.bank_words << group) < self.weight_words
-               or (self.bank_param_words << group) < self.param_words
-               or (self.bank_scale_words << group) < self.scale_words):
+        """log2 of the banks that an expert takes at this hidden width; of an expert larger than
+        half of the buffer, whatever its size, one more than ``half``."""
+        full, group = self._at(0), 0
+        params, scales = self._per_bank(full.param_words), self._per_bank(full.scale_words)
+        while group <= self.half and ((self.bank_words << group) < self.weight_words
+                                      or (params << group) < self.param_words
+                                      or (scales << group) < self.scale_words):
             group += 1
         return group
 
     @property
+    def half(self) -> int:
+        """log2 of the banks of the largest slot of which there are two."""
+        return self.banks.bit_length() - 2
+
+    @property
+    def ring(self) -> bool:
+        """Whether experts of this hidden width stream through: a slot is a ring of tiles."""
+        return self.group > self.half
+
+    @property
     def slots(self) -> int:
         """Slots that the banks make at this hidden width."""
-        return self.banks >> self.group
+        return self.banks >> min(self.group, self.half)
 
     @property
     def prefetch_bursts(self) -> int:
@@ -239,22 +253,50 @@ class Geometry:
     def banks(self) -> int:
         return self.config.slots * self.config.banks_per_slot
 
+    def _per_bank(self, words: int) -> int:
+        """Of ``words`` of a slot of the configured width, those in each bank."""
+        return _up(words, self.config.banks_per_slot)
+
     @cached_property
     def bank_words(self) -> int:
-        full = self._at(0)
-        return _up(full.weight_words, self.config.banks_per_slot)
+        return self._per_bank(self._at(0).weight_words)
+
+    def _bank_side(self, region: str) -> int:
+        """Words of a part of the side region in each bank. It is read from end to end as weights
+        pass: a ring holds all of it."""
+        words, widest = self._per_bank(getattr(self._at(0), region)), self._at(self.max_d_ff)
+        return max(words, _up(getattr(widest, region), 1 << self.half)) if widest.ring else words
 
     @cached_property
     def bank_param_words(self) -> int:
-        return _up(self._at(0).param_words, self.config.banks_per_slot)
+        return self._bank_side("param_words")
 
     @cached_property
     def bank_scale_words(self) -> int:
-        return _up(self._at(0).scale_words, self.config.banks_per_slot)
+        return self._bank_side("scale_words")
 
     @property
     def bank_side_words(self) -> int:
         return self.bank_param_words + self.bank_scale_words
+
+    @cached_property
+    def has_ring(self) -> bool:
+        """Whether experts of some hidden width stream through."""
+        return self._at(self.max_d_ff).ring
+
+    @property
+    def ring_slots(self) -> int:
+        """Slots while experts stream through: two, or three."""
+        return self.banks >> self.half
+
+    @cached_property
+    def ring_words(self) -> int:
+        """Weight words of a ring: the power of two that the banks of a slot hold."""
+        return 1 << (self.bank_words.bit_length() - 1 + self.half)
+
+    @property
+    def ring_beats(self) -> int:
+        return self.ring_words * self.word_bytes // self.axi_bytes
 
     @property
     def slot_bits(self) -> int:

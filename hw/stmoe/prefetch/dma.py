@@ -10,6 +10,7 @@ from ..interfaces import AxiReadSignature, Status
 from ..one_of import one_of
 from .legaliser import Legaliser
 from .reader import BurstReader
+from .ring import RingGuard
 
 __all__ = ["PrefetchDma"]
 
@@ -29,6 +30,7 @@ class PrefetchDma(wiring.Component):
     in order. After the last tile DONE is reported; FIRST before it, once the first tile has landed.
     A burst that fails ``retries`` + 1 times ends its transfer: watermark at the blob's end, FAILED.
     With ``integrity`` no watermark covers a beat whose tile has not been checked.
+    With ``shape.ring`` a burst is asked for once every word has been read in whose place it goes.
     A transfer's first burst is asked for six cycles after its order; then one burst per two cycles
     is issued, as ``outstanding`` allows, and a beat per cycle is taken. Back-pressure on ``status``
     and on AR is honoured; R is never stalled. Reset: nothing in hand; beats of bursts asked for
@@ -48,6 +50,7 @@ class PrefetchDma(wiring.Component):
     status: reports; withdrawn by ``cancel`` only.
     fill, progress: to the buffer, beats without CRCs; ``progress`` ends at ``blob_beats``.
     axi: read channels. shape: run-time shape.
+    passed: how far each PE has read its expert; only where experts stream through.
     beats, bursts, retried, corrupted: increments for counters.
     active: a transfer in hand, or beats to drain. demanding: a demand in hand.
     first_beat: one cycle after the first beat of a demand that was offered while none was in hand:
@@ -69,7 +72,8 @@ class PrefetchDma(wiring.Component):
             "axi": Out(AxiReadSignature(g)), "shape": In(interfaces.shape_layout(g)),
             "beats": Out(1), "bursts": Out(1), "retried": Out(1), "corrupted": Out(1),
             "active": Out(1), "demanding": Out(1),
-            "first_beat": Out(data.StructLayout({"valid": 1, "cycles": WAIT_BITS}))})
+            "first_beat": Out(data.StructLayout({"valid": 1, "cycles": WAIT_BITS}))} | (
+            {"passed": In(interfaces.passed(g)).array(g.config.pes)} if g.has_ring else {}))
 
     def elaborate(self, platform):
         m = Module()
@@ -150,6 +154,15 @@ class PrefetchDma(wiring.Component):
         wanting = Signal(channel_count)
         chosen, chosen_valid = Signal(channel_count), Signal()
         m.d.comb += wanting.eq(valid & unissued & ~waiting_fail & ~failed)
+        sent = Signal(channel_count)
+        if g.has_ring:
+            m.submodules.ring = ring = RingGuard(g, channel_count)
+            m.d.comb += [
+                ring.shape.eq(shape), ring.begin.eq(reader.begin), ring.into.eq(order.slot),
+                ring.sent.eq(sent), ring.len.eq(reader.order.payload.len),
+                *(mine.eq(passed) for mine, passed in zip(ring.passed, self.passed, strict=True)),
+                *(ring.slots[c].eq(channels[c].slot) for c in range(channel_count))]
+            wanting = wanting & ring.room
         pool, ahead = Signal(channel_count), Signal()
         limit = Signal(range((1 << len(reader.latency)) + ISSUE))
         m.d.sync += [limit.eq(reader.latency + ISSUE), ahead.eq(
@@ -194,6 +207,8 @@ class PrefetchDma(wiring.Component):
                     channels[c].left.eq(channels[c].left - burst.len - 1)]
                 with m.If(lasts[c]):
                     m.d.sync += unissued[c].eq(0)
+                if g.has_ring:
+                    m.d.comb += sent[c].eq(1)
         with m.If(sends):
             m.d.sync += chosen_valid.eq(0)
         with m.Else():  # a demand takes the place of a prefetch that waits

@@ -26,11 +26,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def summary(config: AcceleratorConfig) -> dict[str, Any]:
     """Sizes that a configuration comes to."""
     g = Geometry(config)
+    widest = Geometry(config, g.max_d_ff)
     return {
         "experts": config.model.layers * config.model.expert_ids, "expert_bytes": g.blob_bytes,
         "expert_beats": g.blob_beats, "memory_bytes": g.memory_bytes,
         "buffer_bytes": g.banks * (g.bank_words * g.word_bytes + g.bank_side_words * g.side_bytes),
-        "slots": g.slots, "slots_at_max_d_ff": Geometry(config, g.max_d_ff).slots,
+        "slots": g.slots, "slots_at_max_d_ff": widest.slots,
+        "streams_through_at_max_d_ff": widest.ring,
         "macs": config.pes * config.rows * config.lanes,
         "compute_cycles_per_expert": g.weight_words}
 

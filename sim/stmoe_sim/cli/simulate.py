@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from stmoe.config import ConfigError
+from stmoe.config import ConfigError, Geometry
 from stmoe.config.error import check_choice, check_range
 from stmoe_golden.trace import Trace, Window, decode_slice, load
 
@@ -23,6 +23,7 @@ Examples:
   stmoe simulate
   stmoe simulate --trace gpt-oss-20b-math.npz --tokens 128 --json out.json
   stmoe simulate --policy table:none,table,st-moe --set slots=152 --memory ddr4-3200
+  stmoe simulate --d-ff 32 --set lanes=8 --set model.d_ff=8 --set slots=2 --set max_d_ff=32
   stmoe simulate --policy st-moe,st-moe-ahead --set linear.lookahead=true --routing hardware
   stmoe simulate --gates ecp5 --tokens 1 --warmup 0 --policy st-moe
 """
@@ -79,6 +80,11 @@ def simulate(
             help="Simulate the netlist after synthesis, ecp5 or generic, beside RTL: outputs, "
                  "events and cycles are held against each other. With blocks as stmoe synth names "
                  "them, these alone.")] = None,
+        d_ff: Annotated[int | None, typer.Option(
+            "--d-ff", metavar="N",
+            help="Hidden width set at run time, up to --set max_d_ff=N; of experts larger than "
+                 "half of the buffer, which model.d_ff and slots size, tiles stream through "
+                 "it. By default model.d_ff.")] = None,
         technology: Annotated[str, typer.Option(
             "--technology", metavar="NAME", help="Energy table: 45nm, 7nm, osu018 or a .toml file.",
         )] = "45nm",
@@ -131,6 +137,8 @@ def simulate(
         raise ConfigError("--routing", routing, f"host with --trace {trace}: gate weights and "
                                                 "inputs of layers come with the project's own "
                                                 "trace only")
+    if d_ff is not None:
+        check_range("--d-ff", d_ff, 1, Geometry(chosen).max_d_ff)
     if warmup is not None:
         check_range("--warmup", warmup, 0, 1 << 24)
     if attention is not None:
@@ -147,7 +155,11 @@ def simulate(
     after = parse_gates(gates) if gates else None
     recorded, model = (load(trace), None) if trace else (default_trace(), load_model())
     window = window_of(recorded, tokens, warmup, profile)
-    fitted = fit(chosen, recorded, model)
+    if d_ff is not None and model is not None and d_ff != model.shape.d_ff:
+        raise ConfigError("--d-ff", d_ff, f"{model.shape.d_ff}, as the project's own model has, or "
+                                          "with --trace")
+    fitted = fit(chosen, recorded, model, d_ff or 0)
+    Geometry(fitted, d_ff or 0)
     check_overrides(overrides, fitted, trace or "the project's own trace")
     for entry in policies:
         entry.check(fitted, on_chip)
@@ -155,7 +167,7 @@ def simulate(
         attention = attention_cycles(fitted, part.bytes_per_cycle(fitted))
     replay = Replay(config=fitted, window=window, memory=part, attention_cycles=attention,
                     seed=seed, stall=stall, model=model, cache=build, route_on_chip=on_chip,
-                    at_a_time=at_a_time, phase=phase, gates=after)
+                    at_a_time=at_a_time, phase=phase, gates=after, d_ff=d_ff or 0)
     name = config.stem if config else preset or DEFAULT_PRESET
     report = _run(replay, policies, prices, name, jobs, timeline)
     console = Console(width=None if Console().is_terminal else 120, soft_wrap=False)

@@ -33,7 +33,7 @@ def about(report: dict[str, Any]) -> list[str]:
         note = report["trace_note"]
         lines.append(f"Trace: {note[0].upper()}{note[1:]}.")
     shared = report["shared_units"]
-    sizes = (f"d_model {model['d_model']}, d_ff {model['d_ff']} "
+    sizes = (f"d_model {model['d_model']}, d_ff {report['d_ff']} "
              f"({report['expert_bytes']:,} bytes each)")
     lines += [
         (f"Routing is the trace's; experts are scaled to {sizes} with seeded random weights"
@@ -47,7 +47,10 @@ def about(report: dict[str, Any]) -> list[str]:
         f"{config['clock_mhz']} MHz; memory {report['memory']}; attention "
         f"{report['attention_cycles']:,} cycles per layer."]
     active = model["top_k"] + shared
-    if report["slots"] <= (model["layers"] - 1) * active:
+    if report["streams_through"]:
+        lines.append("An expert is larger than half of the buffer: its tiles stream through a "
+                     "slot, nothing is kept or fetched ahead.")
+    elif report["slots"] <= (model["layers"] - 1) * active:
         lines.append(f"A token uses {model['layers'] * active} experts, layer by layer, more than "
                      "there are slots: under lru alone each has left before its next use.")
     return lines

@@ -5,7 +5,7 @@ from itertools import groupby
 import numpy as np
 import pytest
 
-from stmoe.config import Geometry, preset
+from stmoe.config import ConfigError, Geometry, preset
 from stmoe_golden.buffer.manager import ExpertManager, ManagerEvent, Mismatch
 from stmoe_golden.buffer.worth import Worth
 from stmoe_golden.predict.unit import LearnedUnit, TableUnit
@@ -143,3 +143,6 @@ def test_what_is_not_modelled_is_refused():
     g = geometry(linear_weight_store="memory")
     with pytest.raises(ValueError, match="weight_store"):
         played(g, POLICIES["linear"], FAST)
+    wide = Geometry(geometry(slots=2, model_d_ff=16, max_d_ff=64).config, 64)
+    with pytest.raises(ConfigError, match="two experts fit the buffer"):
+        played(wide, POLICIES["linear"], FAST)

@@ -77,9 +77,22 @@ def test_bus_wider_than_a_weight_word_is_refused():
         TINY.replace(rows=4, lanes=4, axi_data_bits=512, tile_bytes=512)
 
 
-def test_expert_larger_than_half_the_buffer_is_refused():
-    with pytest.raises(ConfigError, match="two experts fit the buffer"):
-        Geometry(TINY.replace(slots=2), 64)
+def test_an_expert_larger_than_half_the_buffer_takes_half_of_it_as_a_ring():
+    g = Geometry(TINY.replace(slots=5, banks_per_slot=2, model_d_ff=16, max_d_ff=128), 128)
+    assert (g.banks, g.half, g.group, g.slots, g.ring_slots, g.ring) == (10, 2, 3, 2, 2, True)
+    assert g.ring_words == 4 * 16 <= 4 * g.bank_words  # of which each bank has 24
+    assert g.bank_side_words << g.half >= g.side_words
+    narrow = [Geometry(g.config, d_ff) for d_ff in (16, 32)]
+    assert [(n.group, n.slots, n.ring) for n in narrow] == [(1, 5, False), (2, 2, False)]
+    assert not Geometry(TINY).has_ring and g.has_ring
+    assert Geometry(TINY.replace(slots=3), 64).ring_slots == 3
+
+
+def test_a_ring_that_holds_no_tile_is_refused():
+    small = TINY.replace(slots=2, model_d_ff=16, max_d_ff=64, axi_data_bits=512, tile_bytes=4096)
+    with pytest.raises(ConfigError, match=r"half of it, 32 bus beats, holds no tile .* 64"):
+        Geometry(small, 64)
+    Geometry(small.replace(tile_bytes=1024), 64)
     with pytest.raises(ConfigError, match="d_ff must be at most max_d_ff = 64, not 96"):
         Geometry(TINY, 96)
 
