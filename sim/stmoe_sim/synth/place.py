@@ -27,13 +27,18 @@ def place_and_route(home: Path, netlist: Path, part: Sequence[str], mhz: float, 
     """From ``netlist`` (JSON, a path from ``home``) to ``top``.bit and ``timing.json``.
 
     ``part``: arguments of nextpnr. ``lpf``: constraints, a path from ``home``; without them pins
-    are where they happen to be. router2 settles a full part in a fraction of router1's time.
+    are where they happen to be. The static placer spreads a design that leaves most of a part
+    free, so that router2 finds its way; the default one packs it, and neither router comes to an
+    end in an hour.
     """
     run_tool("nextpnr-ecp5", [
         *part, "--json", str(netlist), "--textcfg", f"{top}.config",
-        "--report", "timing.json", "--router", "router2", "--freq", f"{mhz:g}", "--seed", str(seed),
+        "--report", "timing.json", "--placer", "static", "--router", "router2",
+        "--freq", f"{mhz:g}", "--seed", str(seed),
         *(["--lpf", str(lpf)] if lpf else ["--lpf-allow-unconstrained"]),
         "--timing-allow-fail"], home, "nextpnr.log", progress)
+    for picture in home.glob("out_conc_density_*.csv"):  # the placer leaves one per iteration
+        picture.unlink()
     progress("packing the bitstream")
     run_tool("ecppack", ["--compress", "--input", f"{top}.config", "--bit", f"{top}.bit"],
              home, "ecppack.log")
