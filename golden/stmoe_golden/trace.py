@@ -16,8 +16,9 @@ __all__ = ["DECODE", "ONE", "PREFILL", "Trace", "TraceError", "Window", "decode_
 ONE = 0x8000  # 1.0 in Q1.15
 
 
-def load(path: str | Path) -> Trace:
-    """Read a trace: ``.npz`` of the project or ``.csv`` of ``route_trace v1``, told by content."""
+def load(path: str | Path, keep_prompt: bool = False) -> Trace:
+    """Read a trace: ``.npz`` of the project or ``.csv`` of ``route_trace v1``, told by content.
+    ``keep_prompt``: of the latter, prefill tokens without the last layer, too."""
     path = Path(path)
     try:
         if path.is_dir():
@@ -33,7 +34,7 @@ def load(path: str | Path) -> Trace:
     if path.suffix == ".npz":
         raise TraceError(f"{path}: {'empty trace: the file holds nothing' if not head else ''}"
                          f"{'not an .npz archive' if head else ''}")
-    return load_csv(path)
+    return load_csv(path, keep_prompt)
 
 
 def save(trace: Trace, path: str | Path) -> None:

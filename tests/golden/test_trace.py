@@ -49,6 +49,31 @@ def test_a_csv_gives_its_routing_and_says_what_it_dropped(tmp_path):
     assert "forced top-2" in trace.metadata["note"] and "1 prefill" in trace.metadata["note"]
 
 
+def test_a_prompt_without_its_last_layer_is_kept_on_demand(tmp_path):
+    trace = load(write(tmp_path, GOOD), keep_prompt=True)
+    assert trace.experts[0].tolist() == [[0, 3], [1, 4], [-1, -1]]
+    assert trace.weights[0].tolist() == [[0.75, 0.25], [0.75, 0.25], [0, 0]]
+    assert trace.phase.tolist() == [0, 0, 1, 1, 1]
+    assert trace.metadata["prefill_tokens_dropped"] == 0
+    assert "1 prefill tokens are without the last layer" in trace.metadata["note"]
+    save(trace, tmp_path / "kept.npz")
+    assert np.array_equal(load(tmp_path / "kept.npz").experts, trace.experts)
+    window = decode_slice(trace, 3)
+    assert window.profile == (0, 2) and (window.trace.experts[window.replayed] >= 0).all()
+
+
+@pytest.mark.parametrize(("layer", "phase", "experts", "message"), [
+    (1, 1, [-1, -1], "token 1, layer 1: experts must be recorded of a decode token, not -1"),
+    (0, 0, [-1, -1], "token 1, layer 0, rank 0: expert must be 0 to 3, not -1"),
+    (1, 0, [3, -1], "token 1, layer 1, rank 1: expert must be 0 to 3, not -1"),
+])
+def test_only_the_last_layer_of_a_prompt_may_be_unknown(layer, phase, experts, message):
+    routing = np.array([[[0, 1], [2, 3]], [[1, 2], [3, 0]]])
+    routing[1, layer] = experts
+    with pytest.raises(TraceError, match=message):
+        make(experts=routing, phase=np.array([0, phase]), num_experts=4)
+
+
 def test_turns_are_sequences_and_a_missing_last_newline_loses_nothing(tmp_path):
     trace = load(write(tmp_path, [*GOOD, *rows(0, 0, turn=1), *rows(1, 1, turn=1)], end=""))
     assert trace.offsets.tolist() == [0, 4, 6]

@@ -23,8 +23,9 @@ class Popularity(Predictor):
 
     def profile(self, stretch: Stretch) -> None:
         for layer in range(self.shape.layers):
-            counts = np.bincount(stretch.experts[:, layer].ravel(), minlength=self.shape.experts)
-            self.score[layer] = counts * ONE // len(stretch)
+            known = stretch.experts[stretch.experts[:, layer, 0] >= 0, layer]
+            counts = np.bincount(known.ravel(), minlength=self.shape.experts)
+            self.score[layer] = counts * ONE // max(1, len(known))
 
     def begin_token(self, token: int, first: bool) -> np.ndarray:
         return self.score[0]

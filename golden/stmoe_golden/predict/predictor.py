@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,7 +34,8 @@ class Shape:
 class Stretch:
     """Consecutive tokens.
 
-    experts: int64 [token, layer, rank], distinct ids, rank 0 = largest router weight.
+    experts: int64 [token, layer, rank], distinct ids, rank 0 = largest router weight. Of a stretch
+        that is profiled, -1 in the last layer: not recorded; the token ends before it.
     token: int64 [token], identity of the input token, -1 unknown.
     first: bool [token], whether it begins a sequence.
     ahead: int32 [token, layer, expert], logits in units of 1/64 of the next layer's router on this
@@ -89,7 +91,16 @@ class Predictor(ABC):
 
     def profile(self, stretch: Stretch) -> None:
         """Learn from tokens before the first prediction that counts; by default just run."""
-        self.run(stretch)
+        partial = (stretch.experts[:, -1, 0] < 0).astype(int)
+        edges = (np.flatnonzero(np.diff(partial)) + 1).tolist()
+        for start, stop in pairwise([0, *edges, len(stretch)]):
+            part = Stretch(stretch.experts[start:stop], stretch.token[start:stop],
+                           stretch.first[start:stop],
+                           None if stretch.ahead is None else stretch.ahead[start:stop])
+            if start < stop and partial[start]:
+                by_definition(self, part)
+            else:
+                self.run(part)
 
     def run(self, stretch: Stretch) -> np.ndarray:
         """int32 [token, layer, expert], the scores of every layer before it was routed.
@@ -114,6 +125,8 @@ def by_definition(predictor: Predictor, stretch: Stretch) -> np.ndarray:
         predictor.foretell(routed)
         scores[t, 0] = predictor.begin_token(int(stretch.token[t]), bool(stretch.first[t]))
         for layer in range(shape.layers):
+            if routed[layer, 0] < 0:
+                break
             ahead = None if stretch.ahead is None else stretch.ahead[t, layer]
             after = predictor.observe(layer, routed[layer], ahead)
             if after is not None:

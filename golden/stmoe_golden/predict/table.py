@@ -80,12 +80,14 @@ class TablePredictor:
     def profile(self, experts: np.ndarray, offsets: np.ndarray) -> None:
         """Fill the CCT from recorded routing [token, layer, rank] of tokens up to ``offsets[-1]``.
 
-        Pairs are counted within a token. Every row gets the ``top_k`` experts of the next layer
-        that it was seen with most often, lower id first among equals, all at confidence 2.
+        Pairs are counted within a token, where both layers were recorded. Every row gets the
+        ``top_k`` experts of the next layer that it was seen with most often, lower id first among
+        equals, all at confidence 2.
         """
         part = np.asarray(experts)[int(offsets[0]):int(offsets[-1])].astype(np.int64)
         for layer in range(self.layers - 1):
-            now, after = part[:, layer, :, None], part[:, layer + 1, None, :]
+            known = part[part[:, layer + 1, 0] >= 0]
+            now, after = known[:, layer, :, None], known[:, layer + 1, None, :]
             counts = np.bincount((now * self.experts + after).ravel(),
                                  minlength=self.experts ** 2)
             self.ids[layer] = most_correlated(counts.reshape(self.experts, -1), self.top_k)

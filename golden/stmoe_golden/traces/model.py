@@ -34,7 +34,8 @@ class Trace:
     Parameters
     ----------
     name: for reports and messages.
-    experts: int16 [token, layer, rank], rank 0 = largest router weight.
+    experts: int16 [token, layer, rank], rank 0 = largest router weight. -1, of all ranks: not
+        recorded, only in the last layer of a prefill token.
     offsets: int64 [sequences + 1], first token of each sequence, and the end. No empty sequence.
     token: int32 [token], identity of the input token, -1 unknown (default: all unknown).
     weights: float32 [token, layer, rank], router weights as recorded, or None.
@@ -88,6 +89,7 @@ class Trace:
         self._take("phase", np.full(count, DECODE) if self.phase is None else self.phase,
                    np.uint8, (count,))
         self._within("phase", self.phase, PREFILL, DECODE)
+        self._check_unknown()
         if self.weights is not None:
             self._check_weights()
         self._check_domain()
@@ -128,16 +130,24 @@ class Trace:
                  f"num_experts must be 2 to {MAX_EXPERTS}, not {count}")
         object.__setattr__(self, "num_experts", count)
         bad = (self.experts < 0) | (self.experts >= count)
+        bad[:, -1] &= ~(self.experts[:, -1] == -1).all(1, keepdims=True)
         if bad.any():
             token, layer, rank = _first(bad)
             raise TraceError(f"{self.name}: token {token}, layer {layer}, rank {rank}: expert must "
                              f"be 0 to {count - 1}, not {self.experts[token, layer, rank]}")
         ordered = np.sort(self.experts, axis=-1)
-        twice = np.diff(ordered, axis=-1) == 0
+        twice = (np.diff(ordered, axis=-1) == 0) & (ordered[..., 1:] >= 0)
         if twice.any():
             token, layer, rank = _first(twice)
             raise TraceError(f"{self.name}: token {token}, layer {layer}: experts must be distinct,"
                              f" but {ordered[token, layer, rank]} occurs twice")
+
+    def _check_unknown(self) -> None:
+        bad = (self.experts[:, -1, 0] < 0) & (self.phase != PREFILL)
+        if bad.any():
+            token, layer = _first(bad)[0], self.layers - 1
+            raise TraceError(f"{self.name}: token {token}, layer {layer}: experts must be recorded "
+                             "of a decode token, not -1")
 
     def _check_weights(self) -> None:
         self._take("weights", self.weights, np.float32, self.experts.shape)

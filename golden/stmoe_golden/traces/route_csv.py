@@ -132,21 +132,24 @@ class _Reader:
                         self.last[token])
 
 
-def _note(arch: str, top_k: int, dropped: int) -> str:
+def _note(arch: str, top_k: int, dropped: int, partial: int) -> str:
     parts = []
     if NATIVE_TOP_K.get(arch, top_k) != top_k:
         parts.append(f"recorded with a forced top-{top_k}, the model's own is {NATIVE_TOP_K[arch]}")
     if dropped:
         parts.append(f"{dropped} prefill tokens without the last layer dropped")
+    if partial:
+        parts.append(f"{partial} prefill tokens are without the last layer")
     parts.append("content unknown, not known to hold code generation")
     return "; ".join(parts)
 
 
-def load_csv(path: Path) -> Trace:
+def load_csv(path: Path, keep_prompt: bool = False) -> Trace:
     """Read ``route_trace v1``; a turn is a sequence.
 
     Prefill tokens without the last layer (recorders skip it for all but the last prompt token) are
-    dropped and counted in ``metadata["prefill_tokens_dropped"]``; every other gap is an error.
+    dropped and counted in ``metadata["prefill_tokens_dropped"]``, or, with ``keep_prompt``, have
+    experts of -1 and weights of 0 there; every other gap is an error.
     """
     reader = _Reader(path)
     layers, experts, top_k = reader.read()
@@ -157,11 +160,13 @@ def load_csv(path: Path) -> Trace:
         if before[0] == after[0] and after[1] != before[1] + 1:
             raise TraceError(f"{path}, line {reader.last[after]}: turn {after[0]}: step must be "
                              f"{before[1] + 1} after {before[1]}, not {after[1]}")
-    kept = [token for token in tokens if reader.whole(token, layers, top_k)]
-    dropped = len(tokens) - len(kept)
+    whole = [token for token in tokens if reader.whole(token, layers, top_k)]
+    kept = tokens if keep_prompt and whole else whole
+    dropped, partial = len(tokens) - len(kept), len(kept) - len(whole)
+    unknown = dict.fromkeys(range(top_k), (-1, 0.0))
     if not kept:
         raise TraceError(f"{path}: empty trace: none of its {dropped} tokens has all layers")
-    cells = [[[reader.cells[token][layer][rank] for rank in range(top_k)]
+    cells = [[[reader.cells[token].get(layer, unknown)[rank] for rank in range(top_k)]
               for layer in range(layers)] for token in kept]
     turns = np.array([token[0] for token in kept])
     starts = np.flatnonzero(np.diff(turns)) + 1
@@ -169,7 +174,7 @@ def load_csv(path: Path) -> Trace:
     metadata: dict[str, Any] = {
         "source": "route_trace v1", "arch": arch, "prefill_tokens_dropped": dropped,
         "expert_bytes": [reader.expert_bytes.get(layer, 0) for layer in range(layers)],
-        "note": _note(arch, top_k, dropped)}
+        "note": _note(arch, top_k, dropped, partial)}
     name = path.name.removesuffix(".csv").removesuffix(".route")
     return Trace(
         name=name, model=reader.header.get("model", name).rsplit("/", 1)[-1].removesuffix(".gguf"),

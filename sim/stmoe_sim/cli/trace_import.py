@@ -21,6 +21,7 @@ MAX_LAYERS = 1024
 EPILOG = """\b
 Examples:
   stmoe trace import qwen3.route.csv -o qwen3.npz
+  stmoe trace import qwen3.route.csv --keep-prompt -o qwen3-prompt.npz
   stmoe trace import english.npz python.npz -o both.npz
   stmoe trace import answer1.npy answer2.npy --experts 128 --prompt-tokens 31 \\
       --prompt-tokens 18 --domain python -o answers.npz
@@ -62,6 +63,9 @@ def import_traces(
         dense_layers: Annotated[int, typer.Option(
             "--dense-layers", metavar="N",
             help="Leading layers without experts, which engines fill with zeros; dropped.")] = 0,
+        keep_prompt: Annotated[bool, typer.Option(
+            "--keep-prompt", help="Keep prefill tokens of which a .csv lacks the last layer, to "
+                                  "profile on.")] = False,
         model: Annotated[str | None, typer.Option(
             "--model", metavar="NAME", help="The model that was recorded.")] = None,
         domain: Domains = None, note: Note = None,
@@ -97,7 +101,7 @@ def import_traces(
     parts: list[Trace] = []
     for path in files:
         if path not in found:
-            parts.append(load(path))
+            parts.append(load(path, keep_prompt))
         for part in found.get(path, ()):
             assert experts is not None
             parts.append(routed_trace(part, experts, dense_layers=dense_layers,

@@ -33,6 +33,21 @@ def test_run_equals_the_steps_whatever_the_pieces(text, make_stretch, cut):
     assert want.shape == (len(stretch) - 10, 4, 12)
 
 
+@pytest.mark.parametrize("text", ["linear:lexical=8:pair=0:previous=0", "table", "popularity",
+                                  "popularity-ageing", "previous-token"])
+def test_a_prompt_that_lacks_the_last_layer_teaches_the_others(text, make_stretch, cut):
+    """What was not recorded changes nothing, and the layers before it are learned all the same."""
+    prompt, rest = cut(make_stretch(5), 12)
+    whole, partial = (make(text, SHAPE) for _ in range(2))
+    whole.profile(prompt)
+    prompt.experts[3:9, -1] = -1
+    partial.profile(prompt)
+    one, other = (each.run(cut(rest, 1)[0])[0] for each in (whole, partial))
+    assert (one[:-1] == other[:-1]).all()
+    if text != "previous-token":  # it knows the last token alone
+        assert (one[-1] != other[-1]).any()
+
+
 @pytest.mark.parametrize("text", ["linear", "combined", "table", "activation-matrix"])
 def test_the_comparison_with_the_steps_can_fail(text, make_stretch, cut):
     before, after = cut(make_stretch(5), 40)
