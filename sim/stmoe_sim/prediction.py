@@ -118,11 +118,11 @@ def _chosen(trace: Trace, wanted: Sequence[str] | None, available: bool,
     return [text for text in chosen if text not in left], left
 
 
-def _windowed(trace: Trace, profile: int | None) -> tuple[Window, np.ndarray]:
+def _windowed(trace: Trace, profile: int | None, passes: int) -> tuple[Window, np.ndarray]:
     """The window that is measured, and which tokens of the trace are of it."""
     if profile is not None and not 0 <= profile < trace.tokens:
         raise ConfigError("--profile-tokens", profile, f"0 to {trace.tokens - 1}")
-    window = measured_window(trace, profile)
+    window = measured_window(trace, profile, passes)
     at = np.arange(trace.tokens)
     return window, at if window.trace is trace else at[
         (at < window.profile[1]) | (trace.phase != 0)]
@@ -131,7 +131,7 @@ def _windowed(trace: Trace, profile: int | None) -> tuple[Window, np.ndarray]:
 def compare(trace: Trace, file: str | Path, wanted: Sequence[str] | None = None,
             budgets: Sequence[float] = BUDGETS, profile: int | None = None,
             progress: Callable[[int, int], None] = lambda done, total: None,
-            ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+            passes: int = 1) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """JSON data of the trace, and of each predictor on it; terms in docs/predictors.md.
 
     Parameters
@@ -139,13 +139,13 @@ def compare(trace: Trace, file: str | Path, wanted: Sequence[str] | None = None,
     wanted: predictors as :func:`~stmoe_golden.predict.registry.make` takes them; None = all that
         the trace allows.
     budgets: set sizes in multiples of top-k.
-    profile: tokens to profile on; None = the default.
+    profile: tokens to profile on; None = the default. passes: times over.
     progress: called with token-predictor pairs done, and how many there are.
     """
     sizes = _sizes(trace, budgets)
     ahead, why = lookahead_of(trace)
     chosen, left = _chosen(trace, wanted, ahead is not None, why)
-    window, taken = _windowed(trace, profile)
+    window, taken = _windowed(trace, profile, passes)
     if ahead is not None:
         ahead = ahead[taken]
     run, start, count = window.trace, window.start, window.tokens
@@ -162,6 +162,7 @@ def compare(trace: Trace, file: str | Path, wanted: Sequence[str] | None = None,
     about = {
         "name": trace.name, "file": str(file), "model": trace.model, "layers": trace.layers,
         "experts": trace.num_experts, "top_k": trace.top_k, "profile_tokens": start,
+        "profile_passes": passes,
         "tokens": count, "counted_tokens": int(counted.sum()),
         "sequences": run.sequences, "note": trace.metadata.get("note", ""),
         "lookahead": why if left or ahead is not None else None, "left_out": left,

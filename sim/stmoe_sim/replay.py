@@ -16,7 +16,7 @@ from stmoe.bus.csr import register_map
 from stmoe.config import AcceleratorConfig, ConfigError, Geometry
 from stmoe.config.error import check_choice, check_range
 from stmoe_golden.model.quantised import QuantisedModel
-from stmoe_golden.predict.quality import stretch_of
+from stmoe_golden.predict.quality import profile_on
 from stmoe_golden.predict.unit import PredictionUnit
 from stmoe_golden.router.router import GateMode, ahead_logits, route
 from stmoe_golden.trace import Trace, TraceError, Window, gates
@@ -135,7 +135,7 @@ class Replay:
             ahead = None
             if policy.lookahead and self.model is not None:
                 ahead, _ = lookahead_of(self.window.trace)
-            unit.profile(stretch_of(self.window.trace, *self.window.profile, ahead))
+            profile_on(unit, self.window, ahead)
         return unit
 
     def stimulus(self) -> dict[str, np.ndarray]:

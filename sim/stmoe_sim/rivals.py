@@ -1,5 +1,6 @@
 """Ways to bring experts near, ours and others', each as a policy of the timing model."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,9 +11,9 @@ import numpy as np
 from stmoe.config import ConfigError
 from stmoe_golden.predict.linear import Linear
 from stmoe_golden.predict.predictor import NEVER
-from stmoe_golden.predict.quality import stretch_of
+from stmoe_golden.predict.quality import profile_on, stretch_of
 from stmoe_golden.predict.registry import make
-from stmoe_golden.predict.unit import shape_of
+from stmoe_golden.predict.unit import learned, shape_of
 from stmoe_golden.timing.model import Settings
 from stmoe_golden.timing.stimulus import Rounds, Stimulus, rounds_at_token, rounds_by_score
 from stmoe_golden.trace import Window
@@ -55,20 +56,23 @@ class Case:
         model, (start, stop) = self.scene.config.model, self.window.profile
         found = np.zeros((model.layers, model.experts), np.int64)
         for layer in range(model.layers):
-            found[layer] = np.bincount(self.window.trace.experts[start:stop, layer].ravel(),
-                                       minlength=model.experts)
+            used = self.window.trace.experts[start:stop, layer].ravel()
+            found[layer] = np.bincount(used[used >= 0], minlength=model.experts)
         return found
 
     def scores(self, predictor: str) -> tuple[np.ndarray, int]:
-        """int32 [token, layer, expert], profiled, and the predictor's own threshold.
+        """int32 [token, layer, expert], profiled, and the predictor's own threshold. Without other
+        options than ``depth``, ``linear`` has the configuration's.
 
         ``linear:offline``: weights stay as they have been profiled.
         """
         if predictor not in self._scores:
             name = predictor.removesuffix(OFFLINE)
-            unit = make(name, shape_of(self.scene.config))
+            own = re.fullmatch(r"linear(?::depth=(\d+))?", name)
+            unit = (learned(self.scene.config, lookahead=False, depth=int(own[1] or 1)) if own
+                    else make(name, shape_of(self.scene.config)))
             trace, replayed = self.window.trace, self.window.replayed
-            unit.profile(stretch_of(trace, *self.window.profile))
+            profile_on(unit, self.window)
             if name != predictor:
                 assert isinstance(unit, Linear)
                 unit.shift = unit.lexical_shift = 24  # of errors of 10 bits nothing is left

@@ -22,6 +22,7 @@ def trace(tmp_path_factory):
     (["--rival", "magic"], ["rival", "magic", "pre-gated"]),
     (["--rival", "lru,lru"], ["rival", "different"]),
     (["--tokens", "0"], ["--tokens", "0"]),
+    (["--tokens", "9", "--profile-passes", "0"], ["--profile-passes", "0", "1"]),
     (["--plot", "p.pdf"], ["--plot", ".png"]),
     (["--regime", "edge", "--tokens", "9"], ["trace", "widths", "gpt-oss-20b"]),
     (["--regime", "ecp5", "--tokens", "9", "--set", "slots=1"], ["slots", "2"]),
@@ -60,6 +61,23 @@ def test_another_buffer_memory_and_context(stmoe, trace, tmp_path):
     assert found[1]["attention_cycles"] > found[0]["attention_cycles"]
     cycles = [one["rivals"][0]["cycles"] for one in found]
     assert cycles[1] > 5 * cycles[0]
+
+
+def test_rivals_predict_with_the_options_and_the_profile_that_are_asked_for(stmoe, trace, tmp_path):
+    plain, small, often = ([], ["--set", "linear.features=[[1, 0]]", "--set", "linear.leaders=[]"],
+                           ["--profile-passes", "3"])
+    found = []
+    for options in (plain, small, often):
+        file = tmp_path / "out.json"
+        code, out, err = stmoe("compare", trace, "--regime", "ecp5", "--tokens", "20", "--rival",
+                               "linear,st-moe-published", "--json", str(file), *options)
+        assert code == 0, err
+        assert (", 3 times over" in out.replace("\n", " ")) == (options is often)
+        found.append(json.loads(file.read_text()))
+    learned, table = ([one["rivals"][at]["cycles_per_token"] for one in found] for at in (0, 1))
+    assert len(set(learned)) == 3, "a smaller predictor, or one that learned more, is another one"
+    assert len(set(table)) == 1, "the published table is counted, however often"
+    assert [one["profile_passes"] for one in found] == [1, 1, 3]
 
 
 def test_rivals_side_by_side(stmoe, trace, tmp_path):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numba import njit
@@ -10,7 +11,7 @@ from ..traces.model import DECODE, Trace
 from ..traces.window import Window, decode_slice
 from .predictor import NEVER, Predictor, Stretch
 
-__all__ = ["Outcome", "judge", "measure", "measured_window", "stretch_of"]
+__all__ = ["Outcome", "judge", "measure", "measured_window", "profile_on", "stretch_of"]
 
 CELLS = 1 << 22  # scores held at a time
 
@@ -76,13 +77,27 @@ def stretch_of(trace: Trace, start: int, stop: int, ahead: np.ndarray | None = N
                    trace.token[start:stop].astype(np.int64), first[start:stop], taken)
 
 
-def measured_window(trace: Trace, profile: int | None = None) -> Window:
+class Profiled(Protocol):
+    """A predictor or a prediction unit."""
+
+    def profile(self, stretch: Stretch) -> None: ...
+
+
+def profile_on(unit: Profiled, window: Window, ahead: np.ndarray | None = None) -> None:
+    """Let ``unit`` learn from the profile of ``window``, as often as it says; ``ahead`` as of
+    :func:`stretch_of`."""
+    for _ in range(window.passes if window.profile[1] else 0):
+        unit.profile(stretch_of(window.trace, *window.profile, ahead))
+
+
+def measured_window(trace: Trace, profile: int | None = None, passes: int = 1) -> Window:
     """All decode tokens behind the profile; ``profile`` tokens, or the default of
-    :func:`~..traces.window.decode_slice`. :class:`~..traces.model.TraceError` if none is left."""
+    :func:`~..traces.window.decode_slice`, ``passes`` times over.
+    :class:`~..traces.model.TraceError` if none is left."""
     if profile is None:
         profile = decode_slice(trace, 1).profile[1]
     left = int((trace.phase[max(0, profile):] == DECODE).sum())
-    return decode_slice(trace, max(1, left), 0, profile)
+    return decode_slice(trace, max(1, left), 0, profile, passes)
 
 
 def measure(predictor: Predictor, window: Window, ahead: np.ndarray | None = None,
@@ -95,8 +110,7 @@ def measure(predictor: Predictor, window: Window, ahead: np.ndarray | None = Non
     progress: called with the number of measured tokens done.
     """
     trace = window.trace
-    if window.profile[1]:
-        predictor.profile(stretch_of(trace, *window.profile, ahead))
+    profile_on(predictor, window, ahead)
     block = max(1, CELLS // (trace.layers * trace.num_experts))
     parts = []
     for start in range(window.start, trace.tokens, block):

@@ -26,15 +26,15 @@ def shape_of(config: AcceleratorConfig) -> Shape:
     return Shape(model.layers, model.experts, model.top_k)
 
 
-def learned(config: AcceleratorConfig, *, lookahead: bool) -> Linear:
-    """The learned predictor with the configuration's options."""
+def learned(config: AcceleratorConfig, *, lookahead: bool, depth: int = 1) -> Linear:
+    """The learned predictor with the configuration's options; ``depth`` as of :class:`Linear`."""
     known = {"features", "leaders", "lexical", "pair", "previous", "stages", "bits", "fraction",
              "rate", "lexical_rate"}
     if lookahead:
         known |= {"gain", "gain_shift"}
     options = {field.name: getattr(config.linear, field.name) for field in fields(LinearOptions)
                if field.name in known}
-    return (Combined if lookahead else Linear)(shape_of(config), **options)
+    return (Combined if lookahead else Linear)(shape_of(config), depth=depth, **options)
 
 
 class PredictionUnit(ABC):

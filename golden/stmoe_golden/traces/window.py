@@ -11,22 +11,24 @@ __all__ = ["Window", "decode_slice"]
 
 @dataclass(frozen=True)
 class Window:
-    """Tokens of ``trace``: ``profile`` [from, to); then, from ``start``, ``warmup`` uncounted and
-    ``tokens`` counted decode tokens, all consecutive. ``trace`` is the one given, less the prefill
-    tokens after the profile."""
+    """Tokens of ``trace``: ``profile`` [from, to), ``passes`` times over; then, from ``start``,
+    ``warmup`` uncounted and ``tokens`` counted decode tokens, all consecutive. ``trace`` is the one
+    given, less the prefill tokens after the profile."""
 
     trace: Trace
     profile: tuple[int, int]
     start: int
     warmup: int
     tokens: int
+    passes: int = 1
 
     @property
     def replayed(self) -> slice:
         return slice(self.start, self.start + self.warmup + self.tokens)
 
 
-def decode_slice(trace: Trace, tokens: int, warmup: int = 0, profile: int | None = None) -> Window:
+def decode_slice(trace: Trace, tokens: int, warmup: int = 0, profile: int | None = None,
+                 passes: int = 1) -> Window:
     """The part of ``trace`` to replay.
 
     Parameters
@@ -36,6 +38,7 @@ def decode_slice(trace: Trace, tokens: int, warmup: int = 0, profile: int | None
     profile: tokens at the front that the correlation table is profiled on. Default: the first fifth
         of the sequences, at least one; of a trace of a single sequence, its prompt if it has one,
         else its first fifth of tokens.
+    passes: times that what learns token by token goes over it.
     """
     if profile is None:
         if trace.sequences > 1:
@@ -56,4 +59,4 @@ def decode_slice(trace: Trace, tokens: int, warmup: int = 0, profile: int | None
     if not 1 <= tokens <= available:
         raise TraceError(f"{trace.name}: tokens must be 1 to {available} (decode tokens after "
                          f"{profile} profiled and {warmup} warm-up ones), not {tokens}")
-    return Window(trace, (0, profile), profile, warmup, tokens)
+    return Window(trace, (0, profile), profile, warmup, tokens, passes)

@@ -12,7 +12,7 @@ from stmoe.config import ConfigError
 from stmoe.config.error import check_range
 
 from ..report.files import check_distinct, check_writable, write_bytes, write_json
-from .options import Overrides, parse_overrides
+from .options import Overrides, Passes, parse_overrides
 from .progress import bars
 from .simulate import window_of
 
@@ -65,6 +65,7 @@ def compare(
         profile: Annotated[int | None, typer.Option(
             "--profile-tokens", metavar="N",
             help="Tokens at the trace's front that predictors are profiled on.")] = None,
+        passes: Passes = 1,
         overrides: Overrides = None,
         technology: Annotated[str, typer.Option(
             "--technology", metavar="NAME", help="Energy table: 45nm, 7nm, osu018 or a .toml file.",
@@ -109,7 +110,7 @@ def compare(
         if path is not None:
             check_writable(option, path)
     recorded = load(trace)
-    window = window_of(recorded, tokens, warmup, profile)
+    window = window_of(recorded, tokens, warmup, profile, passes)
     machine = REGIMES[regime] if memory is None else REGIMES[regime].behind(memory)
     if size is not None:
         machine = replace(machine, buffer_bytes=size, slots=0)

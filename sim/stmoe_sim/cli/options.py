@@ -8,10 +8,11 @@ import typer
 
 from stmoe.config import AcceleratorConfig, ConfigError, Geometry, preset
 
-__all__ = ["DEFAULT_PRESET", "ConfigFile", "Overrides", "PresetName", "check_overrides",
-           "check_text", "load_config", "parse_overrides"]
+__all__ = ["DEFAULT_PRESET", "MAX_PASSES", "ConfigFile", "Overrides", "Passes", "PresetName",
+           "check_overrides", "check_text", "load_config", "parse_overrides"]
 
 DEFAULT_PRESET = "tiny"
+MAX_PASSES = 64
 
 PresetName = Annotated[str | None, typer.Option(
     "--preset", "-p", metavar="NAME", help=f"Named configuration; {DEFAULT_PRESET} by default.")]
@@ -20,6 +21,10 @@ ConfigFile = Annotated[Path | None, typer.Option(
 Overrides = Annotated[list[str] | None, typer.Option(
     "--set", "-s", metavar="FIELD=VALUE",
     help="Change a field, as slots=76 or model.d_ff=64; may be repeated.")]
+Passes = Annotated[int, typer.Option(
+    "--profile-passes", metavar="N",
+    help="Times that a predictor that learns token by token goes over its profile: the host trains "
+         "it, and loads its weights.")]
 
 
 def check_text(option: str, text: str) -> None:

@@ -10,8 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from stmoe.config import ConfigError
+from stmoe.config.error import check_range
 
 from ..report.files import check_distinct, check_writable, write_bytes, write_json
+from .options import MAX_PASSES, Passes
 
 __all__ = ["EPILOG", "predict"]
 
@@ -72,6 +74,7 @@ def predict(
             "--profile-tokens", metavar="N",
             help="Tokens that predictors learn from before any counts; by default the first fifth "
                  "of the sequences, of a single sequence its prompt.")] = None,
+        passes: Passes = 1,
         json_file: Annotated[Path | None, typer.Option(
             "--json", metavar="FILE", help="Write everything as JSON.")] = None,
         plot: Annotated[Path | None, typer.Option(
@@ -91,6 +94,7 @@ def predict(
 
     console = Console(width=None if Console().is_terminal else 120, soft_wrap=False)
     chosen, budgets = _predictors(predictor), _budgets(budget)
+    check_range("--profile-passes", passes, 1, MAX_PASSES)
     if chosen == ["help"]:
         for name in names():
             console.print(f"{name:18} {predictor_class(name).description}", highlight=False)
@@ -112,7 +116,7 @@ def predict(
     pairs = []
     for file, trace in traces:
         with _progress(trace.name) as done:
-            pairs.append(compare(trace, file, chosen, budgets, profile_tokens, done))
+            pairs.append(compare(trace, file, chosen, budgets, profile_tokens, done, passes))
     print_predictors(pairs, console)
     if json_file:
         write_json(json_file, {"budgets": budgets, "traces": [about for about, _ in pairs],

@@ -11,7 +11,16 @@ from stmoe.config.error import check_choice, check_range
 from stmoe_golden.trace import Trace, Window, decode_slice, load
 
 from ..policies import POLICY_HELP
-from .options import DEFAULT_PRESET, ConfigFile, Overrides, PresetName, check_overrides, load_config
+from .options import (
+    DEFAULT_PRESET,
+    MAX_PASSES,
+    ConfigFile,
+    Overrides,
+    Passes,
+    PresetName,
+    check_overrides,
+    load_config,
+)
 from .progress import stages
 
 __all__ = ["EPILOG", "simulate"]
@@ -29,12 +38,14 @@ Examples:
 """
 
 
-def window_of(trace: Trace, tokens: int, warmup: int | None, profile: int | None) -> Window:
+def window_of(trace: Trace, tokens: int, warmup: int | None, profile: int | None,
+              passes: int = 1) -> Window:
     """The window of ``tokens``; warm-up of 16 tokens unless given, less where the trace ends."""
+    check_range("--profile-passes", passes, 1, MAX_PASSES)
     if warmup is None:
         spare = decode_slice(trace, 1, 0, profile)
         warmup = max(0, min(WARMUP, spare.trace.tokens - spare.start - tokens))
-    return decode_slice(trace, tokens, warmup, profile)
+    return decode_slice(trace, tokens, warmup, profile, passes)
 
 
 def simulate(
@@ -52,6 +63,7 @@ def simulate(
             "--profile-tokens", metavar="N",
             help="Tokens at the trace's front that predictors are profiled on; by default a fifth "
                  "of the sequences, or the prompt.")] = None,
+        passes: Passes = 1,
         policy: Annotated[str, typer.Option(
             "--policy", metavar="A,B,..",
             help=f"Policies, run on one netlist: {POLICY_HELP}.")] = DEFAULT_POLICIES,
@@ -154,7 +166,7 @@ def simulate(
     check_folder("--build", build)
     after = parse_gates(gates) if gates else None
     recorded, model = (load(trace), None) if trace else (default_trace(), load_model())
-    window = window_of(recorded, tokens, warmup, profile)
+    window = window_of(recorded, tokens, warmup, profile, passes)
     if d_ff is not None and model is not None and d_ff != model.shape.d_ff:
         raise ConfigError("--d-ff", d_ff, f"{model.shape.d_ff}, as the project's own model has, or "
                                           "with --trace")

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from ..rivals import Case
-from .terminal import number, percent, table
+from .terminal import number, percent, table, times
 
 __all__ = ["plot_rivals", "print_rivals"]
 
@@ -27,11 +27,13 @@ def print_rivals(case: Case, records: list[dict[str, Any]], console: Console) ->
     about = {
         "trace": window.trace.name, "note": window.trace.metadata.get("note", ""),
         "regime": scene.regime.name, "summary": scene.regime.summary, "tokens": window.tokens,
-        "warmup_tokens": window.warmup, "expert_bytes": g.blob_bytes, "slots": g.slots,
+        "warmup_tokens": window.warmup, "profile_tokens": window.profile[1],
+        "profile_passes": window.passes, "expert_bytes": g.blob_bytes, "slots": g.slots,
         "experts_total": model.layers * model.expert_ids, "attention_cycles": scene.attention,
         "config": config.to_dict()}
     console.print(
-        f"{about['trace']}: {window.tokens} decode tokens after {window.warmup} of warm-up; "
+        f"{about['trace']}: {window.tokens} decode tokens after {window.warmup} of warm-up, "
+        f"predictors profiled on {window.profile[1]:,}{times(window.passes)}; "
         f"{model.layers} MoE layers, {model.experts} experts, top-{model.top_k}, d_model "
         f"{model.d_model}, d_ff {model.d_ff}, {g.blob_bytes:,} bytes each.\n"
         f"{scene.regime.name}: {scene.regime.summary}. {g.slots} slots "

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from rich.console import Console
 
 from .page import STYLE
-from .terminal import percent, table
+from .terminal import percent, table, times
 
 __all__ = ["plot_predictors", "print_predictors"]
 
@@ -29,7 +29,8 @@ def _about(record: dict[str, Any]) -> list[str]:
     lines = [
         f"{record['name']}: model {record['model']}, {record['layers']} MoE layers, "
         f"{record['experts']} experts, top-{record['top_k']}.",
-        f"Profiled on {record['profile_tokens']:,} tokens, then {record['tokens']:,} decode tokens "
+        f"Profiled on {record['profile_tokens']:,} tokens{times(record['profile_passes'])}, "
+        f"then {record['tokens']:,} decode tokens "
         f"of which {record['counted_tokens']:,} count (not the first of a sequence)."]
     if record["note"]:
         lines.append(f"Note: {record['note']}.")

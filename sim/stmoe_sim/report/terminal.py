@@ -8,7 +8,7 @@ from rich.text import Text
 
 from stmoe_golden.metrics import CAUSES
 
-__all__ = ["about", "causes_shown", "number", "percent", "print_report", "table"]
+__all__ = ["about", "causes_shown", "number", "percent", "print_report", "table", "times"]
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -21,13 +21,19 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:.1f} %"
 
 
+def times(passes: int) -> str:
+    """How often a profile was gone over, if more than once."""
+    return f", {passes} times over" if passes > 1 else ""
+
+
 def about(report: dict[str, Any]) -> list[str]:
     """What was replayed on what, in sentences; the same on terminal and page."""
     config = report["config"]
     model = config["model"]
     lines = [
         f"{report['trace']}: {report['tokens']} decode tokens after {report['warmup_tokens']} of "
-        f"warm-up, predictors profiled on {report['profile_tokens']}; {model['layers']} MoE "
+        f"warm-up, predictors profiled on {report['profile_tokens']}"
+        f"{times(report['profile_passes'])}; {model['layers']} MoE "
         f"layers, {model['experts']} experts, top-{model['top_k']}."]
     if report["trace_note"]:
         note = report["trace_note"]
