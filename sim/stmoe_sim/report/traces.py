@@ -34,13 +34,14 @@ def trace_record(trace: Trace, file: Path, phase: str | None = None,
     Parameters
     ----------
     phase: tokens that the statistics are of, one of :data:`PHASES`; None = decode tokens, or all
-        if there is none.
+        if there is none. Never those without their last layer.
     progress: called with the number of layers done.
     """
     decode = int((trace.phase == DECODE).sum())
     phase = phase or ("decode" if decode else "all")
-    counted = trace if phase == "all" else trace.select(
-        trace.phase == (DECODE if phase == "decode" else PREFILL))
+    whole = trace.experts[:, -1, 0] >= 0
+    counted = trace.select(whole if phase == "all" else whole & (
+        trace.phase == (DECODE if phase == "decode" else PREFILL)))
     lengths = np.diff(trace.offsets)
     domains: dict[str, dict[str, int]] = {}
     for name, length in zip(trace.domain_names, lengths.tolist(), strict=False):
