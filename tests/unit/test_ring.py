@@ -19,7 +19,8 @@ def stage(d_ff=WIDE, tokens=(1, 1), **changes):
     """Configuration, experts, and commands of so many tokens each."""
     config = PRESETS["tiny"].replace(**SMALL | changes)
     rng, model = np.random.default_rng(7), config.model
-    experts = {e: Expert.random(rng, model.d_model, d_ff) for e in range(model.experts)}
+    experts = {e: Expert.random(rng, model.d_model, d_ff, config.weight_group)
+               for e in range(model.experts)}
     commands = [(np.array([rng.choice(model.experts, 2, replace=False) for _ in range(count)]),
                  rng.integers(0, 65536, (count, 2)).astype(np.uint16),
                  rng.integers(-128, 128, (count, model.d_model), np.int8)) for count in tokens]
@@ -39,6 +40,9 @@ def differ(found, commands, experts):
     pytest.param(64, (3,), 0.0, 40, {"max_tokens": 4, "pes": 2}, id="many tokens"),
     pytest.param(64, (1,), 0.3, LATE, {"banks_per_slot": 4, "slots": 3, "tile_bytes": 128},
                  id="many banks"),
+    pytest.param(128, (1,), 0.0, LATE, {
+        "weight_group": 32, "model_d_model": 32, "model_d_ff": 32, "max_d_ff": 128},
+        id="four bits"),
 ])
 def test_an_expert_larger_than_half_the_buffer_streams_through(d_ff, tokens, stall, late, changes):
     config, experts, commands = stage(d_ff, tokens, **changes)
