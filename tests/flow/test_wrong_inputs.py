@@ -123,6 +123,7 @@ def test_folders_to_generate_into(refused, path, words):
     (["--technology", "absent.toml"], ["technology", "absent.toml"]),
     (["--technology", "binary.toml"], ["binary.toml"]),
     (["--technology", "typo.toml"], ["typo.toml", "slotz"]),
+    (["--gates", "asic"], ["--gates", "ecp5", "generic", "'asic'"]),
     (["--json", "folder"], ["--json", "folder", "a file"]),
     (["--json", "binary/x.json"], ["--json", "binary/x.json", "can be written"]),
     (["--html", LONG], ["--html", "name too long"]),

@@ -26,7 +26,7 @@ def generate(
         lint: Annotated[bool, typer.Option(
             "--lint", help="Run Verilator's lint over the result; exit 1 unless clean.")] = False,
 ) -> None:
-    """Write Verilog, RTLIL, sidecar, C header, register pages, core file and constraints."""
+    """Write Verilog, RTLIL, sidecar, C header, register pages, core files and constraints."""
     chosen = load_config(preset, config, overrides)
     check_folder("--output", output)
     from stmoe import emit  # a heavy import, after the cheap checks
