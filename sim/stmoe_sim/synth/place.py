@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from .harness import HARNESS
-from .targets import FAMILIES
+from .targets import FAMILIES, Part
 from .tools import Progress, run_tool
 
-__all__ = ["critical_path", "merge_script", "place_and_route", "timing_of"]
+__all__ = ["critical_path", "merge_script", "place_and_route", "placer_for", "timing_of"]
+
+SPARSE = 0.6  # of a part, up to which a design can be spread
 
 
 def merge_script(target: str, mapped: list[Path], top: str = HARNESS) -> list[str]:
@@ -22,18 +24,29 @@ def merge_script(target: str, mapped: list[Path], top: str = HARNESS) -> list[st
             "write_json netlist.json"]
 
 
+def placer_for(used: Mapping[str, int], part: Part) -> str:
+    """nextpnr's placer for a design that takes ``used`` of a part.
+
+    The static one spreads what leaves much of the part free, so that router2 finds its way; the
+    default one, heap, packs it, and neither router comes to an end in an hour. On a full part the
+    static one itself does not: LUTs or multipliers go on overlapping.
+    """
+    full = max(used["lut"] / part.lut, used["dsp"] / part.dsp)
+    return "static" if full < SPARSE else "heap"
+
+
 def place_and_route(home: Path, netlist: Path, part: Sequence[str], mhz: float, seed: int,
-                    progress: Progress, *, top: str = HARNESS, lpf: Path | None = None) -> None:
+                    placer: str, progress: Progress, *, top: str = HARNESS,
+                    lpf: Path | None = None) -> None:
     """From ``netlist`` (JSON, a path from ``home``) to ``top``.bit and ``timing.json``.
 
-    ``part``: arguments of nextpnr. ``lpf``: constraints, a path from ``home``; without them pins
-    are where they happen to be. The static placer spreads a design that leaves most of a part
-    free, so that router2 finds its way; the default one packs it, and neither router comes to an
-    end in an hour.
+    ``part``: arguments of nextpnr. ``placer``: of :func:`placer_for`. ``lpf``: constraints, a path
+    from ``home``; without them pins are where they happen to be. router2 settles a full part in a
+    fraction of router1's time.
     """
     run_tool("nextpnr-ecp5", [
         *part, "--json", str(netlist), "--textcfg", f"{top}.config",
-        "--report", "timing.json", "--placer", "static", "--router", "router2",
+        "--report", "timing.json", "--placer", placer, "--router", "router2",
         "--freq", f"{mhz:g}", "--seed", str(seed),
         *(["--lpf", str(lpf)] if lpf else ["--lpf-allow-unconstrained"]),
         "--timing-allow-fail"], home, "nextpnr.log", progress)
