@@ -1,6 +1,7 @@
 """Synthesis: what is found in components whose parts are known, and what is refused."""
 
 import json
+import shlex
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -14,7 +15,7 @@ from stmoe.buffer.bank import BankMemory
 from stmoe.config import PRESETS
 from stmoe.emit.netlist import build_rtlil
 from stmoe.sharing import share
-from stmoe_sim.synth import asic, flow, gates, place, targets
+from stmoe_sim.synth import asic, flow, gates, place, targets, tools
 from stmoe_sim.synth.estimate import estimate
 from stmoe_sim.synth.synthesis import synthesise
 from stmoe_sim.synth.tools import ToolError
@@ -125,6 +126,17 @@ def test_units_that_are_there_are_not_made_again(known, on_ecp5, cache, monkeypa
     shutil.rmtree(on_ecp5[0].result.home)
     with pytest.raises(ToolError, match=r"yosys failed: no message; see .*yosys\.log"):
         made(known, "ecp5", ecp5, cache)
+
+
+def test_a_unit_that_abc9_dies_of_is_mapped_without_it(known, on_ecp5, tmp_path, monkeypatch):
+    real, steps = shlex.join(tools.tool_command("yosys")), []
+    monkeypatch.setattr("stmoe_sim.synth.tools.tool_command", lambda tool: [
+        "sh", "-c", f'grep -q -e -noabc9 unit.ys && exec {real} "$@"', "sh"])
+    block, = synthesise(known, "ecp5", ecp5, tmp_path, lambda done, of, step: steps.append(step),
+                        lambda unit: unit.path.endswith("Product"))
+    assert any(step.endswith("again, without abc9") for step in steps)
+    usual, = (block for block in on_ecp5 if block.unit.path.endswith("Product"))
+    assert block.result.cells == usual.result.cells
 
 
 def test_known_parts_become_a_bitstream(known, cache):

@@ -13,7 +13,7 @@ from stmoe.config import AcceleratorConfig
 from stmoe.emit import emit_rtlil
 
 from ..kept import keep
-from .tools import Progress, run_tool, tool_version
+from .tools import Progress, ToolError, run_tool, tool_version
 from .units import Unit, instance_counts, split_units
 
 __all__ = ["Block", "Result", "netlist_units", "synthesise"]
@@ -81,12 +81,22 @@ def _one(unit: Unit, target: str, commands: list[str], cache: Path, progress: Pr
     name = unit.path.replace("/", ".")
     home = cache / "synth" / target / f"{name}-{key.hexdigest()[:16]}"
 
+    def run(scratch: Path, commands: list[str]) -> None:
+        (scratch / "unit.ys").write_text("\n".join(commands) + "\n")
+        run_tool("yosys", ["-s", "unit.ys"], scratch, "yosys.log", progress)
+
     def make(scratch: Path) -> None:
         progress("starting")
         began = time.monotonic()
         (scratch / "unit.il").write_text(unit.text)
-        (scratch / "unit.ys").write_text("\n".join(commands) + "\n")
-        run_tool("yosys", ["-s", "unit.ys"], scratch, "yosys.log", progress)
+        try:
+            run(scratch, commands)
+        except ToolError:  # abc9 of the WebAssembly package dies of some units, without a word
+            older = [text.replace("synth_ecp5 ", "synth_ecp5 -noabc9 ") for text in commands]
+            if older == commands:
+                raise
+            progress("again, without abc9")
+            run(scratch, older)
         (scratch / "seconds").write_text(f"{time.monotonic() - began:.1f}")
 
     keep(home, make)
