@@ -92,11 +92,11 @@ def _one(unit: Unit, target: str, commands: list[str], cache: Path, progress: Pr
         try:
             run(scratch, commands)
         except ToolError:  # abc9 of the WebAssembly package dies of some units, without a word
-            older = [text.replace("synth_ecp5 ", "synth_ecp5 -noabc9 ") for text in commands]
-            if older == commands:
+            other = [text.replace("synth_ecp5 ", "synth_ecp5 -dff ") for text in commands]
+            if other == commands:
                 raise
-            progress("again, without abc9")
-            run(scratch, older)
+            progress("again, with flip-flops passed through abc9")
+            run(scratch, other)
         (scratch / "seconds").write_text(f"{time.monotonic() - began:.1f}")
 
     keep(home, make)
