@@ -15,7 +15,6 @@ __all__ = ["RequestExecutor"]
 ARGUMENTS = {  # bytes of the payload before any data
     Opcode.REG_READ: 2, Opcode.REG_WRITE: 6, Opcode.MEM_READ: 10, Opcode.MEM_WRITE: 8,
     Opcode.COMMAND: 0, Opcode.ACTIVATIONS: 0, Opcode.RESULT: 2, Opcode.RESET: 0}
-CARRIES = (Opcode.MEM_WRITE, Opcode.COMMAND, Opcode.ACTIVATIONS)  # words of data
 RESET_CYCLES = 16
 TICK = 8  # log2 of the cycles that RESULT counts in
 
@@ -86,6 +85,8 @@ class RequestExecutor(wiring.Component):
             - (res_queue.r_en & res_queue.r_rdy & beat.last)))
 
         head = self.request.header
+        carriers = {Opcode.MEM_WRITE: axi_bytes, Opcode.COMMAND: 8,
+                    Opcode.ACTIVATIONS: c.lanes}  # requests with data: bytes of a word
         opcode, status = Signal.like(head.opcode), self.status  # of the request that was begun
         argument, taken = Signal(80), Signal(4)
         bytes_, need = Signal(4), Signal(4)  # of arguments, of what waits and what was begun
@@ -102,10 +103,9 @@ class RequestExecutor(wiring.Component):
             for code, number in ARGUMENTS.items():
                 with m.Case(code):
                     m.d.comb += bytes_.eq(number)
-                    if code in CARRIES:
-                        m.d.comb += unit.eq({Opcode.MEM_WRITE: axi_bytes, Opcode.COMMAND: 8,
-                                             Opcode.ACTIVATIONS: c.lanes}[code])
-        carries = Cat(head.opcode == code for code in CARRIES).any()
+                    if code in carriers:
+                        m.d.comb += unit.eq(carriers[code])
+        carries = Cat(head.opcode == code for code in carriers).any()
         known = (head.opcode >= Opcode.REG_READ) & (head.opcode <= Opcode.RESET)
         data_bytes = head.length - bytes_
         fits = Mux(carries, (head.length > bytes_) & (data_bytes <= WRITE_BYTES)
@@ -190,10 +190,9 @@ class RequestExecutor(wiring.Component):
             with m.State("FILL"):
                 m.d.comb += self.body.ready.eq(1)
                 with m.If(self.body.valid):
-                    for code, bits in ((Opcode.MEM_WRITE, self.port.data_bits),
-                                       (Opcode.COMMAND, 64), (Opcode.ACTIVATIONS, 8 * c.lanes)):
+                    for code, width_bytes in carriers.items():
                         with m.If(opcode == code):
-                            m.d.sync += word.eq(Cat(word[8:bits], self.body.payload))
+                            m.d.sync += word.eq(Cat(word[8:8 * width_bytes], self.body.payload))
                     m.d.sync += [filled.eq(filled + 1), left.eq(left - 1)]
                     with m.If(filled == width - 1):
                         m.next = "PUSH"

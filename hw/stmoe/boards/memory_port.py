@@ -26,9 +26,13 @@ class MemorySignature(wiring.Signature):
 
 
 class HeldStream(wiring.Component):
-    """A register in a stream that has no path through it, neither of ``ready``.
+    """A register in a stream: no combinational path goes through it, nor back by ``ready``.
 
-    One in two cycles, a cycle late. Reset: nothing held.
+    A payload per two cycles at most, one cycle late; back-pressure is honoured. Reset: empty.
+
+    Parameters
+    ----------
+    shape: of the payload.
 
     Members
     -------

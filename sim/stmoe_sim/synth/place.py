@@ -28,8 +28,8 @@ def placer_for(used: Mapping[str, int], part: Part) -> str:
     """nextpnr's placer for a design that takes ``used`` of a part.
 
     The static one spreads what leaves much of the part free, so that router2 finds its way; the
-    default one, heap, packs it, and neither router comes to an end in an hour. On a fuller part
-    the static one itself does not: more LUTs go on overlapping than it takes for done.
+    default one, heap, packs it, and router2 does not end in an hour. On a fuller part the static
+    one itself does not: more LUTs go on overlapping than it takes for done.
     """
     full = max(used["lut"] / part.lut, used["dsp"] / part.dsp)
     return "static" if full < SPARSE else "heap"

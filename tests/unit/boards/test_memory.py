@@ -5,12 +5,12 @@ import random
 
 import pytest
 from amaranth.hdl import Module
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In
 from amaranth.sim import Simulator
 
 from stmoe.boards.block_ram import BlockRam
-from stmoe.boards.memory_port import BurstPort, MemorySignature
+from stmoe.boards.memory_port import BurstPort, HeldStream, MemorySignature
 from stmoe.boards.share import MemoryShare
 from stmoe.config import ConfigError
 
@@ -152,3 +152,32 @@ def test_a_size_that_is_no_whole_beats_is_named():
         with pytest.raises(ConfigError, match=rf"a multiple of 8 .* not {size}"):
             BlockRam(size, SIGNATURE)
     gc.collect()
+
+
+@pytest.mark.parametrize("stall, cycles", [(0, 80), (0.5, None)])
+def test_a_held_stream_keeps_order_and_offers(stall, cycles):
+    """40 payloads, one per two cycles where nobody stalls; an offer stands until it is taken."""
+    dut, rng, got = HeldStream(data.StructLayout({"value": 8})), random.Random(4), []
+
+    async def bench(ctx):
+        given, clock, offered = 0, 0, None
+        while len(got) < 40:
+            offers, takes = given < 40 and rng.random() >= stall, rng.random() >= stall
+            ctx.set(dut.given.valid, offers)
+            ctx.set(dut.given.payload, {"value": given})
+            ctx.set(dut.taken.ready, takes)
+            _, _, accepted, valid, payload = await ctx.tick().sample(
+                dut.given.ready, dut.taken.valid, dut.taken.payload)
+            assert offered is None or (valid and payload.value == offered)
+            offered = payload.value if valid and not takes else None
+            given += bool(offers and accepted)
+            clock += 1
+            if valid and takes:
+                got.append(payload.value)
+        assert cycles is None or clock == cycles
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+    assert got == list(range(40))
