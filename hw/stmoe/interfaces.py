@@ -64,7 +64,7 @@ class Phase(IntEnum):
     """What the tokens of a LAYER command are; only PREFILL differs in what the hardware does."""
 
     DECODE = 0
-    PREFILL = 1  # of a prompt: nothing is prefetched on the prediction that follows
+    PREFILL = 1  # of a prompt: all experts of the next layer are fetched ahead, none predicted
     VERIFY = 2  # drafted, of which the host keeps what is accepted
 
 
@@ -92,7 +92,7 @@ def routed(g: Geometry) -> data.StructLayout:
     """Routed experts to the manager, in rank order, shared units last; ``count`` in all.
 
     Where a command may have many tokens, each of their experts once, in order of first use;
-    ``stream``: no candidates follow.
+    ``stream``: all experts of the next layer are fetched ahead.
     """
     return data.StructLayout({**expert_tag(g), "gate": unsigned(16), "count": unsigned(8),
                               "shared": unsigned(1), "last": unsigned(1)}

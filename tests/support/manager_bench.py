@@ -17,10 +17,11 @@ __all__ = ["Bench", "geometry"]
 EXACT = set(COUNTERS) - {"failed"}
 
 
-def geometry(*, slots=12, shared=0, prefetch_round=6, top_k=3):
+def geometry(*, slots=12, shared=0, prefetch_round=6, top_k=3, max_tokens=1):
     model = ModelShape(layers=4, experts=8, top_k=top_k, d_model=64, d_ff=32, shared_experts=shared,
                        shared_d_ff=32 if shared else 0)
-    return Geometry(AcceleratorConfig(model=model, slots=slots, prefetch_round=prefetch_round))
+    return Geometry(AcceleratorConfig(model=model, slots=slots, prefetch_round=prefetch_round,
+                                      max_tokens=max_tokens))
 
 
 class Bench:
@@ -28,7 +29,7 @@ class Bench:
 
     def __init__(self, g, *, seed, tokens=15, retain=True, prefetch=True, fail=0.0, golden=None,
                  depth=1, skip=0.0, retention="lru", worth=None, counted=False,
-                 rows_slack=0):
+                 rows_slack=0, prompt=0.0):
         self.g, self.fail = g, fail
         self.dut = ExpertManager(g)
         model, self.floor, self.counted = g.config.model, worth, counted
@@ -41,7 +42,7 @@ class Bench:
         self.rows_slack = rows_slack
         self.rng = random.Random(seed)
         self.shared = list(range(model.experts, model.expert_ids))
-        self.plan = []  # (layer or None for a token, its experts, [(layer, candidates), ..])
+        self.plan = []  # (layer or None for a token, experts, [(layer, candidates), ..], of a prompt?)
         for _ in range(tokens):
             for layer in (None, *range(model.layers)):
                 if layer and self.rng.random() < skip:
@@ -50,7 +51,8 @@ class Bench:
                 first = 0 if layer is None else (layer + 1) % model.layers
                 following = [(deeper, self.guess(deeper == first))
                              for deeper in range(first, min(first + depth, model.layers))]
-                self.plan.append((layer, experts, following))
+                of_prompt = prompt > 0 and self.rng.random() < prompt
+                self.plan.append((layer, experts, following, of_prompt))
         self.layers = sum(layer is not None for layer, *_ in self.plan)
         self.transfers, self.reports, self.working, self.released = {}, [], {}, []
         self.kinds, self.work, self.counts = [], [], dict.fromkeys(COUNTERS, 0)
@@ -74,7 +76,8 @@ class Bench:
         dut, rng = self.dut, self.rng
         for name in ("slots", "blob_beats"):
             ctx.set(dut.shape[name], getattr(self.g, name))
-        ctx.set(dut.shape.layers, self.g.config.model.layers)
+        for name in ("layers", "experts"):
+            ctx.set(dut.shape[name], getattr(self.g.config.model, name))
         ctx.set(dut.retention, self.retention == "ewma")
         ctx.set(dut.retain, self.retain)
         ctx.set(dut.prefetch_enable, self.prefetch)
@@ -91,14 +94,16 @@ class Bench:
         while step < len(self.plan) or remaining or quiet < 60:
             assert self.cycle < 100_000, "the manager hangs"
             if not remaining and not token and step < len(self.plan) and rng.random() < 0.05:
-                layer, experts, following = self.plan[step]
+                layer, experts, following, of_prompt = self.plan[step]
                 everyone = experts + self.shared
                 if layer is None:
                     token = True
                 else:
                     beats = [{"layer": layer, "expert": e, "gate": 100 + e,
                               "shared": e in self.shared, "count": len(everyone),
-                              "last": e == everyone[-1]} for e in everyone]
+                              "last": e == everyone[-1]}
+                             | ({"stream": of_prompt} if self.g.token_bits else {})
+                             for e in everyone]
                     remaining, self.work = len(everyone), []
                 candidates.append((rng.randrange(8), [
                     {"layer": about, "expert": e, "score": score, "end": 0}
@@ -215,12 +220,12 @@ class Bench:
         self.kinds.append(Kind(event.kind))
         begins = event.kind in (Kind.ROUTE, Kind.TOKEN)
         if begins:
-            layer, experts, following = self.plan[self.done]
+            layer, experts, following, of_prompt = self.plan[self.done]
             self.done += 1
             if layer is None:
                 self.golden.token()
             else:
-                self.golden.route(layer, experts, self.shared)
+                self.golden.route(layer, experts, self.shared, stream=of_prompt)
         self.golden.check(event)
         if begins:
             for about, guess in following:

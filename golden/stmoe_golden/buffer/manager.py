@@ -56,8 +56,8 @@ class ExpertManager:
         if retention not in ("lru", "ewma"):
             raise ValueError(f"retention is {retention}, not lru or ewma")
         self.geometry, slots, self.worth = geometry, geometry.slots, worth
-        self.layers = geometry.config.model.layers
         model = geometry.config.model
+        self.layers, self.experts, self.units = model.layers, model.experts, model.shared_units
         self.ewma, self.clock, self.visited = retention == "ewma", 0, True
         self.frequencies = UseFrequencies(model.layers, model.experts, model.shared_units)
         self.retain, self.prefetch = (wanted and not geometry.ring for wanted in (retain, prefetch))
@@ -67,7 +67,7 @@ class ExpertManager:
         self.order: OrderedDict[int, None] = OrderedDict.fromkeys(range(slots))  # first out first
         self.promises: list[int] = []
         self.wanted: set[int] = set()
-        self.candidates: deque[tuple[int, int, int]] = deque()
+        self.candidates: deque[tuple[int, int, int | None]] = deque()
         self.demands: deque[tuple[int, int]] = deque()
         self.expected: deque[ManagerEvent] = deque()
         self.layer, self.routing, self.about, self.guessing = 0, list[int](), 0, False
@@ -89,8 +89,8 @@ class ExpertManager:
               tokens: Mapping[int, int] | None = None, *, stream: bool = False) -> None:
         """A layer's routing is about to be reported by a ROUTE event.
 
-        ``tokens``: how many each expert serves, by id, if not one. ``stream``: of a prompt, whose
-        candidates are discarded.
+        ``tokens``: how many each expert serves, by id, if not one. ``stream``: of a prompt; the
+        candidates are all experts of the next layer, in place of those that are predicted.
         """
         if self.expected or self.demands:
             raise Mismatch(f"layer {layer} was routed while {self._due()} was still to come")
@@ -178,6 +178,9 @@ class ExpertManager:
         """
         skipped = self.layer != self.about
         self._begin_round((self.layer + 1) % self.layers, self.layer + 1 == self.layers)
+        if self.prefetch and self.streaming:
+            everyone = [*range(self.experts, self.experts + self.units), *range(self.experts)]
+            self.candidates.extend((self.about, expert, None) for expert in everyone)
         for expert in self.routing:
             number = self.where.get((self.layer, expert))
             if number is None:
@@ -310,7 +313,7 @@ class ExpertManager:
         return slot.state == FREE or (
             ahead(slot.due, self.clock) > ahead(self._due_next(layer), self.clock))
 
-    def _candidate(self, layer: int, expert: int, score: int) -> None:
+    def _candidate(self, layer: int, expert: int, score: int | None) -> None:
         if not self.order and len(self.promises) < len(self.slots):
             raise Mismatch(f"candidate {expert} of layer {layer} was decided on while experts of "
                            "the present layer had all slots")
@@ -321,7 +324,7 @@ class ExpertManager:
                 self.order.move_to_end(number)
                 self.wanted.add(number)
                 self.slots[number].due = self._due_next(layer)
-        elif self.worth is not None and not self.worth.pays(expert, score):
+        elif self.worth is not None and score is not None and not self.worth.pays(expert, score):
             self.expected.append(ManagerEvent(Kind.SKIP, layer, expert, 0))
         elif not self._spares(layer):
             self.expected.append(ManagerEvent(Kind.STOP, layer, expert, 0))
@@ -331,5 +334,6 @@ class ExpertManager:
             number = self._take(Kind.PREFETCH, layer, expert)
             self.slots[number].due = self._due_next(layer)
             self.promises.append(number)
-        if self.worth is not None and layer == self.about and not self.guessing:
+        near = layer == self.about and not self.guessing
+        if self.worth is not None and score is not None and near:
             self.worth.decided(expert, score)

@@ -44,6 +44,10 @@ class Decision:
         open, the last one given up.
     promises, index, kept, settle_all: promises in all, settled, that stay; none stays.
     wanted, wanted_valid: first slot touched in this round.
+    many, streaming: whether a command may have many tokens; whether this one is of a prompt, so
+        that not the candidates are wanted but all experts of the layer that comes next. sweep,
+        sweeping, next_swept, swept: how many have been decided on, whether some are left, the next
+        one, and whether ``tag`` is one of them.
     slot, chosen: that is given out next, and whether it is known. tag: expert that gets it.
     visit_due: due times of the layer in work are still to be updated.
     report, unused, landed, landing: what STATUS and the settling are about.
@@ -52,7 +56,8 @@ class Decision:
     def __init__(self, m: Module, ports: wiring.Component, geometry: Geometry):
         g, active = geometry, geometry.config.most_experts
         round_size = g.config.prefetch_round
-        self.m, self.layout = m, data.StructLayout({
+        self.m, self.ports, self.many = m, ports, bool(g.token_bits)
+        self.layout = data.StructLayout({
             "state": 2, "pinned": 1, "promised": 1, "first": 1, "bad": 1, "demanded": 1,
             "rank": range(active + 1), **interfaces.expert_tag(g)})
         m.submodules.map = self.resident = ResidencyMap(g)
@@ -91,9 +96,16 @@ class Decision:
         self.candidate, self.routed = ports.candidates.payload, ports.routed.payload
         self.deep, self.tag_deep, self.guessing = Signal(), Signal(), Signal()
         self.stale = (self.rounds != 1) | self.stopped | ~ports.prefetch_enable
-        if g.token_bits:
-            self.streaming = Signal()  # the last layer routed wants no candidates
+        if self.many:
+            experts, units = g.config.model.experts, g.config.model.shared_units
+            self.streaming, self.sweeping, self.swept = Signal(), Signal(), Signal()
+            self.sweep, self.next_swept = Signal(range(experts + units + 1)), Signal(g.expert_bits)
             self.stale |= self.streaming
+            m.d.comb += [
+                self.sweeping.eq(self.streaming & ~self.stopped & ports.prefetch_enable
+                                 & (self.sweep != ports.shape.experts + units)),
+                self.next_swept.eq(Mux(self.sweep < units, experts + self.sweep,
+                                       self.sweep - units) if units else self.sweep)]
         m.d.comb += self.deep.eq(self.guessing | (self.candidate.layer != self.about))
 
         # Event and work of this decision.
@@ -189,6 +201,20 @@ class Decision:
         self.m.d.sync += [self.about.eq(layer), self.guessing.eq(guessing), self.index.eq(0),
                           self.rounds.eq(self.rounds + 1), self.stopped.eq(0),
                           self.wanted_valid.eq(0), self.kept.eq(0)]
+
+    def decided(self, judged=True):
+        """``tag`` is done with: a candidate, ``judged`` by its worth, or the next of a sweep."""
+        m = self.m
+
+        def candidate():
+            m.d.comb += [self.ports.candidates.ready.eq(1), self.worth.decided.eq(judged)]
+
+        if not self.many:
+            return candidate()
+        with m.If(self.swept):
+            m.d.sync += self.sweep.eq(self.sweep + 1)
+        with m.Else():
+            candidate()
 
     def keep_promise(self, number, slot):
         """Promise ``number`` is of ``slot``."""

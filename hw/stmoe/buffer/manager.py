@@ -38,9 +38,11 @@ class ExpertManager(wiring.Component):
     -------
     token: a token begins; its round is about layer 0. Before its ``routed`` and ``candidates``.
     routed: experts of a layer; its round is about the next, after the last about layer 0 of the
-        token to come. candidates: predicted experts, one closed round per token and per layer
-        routed. Those of a layer beyond the one that the round is about, and all of the token to
-        come, are deep: they follow the others and wait for ``link_idle``.
+        token to come. With ``stream`` all experts of that layer, shared ones first, then by number,
+        each worth it, are taken for the candidates, and those that come are not.
+    candidates: predicted experts, one closed round per token and per layer routed. Those of a layer
+        beyond the one that the round is about, and all of the token to come, are deep: they follow
+        the others and wait for ``link_idle``.
     demand, prefetch: orders to the DMA. promote, cancel: on a slot in flight; ``cancel`` is
         confirmed in the next cycle by ``cancel_ack`` with ``cancel_beats`` read and
         ``cancel_landed`` of them written. status: reports of the DMA.
@@ -153,16 +155,17 @@ class ExpertManager(wiring.Component):
                          d.settle_all.eq(d.routed.layer != d.about),
                          self.layer_failed.eq(0)]
             if self.geometry.token_bits:
-                m.d.sync += d.streaming.eq(d.routed.stream)
+                m.d.sync += [d.streaming.eq(d.routed.stream), d.sweep.eq(0)]
             m.next = "LOOKUP"
         with m.Elif(d.missed.any()):
             m.d.comb += d.record.addr.eq(d.slot)
             m.d.sync += [d.tag.layer.eq(d.layer), d.tag.expert.eq(d.experts[d.next_missed])]
             with m.If(d.chosen & self.demand.ready):
                 m.next = "DEMAND-EVICT"
+        # Else an expert of the layer is in a slot, which may go once it has been computed.
+        all_promised = ~d.order.front_valid & (d.promises >= self.shape.slots)
+        able = self.prefetch.ready & d.list_ready & (d.chosen | all_promised)
         with m.Elif(self.candidates.valid):
-            # Else an expert of the layer is in a slot, which may go once it has been computed.
-            all_promised = ~d.order.front_valid & (d.promises >= self.shape.slots)
             m.d.comb += [d.resident.at.layer.eq(d.candidate.layer),
                          d.resident.at.expert.eq(d.candidate.expert)]
             m.d.sync += [d.tag.layer.eq(d.candidate.layer),
@@ -172,9 +175,19 @@ class ExpertManager(wiring.Component):
                 m.d.sync += d.rounds.eq(d.rounds - 1)
             with m.Elif(d.stale):
                 m.d.comb += self.candidates.ready.eq(1)
-            with m.Elif(self.prefetch.ready & d.list_ready & (self.link_idle | ~d.deep)
-                        & (d.chosen | all_promised)):
+            with m.Elif(able & (self.link_idle | ~d.deep)):
+                if d.many:
+                    m.d.sync += d.swept.eq(0)
                 m.next = "CANDIDATE-LOOKUP"
+        if d.many:
+            with m.Elif(d.sweeping):
+                m.d.comb += [d.resident.at.layer.eq(d.about),
+                             d.resident.at.expert.eq(d.next_swept)]
+                m.d.sync += [d.tag.layer.eq(d.about), d.tag.expert.eq(d.next_swept),
+                             d.tag_deep.eq(d.guessing)]
+                with m.If(able & (self.link_idle | ~d.guessing)):
+                    m.d.sync += d.swept.eq(1)
+                    m.next = "CANDIDATE-LOOKUP"
 
     def _flush(self, m, d):
         """Slots and residency map, one after the other."""

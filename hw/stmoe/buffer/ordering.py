@@ -48,20 +48,20 @@ def add_ordering(d: Decision, ports: wiring.Component, g: Geometry) -> None:
         m.d.comb += d.record.addr.eq(d.slot)
         m.next = "IDLE"
         with m.If(d.resident.found):
-            m.d.comb += [ports.candidates.ready.eq(1), d.worth.decided.eq(1)]
+            d.decided()
             d.log(Event.TOUCH, d.tag, d.resident.slot)
             with m.If(d.evictable):
                 d.list_op(ListOp.MOVE_BACK, d.resident.slot)
                 d.predicted(d.resident.slot)
                 with m.If(~d.wanted_valid):
                     m.d.sync += [d.wanted.eq(d.resident.slot), d.wanted_valid.eq(1)]
-        with m.Elif(ports.worth & ~d.pays):
-            m.d.comb += [ports.candidates.ready.eq(1), d.worth.decided.eq(1)]
+        with m.Elif(ports.worth & ~d.pays & ~d.swept if d.many else ports.worth & ~d.pays):
+            d.decided()
             d.log(Event.SKIP, d.tag)
         with m.Elif(~d.order.front_valid | (d.promises == round_size)
                     | Mux(ports.retention, d.keep, d.wanted_valid & (d.wanted == d.slot))
                     | (d.tag_deep & (d.order.count <= active))):
-            m.d.comb += ports.candidates.ready.eq(1)
+            d.decided(judged=False)
             d.log(Event.STOP, d.tag)
             m.d.sync += d.stopped.eq(1)
         with m.Else():
@@ -74,7 +74,7 @@ def add_ordering(d: Decision, ports: wiring.Component, g: Geometry) -> None:
                      ports.prefetch.payload.layer.eq(d.tag.layer),
                      ports.prefetch.payload.expert.eq(d.tag.expert)]
         with m.If(ports.prefetch.ready):
-            m.d.comb += [ports.candidates.ready.eq(1), d.worth.decided.eq(1)]
+            d.decided()
             d.keep_promise(d.promises, d.slot)
             d.log(Event.PREFETCH, d.tag, d.slot)
             d.set_resident(d.tag, d.slot)

@@ -7,6 +7,7 @@ from stmoe.buffer.manager import ExpertManager
 from stmoe.interfaces import Event, Status
 from stmoe_golden.buffer.manager import ExpertManager as Golden
 from stmoe_golden.buffer.manager import Kind, Mismatch
+from stmoe_golden.buffer.worth import Worth
 from support.manager_bench import Bench, geometry
 
 
@@ -49,6 +50,47 @@ def test_a_host_that_skips_layers_leaves_no_promise_behind(seed, retention):
     bench = Bench(geometry(slots=6, prefetch_round=6), seed=seed, depth=2, skip=0.4,
                   retention=retention).settle()
     assert bench.deep and Kind.CANCEL in bench.kinds
+
+
+@pytest.mark.parametrize("more", [
+    {}, {"retention": "ewma", "worth": 90}, {"retain": False}, {"prefetch": False}])
+@pytest.mark.parametrize("slots", [3, 7, 24])
+def test_all_experts_of_a_prompts_next_layer_are_fetched_ahead(slots, more):
+    g = geometry(slots=slots, prefetch_round=12, shared=1, max_tokens=4)
+    bench = Bench(g, seed=slots, prompt=0.6, depth=2, **more).settle()
+    assert (Kind.PREFETCH in bench.kinds) == more.get("prefetch", True)
+
+
+class Backwards(Golden):
+    """The last expert of a prompt's next layer comes first."""
+
+    def _verify(self):
+        super()._verify()
+        if self.streaming:
+            self.candidates.reverse()
+
+
+class Judging(Golden):
+    """An expert of a prompt's next layer must be worth it like any other."""
+
+    def _candidate(self, layer, expert, score):
+        super()._candidate(layer, expert, 0 if score is None else score)
+
+
+class Predicting(Golden):
+    """Takes what is predicted, of a prompt too."""
+
+    def route(self, layer, experts, shared, tokens=None, *, stream=False):
+        super().route(layer, experts, shared, tokens)
+
+
+@pytest.mark.parametrize("wrong", [Backwards, Judging, Predicting])
+def test_golden_notices_another_treatment_of_prompts(wrong):
+    g = geometry(slots=24, prefetch_round=12, max_tokens=4)
+    other = wrong(g, retain=True, prefetch=True, prefetch_round=12, worth=Worth(
+        g.config.model.experts, g.config.linear.fraction, 90, 0))
+    with pytest.raises(Mismatch, match="golden"):
+        Bench(g, seed=1, prompt=1.0, golden=other, worth=90)
 
 
 def test_every_kind_of_event_occurs():
