@@ -102,7 +102,8 @@ class ExpertManager(wiring.Component):
             with m.State("FLUSH"):
                 self._flush(m, d)
         waiting = Cat(self.status.valid, self.release.valid, self.token.valid, self.routed.valid,
-                      d.missed, self.candidates.valid, d.retention.busy)
+                      d.missed, self.candidates.valid, d.retention.busy,
+                      *((d.sweeping,) if d.many else ()))
         m.submodules.counters = counters = ManagerCounters(self.geometry)
         m.d.comb += [
             self.work.payload.eq(d.queue.r_data), self.work.valid.eq(d.queue.r_rdy),
@@ -206,7 +207,7 @@ class ExpertManager(wiring.Component):
             d.list_op(ListOp.PUSH_BACK, position, free=1)
         m.d.sync += [position.eq(position + 1), d.promises.eq(0), d.missed.eq(0),
                      d.demanding.eq(0), d.late.eq(0), d.wanted_valid.eq(0), d.about.eq(0),
-                     d.visit_due.eq(0)]
+                     d.visit_due.eq(0), *((d.streaming.eq(0),) if d.many else ())]
         with m.If(position == steps - 1):
             m.d.sync += position.eq(0)
             m.next = "IDLE"
