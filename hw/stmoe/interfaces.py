@@ -39,6 +39,7 @@ class Event(IntEnum):
     LANDED = 17
     TOKEN = 18
     SKIP = 19
+    DENSE = 20
 
 
 class Status(IntEnum):
@@ -58,6 +59,7 @@ class Opcode(IntEnum):
     LOAD_TABLE = 4
     FLUSH = 5
     LOAD_WEIGHTS = 6
+    DENSE = 7
 
 
 class Phase(IntEnum):
@@ -82,6 +84,11 @@ class ErrorCode(IntEnum):
     BAD_ROW = 8
     ROW_BUS = 9
     CORRUPT = 10
+    BAD_DENSE = 11
+
+
+def _matrix(g: Geometry) -> dict:
+    return {"matrix": 1} if g.config.dense_blobs else {}
 
 
 def expert_tag(g: Geometry) -> dict:
@@ -92,11 +99,13 @@ def routed(g: Geometry) -> data.StructLayout:
     """Routed experts to the manager, in rank order, shared units last; ``count`` in all.
 
     Where a command may have many tokens, each of their experts once, in order of first use;
-    ``stream``: all experts of the next layer are fetched ahead.
+    ``stream``: all experts of the next layer are fetched ahead. ``dense``: blobs of dense weights,
+    of which nothing is predicted, for all tokens; parts of a ``matrix``, or else units of d_ff.
     """
     return data.StructLayout({**expert_tag(g), "gate": unsigned(16), "count": unsigned(8),
                               "shared": unsigned(1), "last": unsigned(1)}
-                             | ({"stream": unsigned(1)} if g.token_bits else {}))
+                             | ({"stream": unsigned(1)} if g.token_bits else {})
+                             | ({"dense": 1, "matrix": 1} if g.config.dense_blobs else {}))
 
 
 def group_tag() -> data.StructLayout:
@@ -127,8 +136,8 @@ def candidate(g: Geometry) -> data.StructLayout:
 
 
 def transfer(g: Geometry) -> data.StructLayout:
-    """Order to the DMA: bring an expert's blob into a slot."""
-    return data.StructLayout({**expert_tag(g), "slot": unsigned(g.slot_bits)})
+    """Order to the DMA: bring an expert's blob into a slot, or that of a part of a ``matrix``."""
+    return data.StructLayout({**expert_tag(g), "slot": unsigned(g.slot_bits), **_matrix(g)})
 
 
 def status(g: Geometry) -> data.StructLayout:
@@ -147,8 +156,9 @@ def fill(g: Geometry) -> data.StructLayout:
 
 
 def work(g: Geometry) -> data.StructLayout:
-    """An expert for the PE array, in order of readiness."""
-    return data.StructLayout({"slot": unsigned(g.slot_bits), "gate": unsigned(16)})
+    """An expert for the PE array, in order of readiness; or a part of a ``matrix``, whose gate is
+    1.0: the first activation word that it takes stands for it, as ``expert`` in a group's tag."""
+    return data.StructLayout({"slot": unsigned(g.slot_bits), "gate": unsigned(16), **_matrix(g)})
 
 
 def passed(g: Geometry) -> data.StructLayout:
@@ -168,12 +178,16 @@ def shape_layout(g: Geometry) -> data.StructLayout:
     """Run-time shape from registers, stable while a layer command runs.
 
     ``ring``, where the netlist has it: an expert is larger than a slot, of ``2**group`` banks.
+    ``matrix_*``, where it has dense weights: input words of a part of a matrix, most parts, and
+    bus beats of a part's blob.
     """
     return data.StructLayout({
         "in_words": 16, "gu_groups": 16, "dn_tiles": 16, "out_groups": 16, "side_words": 16,
         "blob_beats": 24, "stride": 32, "base": g.config.axi_addr_bits, "group": 4,
         "slots": g.slot_bits + 1, "layers": 9, "experts": 10} | (
-            {"ring": 1} if g.has_ring else {}))
+            {"ring": 1} if g.has_ring else {}) | (
+            {"matrix_tiles": 16, "matrix_parts": 8, "matrix_beats": 24}
+            if g.config.dense_blobs else {}))
 
 
 class BufferReadSignature(wiring.Signature):

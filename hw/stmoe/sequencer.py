@@ -117,6 +117,7 @@ class Sequencer(wiring.Component):
 
         header = Signal(data.StructLayout(
             {"opcode": 8, "flag": 1, "phase": 2, "_": 5, "a": 16, "b": 16, "c": 16}))
+        announced_blobs = Cat(header.phase, header["_"])  # of DENSE
         m.d.comb += header.as_value().eq(self.cmd.payload)
 
         def refuse(code, expert=0):
@@ -135,6 +136,12 @@ class Sequencer(wiring.Component):
             m.d.comb += [
                 mapping.routed.token.eq(token), mapping.number.eq(shared),
                 self.member.eq(mapping.member), self.last_token.eq(tokens - 1)]
+
+        # Dense weights: as if their blobs, of a matrix or units, were all that is shared.
+        if dense_blobs := g.config.dense_blobs:
+            dense, matrix, word = Signal(), Signal(), Signal(16)
+            first_blob, blobs = Signal(range(g.config.blob_ids)), Signal.like(self.count)
+            count, own = Mux(dense, blobs, count), Mux(dense, 0, own)
 
         # Which layer's gate weights each block of the router holds.
         blocks = max(1, g.config.router_layers)
@@ -207,12 +214,22 @@ class Sequencer(wiring.Component):
                          self.routed.payload.shared.eq(1)]
             if not many:
                 m.d.comb += self.routed.payload.gate.eq(GATE_ONE)
+        if dense_blobs:
+            m.d.comb += [self.routed.payload.dense.eq(dense),
+                         self.routed.payload.matrix.eq(dense & matrix)]
+            with m.If(dense):
+                m.d.comb += self.routed.payload.expert.eq(first_blob + shared)
+                if not many:
+                    m.d.comb += self.routed.payload.gate.eq(Mux(matrix, word, GATE_ONE))
         if many:
             tag = data.View(interfaces.group_tag(), self.routed.payload.gate)
             m.d.comb += [
                 self.routed.payload.stream.eq(phase == Phase.PREFILL),
                 tag.expert.eq(self.routed.payload.expert),
                 tag.others.eq(Mux(self.routed.payload.shared, tokens - 1, mapping.others))]
+            if dense_blobs:
+                with m.If(dense & matrix):
+                    m.d.comb += tag.expert.eq(word)
         m.d.comb += [
             self.table_load.payload.layer.eq(layer), self.table_load.payload.expert.eq(load_expert),
             self.table_load.payload.entries.eq(row)]
@@ -222,6 +239,8 @@ class Sequencer(wiring.Component):
             self.token.payload.identity.eq(identity), self.token.payload.known.eq(~identity.all()),
             self.token.payload.first.eq(first_token)]
 
+        layer_commands = [Opcode.LAYER] + [Opcode.DENSE] * bool(dense_blobs)
+        is_dense = header.opcode == Opcode.DENSE
         bad_shape = Signal()
         m.d.sync += bad_shape.eq(illegal_shape(g, shape))
 
@@ -238,9 +257,16 @@ class Sequencer(wiring.Component):
                             m.d.sync += [first_token.eq(header.flag), announced.eq(0)]
                             m.d.comb += self.token_seen.eq(1)
                             m.next = "TOKEN"
-                        with m.Case(Opcode.LAYER):
+                        with m.Case(*layer_commands):
                             m.d.sync += [on_chip.eq(header.flag), flow.eq(header.flag),
                                          act_left.eq(shape.in_words)]
+                            if dense_blobs:
+                                with m.If(is_dense):
+                                    m.d.sync += [on_chip.eq(0), flow.eq(1), observed.eq(k)]
+                                m.d.sync += [
+                                    dense.eq(is_dense), matrix.eq(~header.flag), word.eq(0),
+                                    first_blob.eq(model.expert_ids + header.c),
+                                    blobs.eq(announced_blobs)]
                             if many:
                                 m.d.comb += mapping.clear.eq(1)
                                 m.d.sync += [
@@ -256,8 +282,16 @@ class Sequencer(wiring.Component):
                             with m.Elif((header.b == 0) | (header.b > g.config.max_tokens)
                                         if many else header.b != 1):
                                 refuse(ErrorCode.BAD_TOKENS)
-                            with m.Elif(header.flag & ~held):
+                            with m.Elif(header.flag & ~held & ~is_dense
+                                        if dense_blobs else header.flag & ~held):
                                 refuse(ErrorCode.NO_ROUTER_WEIGHTS)
+                            if dense_blobs:
+                                with m.Elif(is_dense & (
+                                        (announced_blobs == 0)
+                                        | (announced_blobs > g.config.most_experts)
+                                        | (~header.flag & (announced_blobs > shape.matrix_parts))
+                                        | (announced_blobs + header.c > dense_blobs))):
+                                    refuse(ErrorCode.BAD_DENSE, header.c)
                             with m.Else():
                                 m.d.sync += to_x.eq(1)
                             if many:
@@ -305,7 +339,8 @@ class Sequencer(wiring.Component):
                     m.d.sync += ahead.eq(
                         on_chip & self.lookahead & (layer + 1 < shape.layers)
                         & after.valid & (after.layer == layer + 1))
-                with m.If(on_chip | ((token == tokens) if many else (words == k))):
+                known = on_chip | ((token == tokens) if many else (words == k))
+                with m.If(known | dense if dense_blobs else known):
                     m.d.sync += flow.eq(1)
                     with m.If(bad):
                         m.d.sync += to_x.eq(0)
@@ -372,6 +407,8 @@ class Sequencer(wiring.Component):
                              self.observe.valid.eq(observed != k)]
                 with m.If(self.routed.valid & self.routed.ready):
                     m.d.sync += shared.eq(shared + 1)
+                    if dense_blobs:
+                        m.d.sync += word.eq(word + shape.matrix_tiles)
                 with m.If(self.observe.valid & self.observe.ready):
                     m.d.sync += observed.eq(observed + 1)
                 m.d.comb += [
@@ -382,7 +419,7 @@ class Sequencer(wiring.Component):
                 with m.If(~self.failed):
                     m.d.comb += self.result.payload.data.eq(self.result_in.payload.data)
                 with m.If(self.result.valid & self.result.ready & self.result.payload.last):
-                    m.d.comb += self.layer_done.eq(1)
+                    m.d.comb += self.layer_done.eq(~dense if dense_blobs else 1)
                     m.next = "FINISH"
             with m.State("FINISH"):  # the prediction unit may still be learning
                 m.d.comb += self.observe.valid.eq(observed != k)

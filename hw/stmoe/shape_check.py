@@ -24,6 +24,9 @@ def illegal_shape(g: Geometry, shape: Value) -> Value:
         "side_words": (1, widest.side_words), "blob_beats": (1, widest.blob_beats),
         "group": (0, min(widest.group, g.half)), "layers": (1, model.layers),
         "experts": (model.top_k, model.experts)}
+    if g.config.dense_blobs:
+        limits |= {"matrix_tiles": (1, g.in_words), "matrix_parts": (1, g.config.most_experts),
+                   "matrix_beats": (1, widest.blob_beats)}
     illegal = []
     for field, (low, high) in limits.items():
         value = shape[field]

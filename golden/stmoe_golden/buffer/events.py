@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from stmoe.config import Geometry
 
-from ..compute.mapping import work
+from ..compute.mapping import matrix_work, work
 
 __all__ = ["COUNTERS", "Kind", "ManagerEvent", "Mismatch", "increments"]
 
@@ -32,11 +32,12 @@ class Kind(IntEnum):
     LANDED = 17
     TOKEN = 18
     SKIP = 19
+    DENSE = 20
 
 
 class ManagerEvent(NamedTuple):
-    """One decision or arrival. ``arg``: of a ROUTE experts + 256 * slack of the layer, beats of
-    CANCEL and LANDED, whether the layer fails of a FAIL, whether rows are withheld of a TOKEN, else
+    """One decision or arrival. ``arg``: of a ROUTE experts + 256 * slack of the layer, blobs of
+    a DENSE, beats of CANCEL and LANDED, whether the layer fails of a FAIL, whether rows are withheld of a TOKEN, else
     0; None in an expectation = any."""
 
     kind: int
@@ -69,8 +70,10 @@ ROUTED = {Kind.HIT_RESIDENT: "hit_resident", Kind.HIT_PREFETCHED: "hit_prefetche
           Kind.HIT_LATE: "hit_late", Kind.MISS: "missed"}
 
 
-def increments(event: ManagerEvent, g: Geometry, shared: bool, tokens: int = 1) -> dict[str, int]:
-    """What an event, of a ``shared`` expert or not that serves ``tokens``, adds to the counters."""
+def increments(event: ManagerEvent, g: Geometry, shared: bool, tokens: int = 1,
+               matrix: bool = False) -> dict[str, int]:
+    """What an event, of a ``shared`` expert or not that serves ``tokens``, adds to the counters;
+    ``matrix``: of a part of a matrix of dense weights."""
     kind, beats, content = Kind(event.kind), g.blob_beats, g.content_beats
     arg = event.arg or 0
     add: dict[str, int] = {}
@@ -83,6 +86,9 @@ def increments(event: ManagerEvent, g: Geometry, shared: bool, tokens: int = 1) 
         add = {"layers_done": 1}
     elif kind == Kind.TOKEN:
         add = {"rows_withheld": arg}
+    elif kind == Kind.DEMAND and matrix:
+        add = {"beats_demand": g.matrix_beats, "beats_link": g.matrix_beats,
+               "bank_writes": g.matrix_content_beats}
     elif kind == Kind.DEMAND:
         add = {"beats_demand": beats, "beats_link": beats, "bank_writes": content}
     elif kind == Kind.PREFETCH:
@@ -103,5 +109,5 @@ def increments(event: ManagerEvent, g: Geometry, shared: bool, tokens: int = 1) 
     elif kind == Kind.FAIL:
         add = {"failed": 1, "beats_wasted": 0 if arg else beats}
     elif kind == Kind.RELEASE:
-        add = work(g, tokens)._asdict()
+        add = (matrix_work if matrix else work)(g, tokens)._asdict()
     return add

@@ -14,6 +14,7 @@ __all__ = ["ExpertManager", "Kind", "ManagerEvent", "Mismatch"]
 
 
 FREE, FILLING, READY = range(3)
+DENSE_SLOTS = 2  # never promised where there are dense weights, which settle no promise
 
 
 @dataclass
@@ -73,7 +74,7 @@ class ExpertManager:
         self.layer, self.routing, self.about, self.guessing = 0, list[int](), 0, False
         self.shared: frozenset[int] = frozenset()
         self.tokens: Mapping[int, int] = {}
-        self.streaming = False
+        self.streaming = self.matrix = False
         self.counters = dict.fromkeys(COUNTERS, 0)
 
     def token(self) -> bool:
@@ -98,7 +99,21 @@ class ExpertManager:
             raise Mismatch(f"layer {layer} was routed before the last layer's experts were read")
         self.layer, self.routing = layer, [*experts, *shared]
         self.shared, self.tokens, self.streaming = frozenset(shared), tokens or {}, stream
+        self.matrix = False
         self.expected.append(ManagerEvent(Kind.ROUTE, layer, 0, 0, None))
+
+    def dense(self, layer: int, blobs: Sequence[int], tokens: int = 1, *, matrix: bool) -> None:
+        """Blobs of dense weights, by id, are about to be reported by a DENSE event; for all of
+        ``tokens`` tokens. Nothing of them is kept, and no round ends or begins."""
+        if self.expected or self.demands:
+            raise Mismatch(f"dense weights of layer {layer} were asked for while {self._due()} was "
+                           "still to come")
+        if any(slot.pinned for slot in self.slots):
+            raise Mismatch(f"dense weights of layer {layer} were asked for before the last layer's "
+                           "experts were read")
+        self.layer, self.routing, self.matrix = layer, list(blobs), matrix
+        self.shared, self.tokens = frozenset(blobs), dict.fromkeys(blobs, tokens)
+        self.expected.append(ManagerEvent(Kind.DENSE, layer, 0, 0, len(blobs)))
 
     def predict(self, layer: int, candidates: Sequence[tuple[int, int]]) -> None:
         """Candidates (expert, score) in order, of the round that follows the last TOKEN or ROUTE.
@@ -118,7 +133,7 @@ class ExpertManager:
         if event.kind == Kind.ROUTE:
             self._measure(event)
         for name, value in increments(event, self.geometry, event.expert in self.shared,
-                                      self.tokens.get(event.expert, 1)).items():
+                                      self.tokens.get(event.expert, 1), self.matrix).items():
             self.counters[name] += value
         if event.kind == Kind.TOKEN:
             interrupted = self.about != 0
@@ -129,6 +144,10 @@ class ExpertManager:
                 self.worth.forget()
         elif event.kind == Kind.ROUTE:
             self._verify()
+        elif event.kind == Kind.DENSE:
+            for blob in self.routing:
+                self.expected.append(ManagerEvent(Kind.MISS, self.layer, blob, 0))
+                self.demands.append((self.layer, blob))
 
     def _measure(self, event: ManagerEvent) -> None:
         """What a ROUTE tells: as many experts as were routed, and the slack of the layer."""
@@ -147,7 +166,7 @@ class ExpertManager:
         """Work out what the next decision is, of the kind that ``event`` claims."""
         if event.kind in (Kind.FIRST, Kind.READY, Kind.FAIL, Kind.RELEASE):
             self._arrival(event)
-        elif event.kind in (Kind.ROUTE, Kind.TOKEN):
+        elif event.kind in (Kind.ROUTE, Kind.TOKEN, Kind.DENSE):
             raise Mismatch(f"hardware says {event}; golden knows of none")
         elif self.demands:
             self._demand()
@@ -262,7 +281,7 @@ class ExpertManager:
             slot.state = READY
         elif kind == Kind.FAIL and slot.pinned:
             slot.state, slot.bad = READY, True
-        elif kind == Kind.RELEASE and self.retain and not slot.bad:
+        elif kind == Kind.RELEASE and self.retain and not slot.bad and not self._dense(slot.expert):
             slot.pinned = False
             self.order[number] = None
         else:
@@ -295,13 +314,18 @@ class ExpertManager:
             raise Mismatch(f"{self._due()} before a slot could be had")
         layer, expert = self.demands.popleft()
         number = self._take(Kind.DEMAND, layer, expert)
-        if self.visited:
+        if self.visited and not self._dense(expert):
             self.slots[number].due = self._due_again(layer, expert)
         self._visit()
+
+    def _dense(self, expert: int) -> bool:
+        return expert >= self.geometry.config.model.expert_ids
 
     def _spares(self, layer: int) -> bool:
         """Whether a slot can be given to a candidate of ``layer``."""
         if not self.order or len(self.promises) == self.round_size:
+            return False
+        if self.geometry.config.dense_blobs and len(self.promises) + DENSE_SLOTS >= len(self.slots):
             return False
         deep = self.guessing or layer != self.about
         if deep and len(self.order) <= self.geometry.config.model.active:

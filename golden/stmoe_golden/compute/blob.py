@@ -9,8 +9,9 @@ from stmoe.config import Geometry
 from .arithmetic import Requantiser, Requantisers
 from .expert import Expert
 from .four_bit import FourBits
+from .matrix import Matrix
 
-__all__ = ["CorruptTile", "pack", "unpack"]
+__all__ = ["CorruptTile", "pack", "pack_matrix", "unpack"]
 
 
 class CorruptTile(ValueError):
@@ -60,8 +61,13 @@ def _words(both: np.ndarray, down: np.ndarray, rows: int, lanes: int) -> np.ndar
     """``both`` [hidden, gate | up, input] and ``down`` [output, hidden], a flat array in the order
     of words of ``rows`` x ``lanes``."""
     first = both.reshape(-1, rows, both.shape[-1] // lanes, lanes).transpose(0, 2, 1, 3)
-    second = down.reshape(-1, rows, down.shape[-1] // lanes, lanes).transpose(2, 0, 1, 3)
-    return np.concatenate([first.ravel(), second.ravel()])
+    return np.concatenate([first.ravel(), _down_words(down, rows, lanes)])
+
+
+def _down_words(down: np.ndarray, rows: int, lanes: int) -> np.ndarray:
+    """``down`` [output, input], flat: of each ``lanes`` inputs all outputs, ``rows`` at a time."""
+    parts = down.reshape(-1, rows, down.shape[-1] // lanes, lanes)
+    return parts.transpose(2, 0, 1, 3).ravel()
 
 
 def _matrices(words: np.ndarray, hidden: int, inputs: int, outputs: int, rows: int, lanes: int,
@@ -73,6 +79,37 @@ def _matrices(words: np.ndarray, hidden: int, inputs: int, outputs: int, rows: i
     both = first.transpose(0, 2, 1, 3).reshape(hidden, 2, inputs // group)
     down = second.transpose(1, 2, 0, 3).reshape(outputs, hidden // group)
     return both[:, 0], both[:, 1], down
+
+
+def _nibbles(codes: np.ndarray) -> bytes:
+    return (codes[0::2] & 15 | codes[1::2] << 4).astype(np.uint8).tobytes()
+
+
+def pack_matrix(part: Matrix, g: Geometry) -> bytes:
+    """The blob of a part of a matrix, ``g.matrix_beats`` long: that of an expert without the
+    weights of gate and up, whose parameters are 0. :class:`ValueError` as of :func:`pack`."""
+    want = (g.config.model.d_model, g.matrix_columns)
+    if part.weights.shape != want:
+        raise ValueError(f"a part of d_model x inputs = {part.weights.shape} was given where the "
+                         f"configuration has {want}")
+    if (part.codes is None) != (g.config.weight_group == 0):
+        raise ValueError(f"a matrix of other weights was given than of weight_group = "
+                         f"{g.config.weight_group}")
+    rows, lanes = g.config.rows, g.config.lanes
+    table = np.zeros(g.param_words * g.side_bytes // 4, np.uint32)
+    start = rows + 2 * g.ff
+    table[start:start + want[0]] = _entries(*part.scale)
+    blob = table.astype("<u4").tobytes()
+    if part.codes is None:
+        blob += _down_words(part.weights, rows, lanes).tobytes()
+    else:
+        blob += _down_words(part.codes.scales, rows, 1).tobytes().ljust(
+            g.scale_words * g.side_bytes, b"\0")
+        blob += _nibbles(_down_words(part.codes.weights, rows, lanes))
+    if g.config.integrity:
+        blob = _seal(blob, g)
+    assert len(blob) == g.matrix_beats * g.axi_bytes
+    return blob
 
 
 def pack(expert: Expert, g: Geometry) -> bytes:
@@ -92,7 +129,7 @@ def pack(expert: Expert, g: Geometry) -> bytes:
         scales = _words(np.stack([gate.scales, up.scales], 1), down.scales, rows, 1)
         codes = _words(np.stack([gate.weights, up.weights], 1), down.weights, rows, lanes)
         blob += scales.tobytes().ljust(g.scale_words * g.side_bytes, b"\0")
-        blob += (codes[0::2] & 15 | codes[1::2] << 4).astype(np.uint8).tobytes()
+        blob += _nibbles(codes)
     else:
         blob += _words(np.stack([expert.gate, expert.up], 1), expert.down, rows, lanes).tobytes()
     if g.config.integrity:

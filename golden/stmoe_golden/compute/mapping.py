@@ -10,7 +10,8 @@ from stmoe.config import Geometry
 
 from .expert import Expert, moe_layer
 
-__all__ = ["Dataflow", "Group", "Work", "dataflow", "group", "moe_tokens", "work"]
+__all__ = ["Dataflow", "Group", "Work", "dataflow", "group", "matrix_work", "moe_tokens",
+           "work"]
 
 GATE_ONE = 0x8000
 
@@ -64,6 +65,12 @@ def dataflow(g: Geometry, tokens: int) -> Dataflow:
 def work(g: Geometry, tokens: int) -> Work:
     """:func:`cost` in the dataflow that is chosen."""
     return cost(g, tokens, dataflow(g, tokens))
+
+
+def matrix_work(g: Geometry, tokens: int) -> Work:
+    """Of a part of a matrix of dense weights; each word is read once, whatever the tokens."""
+    words = g.matrix_tiles * g.out_groups
+    return Work(tokens * words, words, tokens * g.out_groups)
 
 
 def moe_tokens(x: np.ndarray, routing: np.ndarray, gates: np.ndarray,

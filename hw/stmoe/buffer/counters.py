@@ -27,20 +27,24 @@ class ManagerCounters(wiring.Component):
 
     Members
     -------
-    event: valid and payload. shared: it is about a shared expert. blob_beats: beats of an expert.
+    event: valid and payload. shared: it is about a shared expert. blob_beats: beats of an expert;
+        demand_beats: of what is loaded on demand, where that may be dense weights.
     inc_NAME: increments, see :data:`COUNTERS`.
     """
 
     def __init__(self, geometry: Geometry):
+        self.dense = geometry.config.dense_blobs
         super().__init__({
             "event": In(data.StructLayout({"valid": 1, "payload": interfaces.event(geometry)})),
             "shared": In(1), "blob_beats": In(24),
-            **{f"inc_{name}": Out(bits) for name, bits in COUNTERS.items()}})
+            **{f"inc_{name}": Out(bits) for name, bits in COUNTERS.items()}} | (
+            {"demand_beats": In(24)} if geometry.config.dense_blobs else {}))
 
     def elaborate(self, platform):
         m = Module()
         kind, arg = self.event.payload.kind, self.event.payload.arg
         beats, shared = self.blob_beats, self.shared
+        demand_beats = self.demand_beats if self.dense else beats
 
         def any_of(*kinds):
             return Cat(kind == k for k in kinds).any()
@@ -58,7 +62,7 @@ class ManagerCounters(wiring.Component):
                 "prefetches": any_of(Event.PREFETCH), "skipped": any_of(Event.SKIP),
                 "cancelled": any_of(Event.CANCEL),
                 "dropped": any_of(Event.DROP), "evictions": any_of(Event.EVICT),
-                "beats_demand": Mux(any_of(Event.DEMAND), beats, 0),
+                "beats_demand": Mux(any_of(Event.DEMAND), demand_beats, 0),
                 "beats_useful": Mux(any_of(Event.HIT_PREFETCHED, Event.HIT_LATE), beats, 0),
                 "beats_wasted": Mux(any_of(Event.CANCEL), arg, Mux(
                     any_of(Event.DROP) | (any_of(Event.FAIL) & ~arg[0]), beats, 0)),

@@ -50,12 +50,14 @@ class Decision:
         one, and whether ``tag`` is one of them.
     slot, chosen: that is given out next, and whether it is known. tag: expert that gets it.
     visit_due: due times of the layer in work are still to be updated.
+    matrix: the blobs in work are parts of a matrix of dense weights.
     report, unused, landed, landing: what STATUS and the settling are about.
     """
 
     def __init__(self, m: Module, ports: wiring.Component, geometry: Geometry):
         g, active = geometry, geometry.config.most_experts
         round_size = g.config.prefetch_round
+        self.config, self.shape = g.config, ports.shape
         self.m, self.ports, self.many = m, ports, bool(g.token_bits)
         self.layout = data.StructLayout({
             "state": 2, "pinned": 1, "promised": 1, "first": 1, "bad": 1, "demanded": 1,
@@ -82,6 +84,7 @@ class Decision:
         self.missed, self.next_missed = Signal(active), Signal(range(max(2, active)))
         self.demanding, self.late = Signal(range(active + 1)), Signal(range(active + 1))
         self.visit_due = Signal()
+        self.matrix = Signal()
         for i in reversed(range(active)):
             with m.If(self.missed[i]):
                 m.d.comb += self.next_missed.eq(i)
@@ -195,6 +198,12 @@ class Decision:
         """Work for the PEs."""
         self.m.d.comb += [self.queue.w_en.eq(1), self.push.slot.eq(slot),
                           self.push.gate.eq(self.gates[rank])]
+        if self.config.dense_blobs:
+            self.m.d.comb += self.push.matrix.eq(self.matrix)
+
+    def dense(self, tag):
+        """Whether a blob is of dense weights, of which nothing is kept."""
+        return tag.expert >= self.config.model.expert_ids
 
     def begin_round(self, layer, guessing=0):
         """A round of candidates about ``layer``; settling begins from the first promise."""

@@ -114,6 +114,9 @@ class ExpertManager(wiring.Component):
                                    & self.link_idle & ~d.chosen),
             self.idle.eq(fsm.ongoing("IDLE") & ~waiting.any()),
             counters.event.eq(self.event), counters.blob_beats.eq(self.shape.blob_beats),
+            *([counters.demand_beats.eq(
+                Mux(d.matrix, self.shape.matrix_beats, self.shape.blob_beats))]
+              if self.geometry.config.dense_blobs else []),
             *(getattr(self, f"inc_{name}").eq(getattr(counters, f"inc_{name}"))
               for name in COUNTERS)]
         m.d.sync += [self.event.valid.eq(d.made.kind != Event.NONE), self.event.payload.eq(d.made),
@@ -146,6 +149,13 @@ class ExpertManager(wiring.Component):
             with m.If(d.about != 0):  # promises for layer 0 and behind it stay
                 m.d.sync += d.settle_all.eq(1)
                 m.next = "PROMISE"
+        if self.geometry.config.dense_blobs:
+            with m.Elif(self.routed.valid & d.routed.dense):
+                d.log(Event.DENSE, arg=d.routed.count)
+                m.d.comb += d.made.layer.eq(d.routed.layer)
+                m.d.sync += [d.layer.eq(d.routed.layer), d.rank.eq(0), self.layer_failed.eq(0),
+                             d.matrix.eq(d.routed.matrix)]
+                m.next = "LOOKUP"
         with m.Elif(self.routed.valid):
             m.d.comb += d.made.layer.eq(d.routed.layer)
             d.log(Event.ROUTE, arg=Cat(d.routed.count, d.slack.slack))
@@ -157,6 +167,8 @@ class ExpertManager(wiring.Component):
                          self.layer_failed.eq(0)]
             if self.geometry.token_bits:
                 m.d.sync += [d.streaming.eq(d.routed.stream), d.sweep.eq(0)]
+            if self.geometry.config.dense_blobs:
+                m.d.sync += d.matrix.eq(0)
             m.next = "LOOKUP"
         with m.Elif(d.missed.any()):
             m.d.comb += d.record.addr.eq(d.slot)

@@ -10,11 +10,18 @@ from .slot_list import ListOp
 
 __all__ = ["add_ordering"]
 
+DENSE_SLOTS = 2
+
 
 def add_ordering(d: Decision, ports: wiring.Component, g: Geometry) -> None:
     """From DEMAND-EVICT, or CANDIDATE-LOOKUP, of ``tag`` back to IDLE."""
     m = d.m
     active, round_size = g.config.model.active, g.config.prefetch_round
+    stop = (~d.order.front_valid | (d.promises == round_size)
+            | Mux(ports.retention, d.keep, d.wanted_valid & (d.wanted == d.slot))
+            | (d.tag_deep & (d.order.count <= active)))
+    if g.config.dense_blobs:  # which settle no promise, and need slots
+        stop = stop | (d.promises + DENSE_SLOTS >= ports.shape.slots)
     # A slot for an expert that was missed.
     with m.State("DEMAND-EVICT"):
         m.d.comb += d.record.addr.eq(d.slot)
@@ -26,6 +33,8 @@ def add_ordering(d: Decision, ports: wiring.Component, g: Geometry) -> None:
         m.d.comb += [ports.demand.valid.eq(1), ports.demand.payload.slot.eq(d.slot),
                      ports.demand.payload.layer.eq(d.tag.layer),
                      ports.demand.payload.expert.eq(d.tag.expert)]
+        if g.config.dense_blobs:
+            m.d.comb += ports.demand.payload.matrix.eq(d.matrix)
         with m.If(ports.demand.ready):
             d.log(Event.DEMAND, d.tag, d.slot)
             d.set_resident(d.tag, d.slot)
@@ -38,6 +47,9 @@ def add_ordering(d: Decision, ports: wiring.Component, g: Geometry) -> None:
             with m.Else():
                 m.d.comb += [d.retention.refresh.valid.eq(1),
                              d.retention.refresh.expert.eq(d.tag.expert)]
+                if g.config.dense_blobs:
+                    with m.If(d.dense(d.tag)):
+                        m.d.comb += d.retention.refresh.valid.eq(0)
             m.next = "IDLE"
 
     # A candidate.
@@ -58,9 +70,7 @@ def add_ordering(d: Decision, ports: wiring.Component, g: Geometry) -> None:
         with m.Elif(ports.worth & ~d.pays & ~d.swept if d.many else ports.worth & ~d.pays):
             d.decided()
             d.log(Event.SKIP, d.tag)
-        with m.Elif(~d.order.front_valid | (d.promises == round_size)
-                    | Mux(ports.retention, d.keep, d.wanted_valid & (d.wanted == d.slot))
-                    | (d.tag_deep & (d.order.count <= active))):
+        with m.Elif(stop):
             d.decided(judged=False)
             d.log(Event.STOP, d.tag)
             m.d.sync += d.stopped.eq(1)

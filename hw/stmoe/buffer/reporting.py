@@ -51,7 +51,10 @@ def add_reporting(d: Decision, ports: wiring.Component) -> None:
         with m.Elif(d.list_ready):
             m.d.comb += ports.release.ready.eq(1)
             d.log(Event.RELEASE, d.found, done)
-            with m.If(ports.retain & ~d.found.bad):
+            keeps = ports.retain & ~d.found.bad
+            if d.config.dense_blobs:
+                keeps = keeps & ~d.dense(d.found)
+            with m.If(keeps):
                 d.update_record(done, pinned=0, first=0, demanded=0)
                 d.list_op(ListOp.PUSH_BACK, done)
             with m.Else():

@@ -27,6 +27,9 @@ def add_routing(d: Decision, ports: wiring.Component) -> None:
             m.d.comb += [ports.routed.ready.eq(1), d.shared.eq(d.routed.shared),
                          d.worth.used.eq(~d.settle_all), d.retention.used.valid.eq(1),
                          d.retention.used.expert.eq(d.routed.expert)]
+            if d.config.dense_blobs:  # which nobody predicts
+                with m.If(d.routed.dense):
+                    m.d.comb += [d.worth.used.eq(0), d.retention.used.valid.eq(0)]
             m.d.sync += [d.rank.eq(d.rank + 1), d.gates[d.rank].eq(d.routed.gate),
                          d.experts[d.rank].eq(d.routed.expert)]
             pin = {"pinned": 1, "promised": 0, "rank": d.rank}
@@ -51,6 +54,9 @@ def add_routing(d: Decision, ports: wiring.Component) -> None:
             m.next = "ASK"
             with m.If(d.routed.last):
                 m.next = "PROMISE"
+                if d.config.dense_blobs:
+                    with m.If(d.routed.dense):
+                        m.next = "IDLE"
 
     # What had been promised for layers up to this one and was not used.
     with m.State("PROMISE"):

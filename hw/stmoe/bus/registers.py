@@ -67,6 +67,9 @@ def _parameters(g: Geometry) -> dict[str, int]:
         "LIMIT": model.experts, "ROWS_SLACK": g.rows_slack,
         "BASE_LO_BITS": min(32, address), "BASE_HI_BITS": max(1, address - 32),
         "SLOTS_BITS": g.slot_bits + 1,
+        "DENSE": int(g.config.dense_blobs > 0), **{
+            f"MATRIX_{name.upper()}": getattr(g, f"matrix_{name}") if g.config.dense_blobs else 0
+            for name in ("tiles", "parts", "beats")},
         "LEXICAL_LO": rows & 0xffffffff, "LEXICAL_HI": rows >> 32}
 
 

@@ -6,6 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from .. import interfaces
 from ..config import Geometry
+from ..interfaces import GATE_ONE
 
 __all__ = ["IssueUnit"]
 
@@ -38,7 +39,9 @@ class IssueUnit(wiring.Component):
         hidden word), group (row group), first and last (of an accumulation), begin and end (of the
         expert). Of experts with many tokens: place (which of its tokens), expert (id), fetch (the
         word is new), whole (it is the last token's), final (the expert's last word, for any token).
-        Of weights of four bits: scales (which of the expert's).
+        Of weights of four bits: scales (which of the expert's). Where there are dense weights:
+        matrix (it is of a part of one, which is all ``down``) and x_index (the activation word that
+        it then takes).
     waiting: an expert is in hand and its next word has not landed.
     """
 
@@ -54,7 +57,8 @@ class IssueUnit(wiring.Component):
             "begin": Out(1), "end": Out(1), "waiting": Out(1)} | ({} if not g.token_bits else {
                 "place": Out(g.token_bits), "expert": Out(10), "fetch": Out(1), "whole": Out(1),
                 "final": Out(1)}) | ({"need": Out(g.beat_bits + 1)} if g.has_ring else {}) | (
-                    {"scales": Out(24)} if g.config.weight_group else {}))
+                    {"scales": Out(24)} if g.config.weight_group else {}) | (
+                        {"matrix": Out(1), "x_index": Out(16)} if g.config.dense_blobs else {}))
 
     def elaborate(self, platform):
         m = Module()
@@ -67,6 +71,10 @@ class IssueUnit(wiring.Component):
         present = Signal(interfaces.work(g))
         following, follows = Signal(interfaces.work(g)), Signal()
         m.d.comb += [self.idle.eq(~valid), self.slot.eq(present.slot), self.gate.eq(present.gate)]
+        if g.config.dense_blobs:
+            m.d.comb += self.matrix.eq(present.matrix)
+            with m.If(present.matrix):
+                m.d.comb += self.gate.eq(GATE_ONE)
 
         # Arrival: the watermark turns to the next expert once the present one is complete.
         watched = Signal(g.slot_bits)
@@ -78,12 +86,16 @@ class IssueUnit(wiring.Component):
             self.watch.eq(Mux(follows & complete, following.slot, present.slot)),
             fresh.eq(watched == present.slot),
             landed.eq(complete | (fresh & (need <= self.watermark)))]
-        with m.If(valid & fresh & (self.watermark >= shape.blob_beats)):
+        blob_beats = shape.blob_beats
+        if g.config.dense_blobs:
+            blob_beats = Mux(self.matrix, shape.matrix_beats, shape.blob_beats)
+        with m.If(valid & fresh & (self.watermark >= blob_beats)):
             m.d.sync += complete.eq(1)
 
         last_group, last_index = Signal(), Signal()
         ends = Signal(data.StructLayout(dict.fromkeys(
-            ("in_words", "gu_groups", "dn_tiles", "out_groups"), 16)))
+            ("in_words", "gu_groups", "dn_tiles", "out_groups")
+            + ("matrix_tiles",) * bool(g.config.dense_blobs), 16)))
         m.d.sync += [ends[name].eq(shape[name] - 1) for name, _ in ends.shape()]
         hidden_need = Signal(16)  # hidden values that the present tile takes
         ready = Signal()
@@ -94,12 +106,16 @@ class IssueUnit(wiring.Component):
             m.d.comb += [self.expert.eq(tag.expert), self.fetch.eq(self.place == 0),
                          self.whole.eq(self.place == tag.others), self.final.eq(final)]
             begin, end = begin & self.fetch, end & self.whole
+        tiles, filled = ends.dn_tiles, hidden_need <= self.hidden
+        if g.config.dense_blobs:
+            tiles = Mux(self.matrix, ends.matrix_tiles, ends.dn_tiles)
+            filled = Mux(self.matrix, self.x_index < self.activations, filled)
         m.d.comb += [
-            last_index.eq(self.index == Mux(self.down, ends.dn_tiles, ends.in_words)),
+            last_index.eq(self.index == Mux(self.down, tiles, ends.in_words)),
             last_group.eq(self.group == Mux(self.down, ends.out_groups, ends.gu_groups)),
             self.first.eq(self.index == 0), self.last.eq(last_index),
             self.begin.eq(begin), self.end.eq(end),
-            ready.eq(Mux(self.down, hidden_need <= self.hidden, self.index < self.activations)),
+            ready.eq(Mux(self.down, filled, self.index < self.activations)),
             self.go.eq(valid & landed & ready & ~(self.end & self.hold)),
             self.waiting.eq(valid & ~landed)]
 
@@ -115,6 +131,8 @@ class IssueUnit(wiring.Component):
                 with m.If(last_group):
                     m.d.sync += [self.group.eq(0), self.index.eq(self.index + 1),
                                  hidden_need.eq(hidden_need + lanes)]
+                    if g.config.dense_blobs:
+                        m.d.sync += self.x_index.eq(self.x_index + 1)
             with m.Else():  # activations within a group
                 m.d.sync += self.index.eq(self.index + 1)
                 with m.If(last_index):
@@ -134,6 +152,13 @@ class IssueUnit(wiring.Component):
                 valid.eq(follows | take), complete.eq(0), self.word.eq(0), self.index.eq(0),
                 self.group.eq(0), self.down.eq(0), hidden_need.eq(lanes),
                 need.eq(shape.side_words * side_beats + word_beats)]
+            if g.config.dense_blobs:  # a part of a matrix is all down projection
+                coming = data.View(interfaces.work(g), Mux(
+                    follows, following, self.work.payload))
+                word = coming.gate
+                if g.token_bits:
+                    word = data.View(interfaces.group_tag(), word).expert
+                m.d.sync += [self.down.eq(coming.matrix), self.x_index.eq(word)]
         with m.Elif(take):
             m.d.sync += [following.eq(self.work.payload), follows.eq(1)]
         if g.config.weight_group:

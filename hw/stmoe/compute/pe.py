@@ -72,7 +72,7 @@ class ProcessingElement(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         g = self.geometry
-        many = bool(g.token_bits)
+        many, dense = bool(g.token_bits), bool(g.config.dense_blobs)
         tokens = 1 << g.token_bits
         none = Const(0, 0)
         rows, lanes = g.config.rows, g.config.lanes
@@ -96,12 +96,13 @@ class ProcessingElement(wiring.Component):
         step = Signal(data.StructLayout({
             "valid": 1, "down": 1, "first": 1, "last": 1, "begin": 1, "end": 1, "group": 16,
             "gate": 16, "slot": g.slot_bits, "fresh": 1} | ({} if not many else {
-                "place": g.token_bits, "fetch": 1, "whole": 1, "final": 1})))
+                "place": g.token_bits, "fetch": 1, "whole": 1, "final": 1}) | (
+                    {"matrix": 1} if dense else {})))
         fresh = Signal()  # the first expert of the layer on this PE
         m.d.comb += [step.valid.eq(issue.go), step.fresh.eq(fresh),
                      *(step[name].eq(getattr(issue, name)) for name in
                        ("down", "first", "last", "begin", "end", "group", "gate", "slot")
-                       + ("place", "fetch", "whole", "final") * many)]
+                       + ("place", "fetch", "whole", "final") * many + ("matrix",) * dense)]
         with m.If(self.start):
             m.d.sync += fresh.eq(1)
         with m.Elif(issue.go & issue.end):
@@ -132,13 +133,18 @@ class ProcessingElement(wiring.Component):
         m.submodules.x_store = x_store = memory.Memory(
             shape=8 * lanes, depth=g.in_words * tokens, init=[])
         x_write, x_read = x_store.write_port(), x_store.read_port()
-        index = delay(m, issue.index, READ_LATENCY - 1, "index")
+        index = x_index = delay(m, issue.index, READ_LATENCY - 1, "index")
+        down = stages[READ_LATENCY].down  # the operand is a hidden word
+        if dense:
+            x_index = delay(m, Mux(issue.matrix, issue.x_index, issue.index), READ_LATENCY - 1,
+                            "x_index")
+            down = down & ~stages[READ_LATENCY].matrix
         m.d.comb += [
             x_write.addr.eq(Cat(self.x_token if many else none, self.x_index)),
             x_write.data.eq(self.x), x_write.en.eq(self.x_valid),
-            x_read.addr.eq(Cat(owners[1].token if many else none, index)), x_read.en.eq(1),
+            x_read.addr.eq(Cat(owners[1].token if many else none, x_index)), x_read.en.eq(1),
             hidden.index.eq(index), dot.weights.eq(weights),
-            dot.operand.eq(delay(m, Mux(stages[READ_LATENCY].down, hidden.word, x_read.data),
+            dot.operand.eq(delay(m, Mux(down, hidden.word, x_read.data),
                                  landed - READ_LATENCY, "operand"))]
 
         if many:
@@ -262,7 +268,9 @@ class ProcessingElement(wiring.Component):
             shape=layout, depth=1 << g.expert_bits + g.token_bits, init=[])
         write, read = members.write_port(), members.read_port()
         place = delay(m, issue.place, 1, "owner_place")
-        shared = delay(m, issue.expert >= g.config.model.experts, 1, "owner_shared")
+        shared = issue.expert >= g.config.model.experts
+        shared = delay(m, shared | issue.matrix if g.config.dense_blobs else shared, 1,
+                       "owner_shared")
         owner = Signal(layout)
         m.d.comb += [
             write.en.eq(self.member.valid), write.data.token.eq(self.member.token),

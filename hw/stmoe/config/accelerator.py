@@ -47,6 +47,8 @@ class AcceleratorConfig:
     linear: options of the learned one.
     prefetch_round: most experts promised by one prediction, 1 to 255.
     router_layers: layers whose gate weights the on-chip router holds, 0 = no router.
+    dense_blobs: blobs of dense weights that lie behind each layer's experts, for DENSE commands: parts
+        of matrices, or units of d_ff of a dense layer (docs/architecture.md); 0 = no such command.
     clock_mhz: clock that memory timing in nanoseconds is converted with.
     """
 
@@ -70,6 +72,7 @@ class AcceleratorConfig:
     prefetch_round: int = 32
     router_layers: int = 1
     max_tokens: int = 1
+    dense_blobs: int = 0
     clock_mhz: int = 800
     name: str = "custom"
 
@@ -95,6 +98,7 @@ class AcceleratorConfig:
         check_range("router_layers", self.router_layers, 0, self.model.layers)
         check_range("clock_mhz", self.clock_mhz, 1, 4000)
         check_power_of_two("max_tokens", self.max_tokens, 1, 64)
+        check_range("dense_blobs", self.dense_blobs, 0, 256)
         if self.most_experts > MAX_ACTIVE:
             raise ConfigError("max_tokens", self.max_tokens,
                               f"so small that all its tokens need at most {MAX_ACTIVE} experts of "
@@ -135,10 +139,17 @@ class AcceleratorConfig:
         return min(self.max_tokens * model.top_k, model.experts) + model.shared_units
 
     @property
+    def blob_ids(self) -> int:
+        """Ids of a layer's blobs: experts, shared units, then dense weights."""
+        return self.model.expert_ids + self.dense_blobs
+
+    @property
     def hash(self) -> int:
         """64-bit digest of every field but the names; a register of the netlist holds it."""
         data = self.to_dict()
         del data["name"], data["model"]["name"]
+        if not self.dense_blobs:  # the netlist is that of before there was the option
+            del data["dense_blobs"]
         text = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 

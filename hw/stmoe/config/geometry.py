@@ -17,6 +17,7 @@ BLOCK_READS = 4  # bursts of a layer's weights, likewise
 LATENCY = 64  # cycles until a burst's first beat, usually
 SLACK_MAX = 63  # of a slack, in sixteenths of a drain
 SMALL = 1024  # bytes of an expert that the DMA is still to read at full speed
+MAX_DENSE_WORDS = 1024  # activation words of a token: where one is, in the work for the PEs
 MAX_BEATS = (1 << 24) - 1  # of an expert: register shape_blob_beats and word numbers have 24 bits
 
 
@@ -57,11 +58,27 @@ class Geometry:
                               f"small enough that two experts fit the buffer of {self.banks} "
                               f"banks: half of it, {self.ring_beats} bus beats, holds no tile "
                               f"and weight word, {chunk}, to stream one through")
+        if self.config.dense_blobs:
+            self._check_dense()
         address_bits = (self.total_bytes - 1).bit_length()
         if address_bits > self.config.axi_addr_bits:
             raise ConfigError("axi_addr_bits", self.config.axi_addr_bits,
                               f"at least {address_bits} for {self.total_bytes} bytes of experts "
                               "and rows")
+
+    def _check_dense(self) -> None:
+        if self.has_ring:
+            raise ConfigError("max_d_ff", self.max_d_ff, "small enough that two experts fit the "
+                                                         "buffer, with dense_blobs")
+        if self.in_words > MAX_DENSE_WORDS:
+            raise ConfigError("model.d_model", self.config.model.d_model,
+                              f"at most {MAX_DENSE_WORDS} words of lanes = {self.config.lanes}, "
+                              "with dense_blobs")
+        if not self.matrix_tiles:
+            raise ConfigError(
+                "dense_blobs", self.config.dense_blobs,
+                f"0: a matrix of d_model = {self.config.model.d_model} inputs cannot be cut into "
+                f"equal parts, at most {self.config.most_experts}, that fit a slot")
 
     def _at(self, d_ff: int) -> Self:
         """The same configuration at another hidden width, unchecked: for sizes of an expert."""
@@ -179,6 +196,40 @@ class Geometry:
     @property
     def blob_bytes(self) -> int:
         return self.blob_beats * self.axi_bytes
+
+    @cached_property
+    def matrix_tiles(self) -> int:
+        """Input words of a part of a matrix of dense weights, as many for each part; 0 if none
+        fits: the most that occupy every PE and fit an expert's slot, else the fewest."""
+        c = self.config
+        fitting = [tiles for tiles in range(1, self.in_words + 1)
+                   if self.in_words % tiles == 0 and self.in_words // tiles <= c.most_experts
+                   and tiles * self.out_groups <= self.weight_words
+                   and tiles * c.lanes % (c.weight_group or 1) == 0]
+        busy = [tiles for tiles in fitting if self.in_words // tiles >= c.pes]
+        return max(busy) if busy else min(fitting, default=0)
+
+    @property
+    def matrix_parts(self) -> int:
+        """Parts of a matrix of d_model inputs, the most that a DENSE command sums."""
+        return self.in_words // self.matrix_tiles
+
+    @property
+    def matrix_columns(self) -> int:
+        """Inputs of a part of a matrix."""
+        return self.matrix_tiles * self.config.lanes
+
+    @property
+    def matrix_content_beats(self) -> int:
+        """Bus beats of the parameters and weights of a part of a matrix."""
+        weights = self.matrix_tiles * self.out_groups * self.word_bytes
+        return self.side_beats + weights // self.axi_bytes
+
+    @property
+    def matrix_beats(self) -> int:
+        """Bus beats of the blob of a part of a matrix."""
+        return self.matrix_content_beats + self.config.integrity * _up(
+            self.matrix_content_beats, self.tile_beats - self.config.integrity)
 
     @property
     def side_beats(self) -> int:
@@ -309,8 +360,8 @@ class Geometry:
 
     @property
     def expert_bits(self) -> int:
-        """Bits of an expert id, shared units included."""
-        return _bits(self.config.model.expert_ids)
+        """Bits of an expert id, shared units and blobs of dense weights included."""
+        return _bits(self.config.blob_ids)
 
     @property
     def token_bits(self) -> int:
@@ -398,5 +449,5 @@ class Geometry:
 
     @property
     def memory_bytes(self) -> int:
-        """Bytes of experts, from the base address."""
-        return self.config.model.layers * self.config.model.expert_ids * self.stride
+        """Bytes of experts, and blobs of dense weights if any, from the base address."""
+        return self.config.model.layers * self.config.blob_ids * self.stride

@@ -89,6 +89,8 @@ class PrefetchDma(wiring.Component):
             "slot": unsigned(g.slot_bits), "address": unsigned(g.config.axi_addr_bits),  # of the
             "issued": unsigned(g.beat_bits), "left": unsigned(g.beat_bits),  # next burst; less one
             "tile": unsigned(g.tile_bits), "corrupt": unsigned(1)})  # why it failed
+        dense, model_ids = g.config.dense_blobs, g.config.blob_ids
+        matrix = Signal(channel_count)  # parts of matrices, of fewer beats
         channels = [Signal(channel, name=f"channel_{c}") for c in range(channel_count)]
         # Unissued: there are bursts to be asked for. First, done, failed: to be reported.
         valid, demanded, unissued, first, done, failed = (
@@ -117,28 +119,32 @@ class PrefetchDma(wiring.Component):
             accept.eq(~locating & ~full & (self.demand.valid | (self.prefetch.valid & fewer)))]
         order = Signal(interfaces.transfer(g))
         m.d.comb += order.eq(Mux(self.demand.valid, self.demand.payload, self.prefetch.payload))
-        number = Signal(range(model.layers * model.expert_ids))
+        beats = Mux(order.matrix, shape.matrix_beats, shape.blob_beats) if dense else (
+            shape.blob_beats)
+        number = Signal(range(model.layers * model_ids))
         before, within = Signal.like(number), Signal.like(order.expert)
         target = Signal(channel_count)
         product = Signal(g.config.axi_addr_bits)
         step = Signal(2)
         with m.If(accept):
-            m.d.sync += [before.eq(order.layer * (shape.experts + model.shared_units)),
+            m.d.sync += [before.eq(order.layer * (shape.experts + (model_ids - model.experts))),
                          within.eq(order.expert), target.eq(free), locating.eq(1), step.eq(0)]
             for c in range(channel_count):
                 with m.If(free[c]):
                     m.d.comb += reader.begin[c].eq(1)
                     m.d.sync += [
                         channels[c].slot.eq(order.slot), channels[c].issued.eq(0),
-                        channels[c].left.eq(shape.blob_beats - 1),
+                        channels[c].left.eq(beats - 1),
                         valid[c].eq(1), demanded[c].eq(self.demand.valid),
                         unissued[c].eq(0), first[c].eq(0), done[c].eq(0), failed[c].eq(0),
                         older[c].eq(valid)]
+                    if dense:
+                        m.d.sync += matrix[c].eq(order.matrix)
                 with m.Else():
                     m.d.sync += older[c].eq(older[c] & ~free)
         with m.Elif(locating):
-            own = within  # ids of shared experts stay those of the generated shape
-            if model.shared_units:
+            own = within  # ids of shared experts stay those of the generated shape, as of dense
+            if model_ids > model.experts:
                 own = Mux(within < model.experts, within,
                           within - (model.experts - shape.experts))
             m.d.sync += [step.eq(step + 1), number.eq(before + own),
@@ -197,6 +203,8 @@ class PrefetchDma(wiring.Component):
             *(order_of[name].eq(sending[name])
               for name in ("channel", "slot", "address", "beat", "len")),
             reader.blob_beats.eq(shape.blob_beats)]
+        if dense:
+            m.d.comb += [reader.matrix.eq(matrix), reader.matrix_beats.eq(shape.matrix_beats)]
         byte_bits = g.axi_bytes.bit_length() - 1
         for c in range(channel_count):
             burst = following[c]

@@ -48,7 +48,8 @@ class BurstReader(wiring.Component):
     fill: a beat has landed. written: beats filled of each channel's transfer, this cycle's too.
     landed: a channel's blob has landed up to the end of a burst, which stands while ``hold``:
         ``content``, beats of its content, or all of its beats if ``whole``; ``first``: its first
-        tile has, and is not all of it. blob_beats: of every transfer, stable.
+        tile has, and is not all of it. blob_beats: of every transfer, stable; where there are parts
+        of matrices, those of a channel whose ``matrix`` is set have ``matrix_beats``.
     failed: channel that failed, at which tile, and whether it was ``corrupt`` in the end.
     axi: read channels. busy: bursts are in flight.
     due: beats asked for that have not come.
@@ -76,7 +77,9 @@ class BurstReader(wiring.Component):
             "beats": Out(1), "bursts": Out(1), "retried": Out(1), "corrupted": Out(1),
             "busy": Out(1), "came": Out(data.StructLayout({"valid": 1, "channel": channel_bits})),
             "due": Out(range(256 * g.config.outstanding + 1)),
-            "latency": Out(LATENCY_BITS)})
+            "latency": Out(LATENCY_BITS)} | ({
+                "matrix": In(channels), "matrix_beats": In(g.beat_bits)}
+                if g.config.dense_blobs else {}))
 
     def elaborate(self, platform):
         m = Module()
@@ -215,15 +218,18 @@ class BurstReader(wiring.Component):
         mark_of = Array(marks)
         in_turn = Signal(count)  # of what is done: a cycle after the burst before it has retired
         for i in range(count):
-            mine = entries[i]
+            mine, blob_beats = entries[i], self.blob_beats
+            if g.config.dense_blobs:
+                blob_beats = Mux(self.matrix.bit_select(mine.channel, 1), self.matrix_beats,
+                                 self.blob_beats)
             crcs, crcs_before = ((beats >> tile_shift) if g.config.integrity else 0
                                  for beats in (mine.end, mine.beat))
             m.d.sync += [
                 in_turn[i].eq(mine.beat == mark_of[mine.channel]),
                 mine.at.eq(mine.beat - crcs_before),
-                mine.end.eq(mine.beat + mine.len + 1), mine.whole.eq(mine.end == self.blob_beats),
-                mine.first.eq((mine.end == g.tile_beats) & (mine.end != self.blob_beats)),
-                mine.content.eq(Mux(mine.end == self.blob_beats, mine.end, mine.end - crcs))]
+                mine.end.eq(mine.beat + mine.len + 1), mine.whole.eq(mine.end == blob_beats),
+                mine.first.eq((mine.end == g.tile_beats) & (mine.end != blob_beats)),
+                mine.content.eq(Mux(mine.end == blob_beats, mine.end, mine.end - crcs))]
         ripe, moves = Signal(count), Signal()
         m.d.comb += [ripe.eq(done & ~dropping & in_turn), moves.eq(~self.landed.valid | ~self.hold)]
         chosen = lowest(ripe, "chosen")
