@@ -1,6 +1,7 @@
 """Layer commands through the whole netlist in Amaranth's simulator."""
 
 import random
+from typing import NamedTuple
 
 import numpy as np
 from amaranth.sim import Simulator
@@ -9,12 +10,28 @@ from stmoe.bus.csr import register_map
 from stmoe.config import Geometry
 from stmoe.interfaces import Opcode
 from stmoe.top import Accelerator
-from stmoe_golden.compute.blob import pack
+from stmoe_golden.compute.blob import pack, pack_matrix
+from stmoe_golden.compute.matrix import Matrix
 
-__all__ = ["LayerBench", "write"]
+__all__ = ["Dense", "LayerBench", "write"]
 
 SHAPE = ("gu_groups", "dn_tiles", "side_words", "blob_beats", "stride", "group", "slots")
+MATRIX_SHAPE = ("matrix_tiles", "matrix_parts", "matrix_beats")
 ERRORS = ("error", "error_layer", "error_expert", "error_detail")
+
+
+class Dense(NamedTuple):
+    """A DENSE command: ``count`` blobs from ``first`` on, ``units`` or parts of a matrix."""
+
+    first: int
+    count: int
+    units: bool
+    x: np.ndarray
+    layer: int = 0
+
+    def words(self):
+        return [Opcode.DENSE | int(self.units) << 8 | self.count << 9 | self.layer << 16
+                | len(self.x) << 32 | self.first << 48]
 
 
 async def write(ctx, dut, address, value):
@@ -48,12 +65,12 @@ async def read(ctx, dut, address):
 class LayerBench:
     """A netlist of one layer, its expert memory and a host that routes.
 
-    ``d_ff``: hidden width set at run time. ``experts``: by id. ``stall``: chance per cycle that
+    ``d_ff``: hidden width set at run time. ``experts``: by id, or parts of matrices. ``stall``: chance per cycle that
     memory withholds a beat or takes no burst, and that the host takes no result; bursts of
     different ids are then answered out of order. ``corrupt``: byte address of a beat -> times that
     it comes wrong. ``late``: cycles from reset to the first activation.
 
-    After :meth:`play`: ``errors`` by register, ``asked`` the bursts' addresses and ``cycles``.
+    After :meth:`play`: ``events`` of the manager, ``errors`` by register, ``asked`` the bursts' addresses and ``cycles``.
     """
 
     LATENCY = 12
@@ -67,7 +84,10 @@ class LayerBench:
         g = self.g
         self.image = bytearray(g.memory_bytes)
         for e, expert in experts.items():
-            self.image[e * g.stride:e * g.stride + g.blob_bytes] = pack(expert, g)
+            blob = (pack_matrix if isinstance(expert, Matrix) else pack)(expert, g)
+            self.image[e * g.stride:e * g.stride + len(blob)] = blob
+        self.shape = SHAPE + MATRIX_SHAPE * bool(config.dense_blobs)
+        self.events = []
         self.errors, self.asked, self.cycles = {}, [], 0
 
     def chance(self):
@@ -113,6 +133,14 @@ class LayerBench:
                 self.asked.append(address)
                 waiting.append([self.cycles + self.LATENCY, name, address, length + 1])
 
+    async def watch(self, ctx):
+        dut = self.dut
+        async for _, _, valid, *event in ctx.tick().sample(dut.event_valid, *(
+                getattr(dut, f"event_{name}") for name in
+                ("kind", "layer", "expert", "slot", "arg"))):
+            if valid:
+                self.events.append(event)
+
     async def send(self, ctx, port, words):
         for word in words:
             ctx.set(getattr(self.dut, f"{port}_tdata"), word)
@@ -123,7 +151,8 @@ class LayerBench:
         ctx.set(getattr(self.dut, f"{port}_tvalid"), 0)
 
     def play(self, commands, limit=40_000):
-        """int16 [token, d_model] of each command (routing, gates, x), None if it has failed."""
+        """int16 [token, d_model] of each command, (routing, gates, x) or :class:`Dense`, None if it
+        has failed."""
         found = []
         simulator = Simulator(self.dut)
         simulator.add_clock(1e-6)
@@ -131,8 +160,8 @@ class LayerBench:
         async def acts(ctx):
             await ctx.tick().repeat(self.late)
             size = self.config.lanes
-            for _, _, x in commands:
-                data = x.tobytes()
+            for command in commands:
+                data = (command.x if isinstance(command, Dense) else command[2]).tobytes()
                 await self.send(ctx, "s_axis_act", [int.from_bytes(data[at:at + size], "little")
                                                     for at in range(0, len(data), size)])
 
@@ -140,14 +169,19 @@ class LayerBench:
             fields = self.registers["ctrl"]["fields"]
             control = sum(1 << fields[name]["lsb"] for name in ("enable", "retain"))
             values = {"ctrl": control} | {
-                f"shape_{name}": getattr(self.g, name) for name in SHAPE}
+                f"shape_{name}": getattr(self.g, name) for name in self.shape}
             for name, value in values.items():
                 assert await write(ctx, self.dut, self.registers[name]["address"], value) == 0
             if any(self.registers[f"shape_{name}"]["reset"] != getattr(self.g, name)
-                   for name in SHAPE):
+                   for name in self.shape):
                 await self.send(ctx, "s_axis_cmd", [Opcode.FLUSH])
             await self.send(ctx, "s_axis_cmd", [Opcode.TOKEN | 1 << 8])
-            for routing, gates, _ in commands:
+            for command in commands:
+                if isinstance(command, Dense):
+                    await self.send(ctx, "s_axis_cmd", command.words())
+                    found.append(await self.result(ctx, max(1, len(command.x)), limit))
+                    continue
+                routing, gates, _ = command
                 await self.send(ctx, "s_axis_cmd", [Opcode.LAYER | len(routing) << 32, *(
                     int(e) | int(gate) << 16 for ids, weights in zip(routing, gates, strict=True)
                     for e, gate in zip(ids, weights, strict=True))])
@@ -156,6 +190,7 @@ class LayerBench:
                 self.errors[name] = await read(ctx, self.dut, self.registers[name]["address"])
 
         simulator.add_testbench(self.memory, background=True)
+        simulator.add_testbench(self.watch, background=True)
         simulator.add_testbench(acts, background=True)
         simulator.add_testbench(host)
         simulator.run()

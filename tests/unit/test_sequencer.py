@@ -128,6 +128,9 @@ class Bench:
                       "dn_tiles": self.g.dn_tiles, "out_groups": self.g.out_groups,
                       "side_words": self.g.side_words, "blob_beats": self.g.blob_beats,
                       "slots": 4, "layers": 3, "experts": 8}
+            if self.g.config.dense_blobs:
+                values |= {name: getattr(self.g, name)
+                           for name in ("matrix_tiles", "matrix_parts", "matrix_beats")}
             for name, value in (values | (shape or {})).items():
                 ctx.set(dut.shape[name], value)
             await ctx.tick().repeat(2)

@@ -36,9 +36,9 @@ class Kind(IntEnum):
 
 
 class ManagerEvent(NamedTuple):
-    """One decision or arrival. ``arg``: of a ROUTE experts + 256 * slack of the layer, blobs of
-    a DENSE, beats of CANCEL and LANDED, whether the layer fails of a FAIL, whether rows are withheld of a TOKEN, else
-    0; None in an expectation = any."""
+    """One decision or arrival. ``arg``: of a ROUTE experts + 256 * slack of the layer, blobs of a
+    DENSE, beats of CANCEL and LANDED, whether the layer fails of a FAIL, whether rows are withheld
+    of a TOKEN, else 0; None in an expectation = any."""
 
     kind: int
     layer: int

@@ -7,7 +7,7 @@ of a token computed alone and in a batch.
 """
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -16,7 +16,13 @@ from .engine import BatchEngine, MoeEngine, TokensEngine
 from .error import require
 from .weights import Backbone
 
-__all__ = ["Cache", "Transformer"]
+if TYPE_CHECKING:
+    from .projections import Projections
+
+__all__ = ["PROJECTIONS", "Cache", "Transformer"]
+
+PROJECTIONS = ("wq", "wk", "wv", "wo")
+"""Of attention, by the names of their tensors."""
 
 Moe = Callable[[int, np.ndarray], np.ndarray]
 
@@ -37,14 +43,15 @@ class Cache:
 
 
 class Transformer:
-    """Inference with weights of ``backbone``; the MoE layers are an engine's.
+    """Inference with weights of ``backbone``; the MoE layers are an engine's, and so are, where
+    ``projections`` are given, those of attention.
 
     Logits are float64 [vocab]. Token ids beyond the vocabulary and more tokens than the context
     holds are a :class:`ModelError`.
     """
 
-    def __init__(self, backbone: Backbone):
-        self.shape, self.backbone = backbone.shape, backbone
+    def __init__(self, backbone: Backbone, projections: "Projections | None" = None):
+        self.shape, self.backbone, self.projections = backbone.shape, backbone, projections
         self.weights = {name: value.astype(np.float64) for name, value in
                         backbone.tensors().items()}
         self.rotary = Rotary(backbone.shape)
@@ -64,17 +71,22 @@ class Transformer:
                 f"not {tokens[bad][0] if bad.any() else 0}")
         return self.weights["embed"][tokens]
 
+    def _project(self, layer: int, name: str, x: np.ndarray) -> np.ndarray:
+        if self.projections is None:
+            return x @ self.weights[name][layer].T
+        return self.projections.project(layer, name, x.reshape(-1, x.shape[-1])).reshape(x.shape)
+
     def _projections(self, layer: int, x: np.ndarray,
                      start: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         w, heads = self.weights, self.shape.heads
         n = rms_norm(x, w["attn_norm"][layer], self.shape.eps)
-        q, k, v = (split_heads(n @ w[name][layer].T, heads) for name in ("wq", "wk", "wv"))
+        q, k, v = (split_heads(self._project(layer, name, n), heads) for name in PROJECTIONS[:3])
         return self.rotary(q, start), self.rotary(k, start), v
 
     def _after_attention(self, layer: int, x: np.ndarray, mixed: np.ndarray,
                          moe: Moe) -> np.ndarray:
         w = self.weights
-        x = x + merge_heads(mixed) @ w["wo"][layer].T
+        x = x + self._project(layer, "wo", merge_heads(mixed))
         n = rms_norm(x, w["moe_norm"][layer], self.shape.eps).astype(np.float32)
         return x + moe(layer, n.reshape(-1, n.shape[-1])).reshape(n.shape)
 

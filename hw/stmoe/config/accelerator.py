@@ -47,8 +47,8 @@ class AcceleratorConfig:
     linear: options of the learned one.
     prefetch_round: most experts promised by one prediction, 1 to 255.
     router_layers: layers whose gate weights the on-chip router holds, 0 = no router.
-    dense_blobs: blobs of dense weights that lie behind each layer's experts, for DENSE commands: parts
-        of matrices, or units of d_ff of a dense layer (docs/architecture.md); 0 = no such command.
+    dense_blobs: blobs of dense weights behind each layer's experts, for DENSE commands: parts of
+        matrices, or units of d_ff of a dense layer (docs/architecture.md); 0 = no such command.
     clock_mhz: clock that memory timing in nanoseconds is converted with.
     """
 
