@@ -56,7 +56,7 @@ def _scale(g: Geometry) -> tuple[int, float]:
 
 def _map(g: Geometry) -> tuple[int, float]:
     bits = g.slot_bits + 2
-    return bits, g.config.model.layers * g.config.model.expert_ids * bits / 8
+    return bits, g.config.model.layers * g.config.blob_ids * bits / 8
 
 
 def _table(g: Geometry) -> tuple[int, float]:

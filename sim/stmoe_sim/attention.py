@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from stmoe.config import AcceleratorConfig
 
-__all__ = ["KV_GROUPS", "Kind", "attention_cycles"]
+__all__ = ["KV_GROUPS", "Kind", "attention_cycles", "cache_cycles"]
 
 KV_GROUPS = 8
 
@@ -53,3 +53,8 @@ def attention_cycles(config: AcceleratorConfig, memory_bytes_per_cycle: float,
     else:
         total = 4 * width**2 + 2 * context * width / KV_GROUPS
     return math.ceil(total / memory_bytes_per_cycle)
+
+
+def cache_cycles(config: AcceleratorConfig, memory_bytes_per_cycle: float, context: int) -> int:
+    """Of :func:`attention_cycles` those of the KV cache, where the projections are commands."""
+    return math.ceil(2 * context * config.model.d_model / KV_GROUPS / memory_bytes_per_cycle)

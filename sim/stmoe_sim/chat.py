@@ -13,6 +13,7 @@ from stmoe_golden.energy import Technology
 from stmoe_golden.metrics import usage
 from stmoe_golden.model.engine import Routing
 from stmoe_golden.model.generation import Generation
+from stmoe_golden.model.projections import QuantisedProjections
 from stmoe_golden.model.quantised import QuantisedModel
 from stmoe_golden.model.tokenizer import Stream, Tokenizer
 from stmoe_golden.predict.quality import stretch_of
@@ -20,7 +21,7 @@ from stmoe_golden.predict.unit import PredictionUnit
 from stmoe_golden.router.router import ahead_logits
 from stmoe_golden.trace import Trace
 
-from .attention import attention_cycles
+from .attention import attention_cycles, cache_cycles
 from .host.engine import BoardEngine
 from .image import ModelExperts, write_image
 from .job import prediction_unit
@@ -50,6 +51,7 @@ class Host:
     ----------
     config: as returned by :func:`fit_model`.
     profile: trace of the model that the predictors are profiled on, or None.
+    projections: those of attention, if the netlist computes them; ``config`` has room for them.
     """
 
     config: AcceleratorConfig
@@ -60,6 +62,7 @@ class Host:
     profile: Trace | None
     seed: int
     cache: Path
+    projections: QuantisedProjections | None = None
 
     @property
     def geometry(self) -> Geometry:
@@ -90,7 +93,7 @@ class Host:
         """Build what is not in the cache, start the simulator. Close ``machine`` in the end."""
         g = self.geometry
         progress("expert image")
-        image = write_image(ModelExperts(g, self.model), self.cache)
+        image = write_image(ModelExperts(g, self.model, self.projections), self.cache)
         progress("netlist and simulator")
         simulator = build(self.config, memory_words=g.total_bytes // g.axi_bytes,
                           cache=self.cache)
@@ -101,9 +104,10 @@ class Host:
                               router=router, memory=self.memory, simulator=simulator, image=image,
                               seed=self.seed)
         bandwidth = self.memory.bytes_per_cycle(self.config)
+        phase = attention_cycles if self.projections is None else cache_cycles
         return RtlEngine(machine, self.model, policy=self.policy, unit=self.unit(),
-                         routing=self.routing, attention=lambda context: attention_cycles(
-                             self.config, bandwidth, context))
+                         routing=self.routing, projections=self.projections,
+                         attention=lambda context: phase(self.config, bandwidth, context))
 
 
 class Meter:

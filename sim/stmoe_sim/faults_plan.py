@@ -60,7 +60,7 @@ class _Planner:
         """Addresses of the first byte and of the last beat of a tile of an expert."""
         g = self.g
         number = self.pick(0, g.tiles - 1)
-        blob = (layer * self.config.model.expert_ids + expert) * g.stride
+        blob = (layer * self.config.blob_ids + expert) * g.stride
         end = min(g.blob_beats, (number + 1) * g.tile_beats)
         return (blob + number * g.tile_bytes, blob + (end - 1) * g.axi_bytes)
 

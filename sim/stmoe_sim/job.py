@@ -25,6 +25,7 @@ __all__ = ["PUBLISHED_THRESHOLD", "load_commands", "memory_plusargs",
 PUBLISHED_THRESHOLD = 2
 SHAPE = ("in_words", "gu_groups", "dn_tiles", "out_groups", "side_words", "blob_beats", "stride",
          "group", "slots")
+MATRIX_SHAPE = ("matrix_tiles", "matrix_parts", "matrix_beats")
 PREDICTORS, RETENTIONS = tuple(UNITS), ("lru", "ewma")  # as registers number them
 ROUTER_SHIFT = 14
 ROUTER_SCALES = ("router_scale", "router_scale_next")
@@ -62,7 +63,8 @@ def setup_registers(registers: dict[str, Any], policy: Policy,
               for name in ("linear_threshold", "deep_threshold")),
             *((registers[name]["address"], mult | shift << 16)
               for name in ROUTER_SCALES),
-            *((registers[f"shape_{name}"]["address"], getattr(geometry, name)) for name in SHAPE)]
+            *((registers[f"shape_{name}"]["address"], getattr(geometry, name))
+              for name in SHAPE + MATRIX_SHAPE * bool(geometry.config.dense_blobs))]
 
 
 def prediction_unit(geometry: Geometry, policy: Policy) -> PredictionUnit | None:

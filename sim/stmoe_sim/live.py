@@ -18,7 +18,7 @@ from .job import memory_plusargs, write_job
 from .memory import Memory
 from .policies import Policy
 from .replay import SimulationError
-from .steps import header
+from .steps import DenseStep, dense_header, header
 from .verilator import Simulator
 from .wire import Wire, WireError
 
@@ -134,6 +134,17 @@ class LiveMachine:
                                  np.ascontiguousarray(x, np.int8).tobytes())
         if answer["failed"]:
             raise SimulationError(f"layer {layer}: the hardware reported an error")
+        return np.frombuffer(data, np.int16).reshape(x.shape)
+
+    def dense(self, step: DenseStep, x: np.ndarray, delay: int = 0) -> np.ndarray:
+        """Results of a DENSE command, int16 [token, d_model], of int8 ``x``; ``delay`` cycles of
+        the host's attention before."""
+        answer, data = self._ask({"do": "layer", "words": [dense_header(step)], "registers": [],
+                                  "width": x.size, "delay": delay},
+                                 np.ascontiguousarray(x, np.int8).tobytes())
+        if answer["failed"]:
+            raise SimulationError(f"dense weights of layer {step.layer}: the hardware reported an "
+                                  "error")
         return np.frombuffer(data, np.int16).reshape(x.shape)
 
     def counters(self) -> dict[str, int]:

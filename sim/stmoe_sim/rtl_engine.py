@@ -9,10 +9,12 @@ from stmoe.config import ConfigError, Geometry
 from stmoe.interfaces import Phase
 from stmoe_golden.model.activations import dequantise_output, quantise_input
 from stmoe_golden.model.engine import GoldenEngine, Routing
+from stmoe_golden.model.projections import QuantisedProjections
 from stmoe_golden.model.quantised import QuantisedModel
 from stmoe_golden.predict.unit import PredictionUnit
 from stmoe_golden.router.router import ahead_logits
 
+from .dense import RtlProjections
 from .live import LiveMachine
 from .policies import Policy
 from .steps import Step
@@ -39,15 +41,18 @@ class RtlEngine:
     routing: who routes, the on-chip router or the host in floating point.
     attention: cycles of the attention phase before a layer, of the tokens in the context.
     unit: golden, in the state that the machine's rows were loaded from, None = off.
+    projections: those of attention, which the netlist computes too; ``attention`` is then between
+        the others and "wo". None: the host does.
 
     Attributes
     ----------
+    projections: for :class:`~stmoe_golden.model.transformer.Transformer`, None as above.
     max_tokens: most that begin together. tokens: tokens begun. verdict: what was compared so far.
     """
 
     def __init__(self, machine: LiveMachine, model: QuantisedModel, *, policy: Policy,
                  unit: PredictionUnit | None, attention: Callable[[int], int],
-                 routing: Routing = "hardware"):
+                 routing: Routing = "hardware", projections: QuantisedProjections | None = None):
         self.machine, self.model, self.policy, self.routing = machine, model, policy, routing
         self.max_tokens = machine.geometry.config.max_tokens
         self.golden = GoldenEngine(model, routing, self.max_tokens)
@@ -59,6 +64,8 @@ class RtlEngine:
         self.identities: list[int] = []
         self.routes: list[list[list[int]]] = []
         self.ahead: list[np.ndarray] = []  # int32 [layer, expert] per token, the next layer's
+        self.projections = None if projections is None else RtlProjections(
+            machine, projections, self.verdict, attention, lambda: self.context)
         config = machine.geometry.config
         if routing == "hardware" and config.router_layers != model.shape.layers:
             raise ConfigError("router_layers", config.router_layers,
@@ -103,8 +110,8 @@ class RtlEngine:
                 order["scale_next"] = self.model.router_registers(layer + 1)
                 self.ahead[-1][layer] = ahead_logits(self.model.router_int8[layer + 1], q[-1],
                                                      *order["scale_next"])
-        result = self.machine.layer(layer, q, phase=phase, delay=self.attention(self.context),
-                                    **order)
+        delay = self.attention(self.context) if self.projections is None else 0
+        result = self.machine.layer(layer, q, phase=phase, delay=delay, **order)
         for token, record in zip(range(start, stop), records, strict=True):
             self.routes[token].append(record.experts)
         self.verdict.count("results", len(x))
@@ -124,7 +131,7 @@ class RtlEngine:
             self.verdict, geometry, self.policy, self.machine.log,
             np.array(self.routes), np.array(self.identities), np.array(self.first), self.unit,
             np.array(self.ahead) if self.policy.lookahead and self.routing == "hardware" else None,
-            self.played)
+            self.played, self.projections.played if self.projections else ())
         check_counters(self.verdict, outcome["counters_all"], golden["counters"])
         check_first_beats(self.verdict, outcome["counters_all"], golden["events"])
         check_learned(self.verdict, geometry, self.machine.home, self.unit)

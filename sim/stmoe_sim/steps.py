@@ -5,9 +5,9 @@ from typing import NamedTuple
 from stmoe.config import ConfigError
 from stmoe.interfaces import Phase
 
-__all__ = ["PHASES", "Step", "header", "one_by_one", "steps"]
+__all__ = ["PHASES", "DenseStep", "Step", "dense_header", "header", "one_by_one", "steps"]
 
-LAYER = 2  # opcode
+LAYER, DENSE = 2, 7  # opcodes
 PHASES = {phase.name.lower(): phase for phase in Phase}
 
 
@@ -20,6 +20,23 @@ class Step(NamedTuple):
     start: int
     stop: int
     phase: Phase = Phase.DECODE
+
+
+class DenseStep(NamedTuple):
+    """A DENSE command: ``blobs`` of a layer from number ``first`` on, for ``tokens`` tokens; parts
+    of a ``matrix``, or units."""
+
+    layer: int
+    first: int
+    blobs: int
+    tokens: int = 1
+    matrix: bool = True
+
+
+def dense_header(step: DenseStep) -> int:
+    """The command's word."""
+    return (DENSE | int(not step.matrix) << 8 | step.blobs << 9 | step.layer << 16
+            | step.tokens << 32 | step.first << 48)
 
 
 def steps(tokens: int, at_a_time: int, phase: str = "decode") -> list[Step]:

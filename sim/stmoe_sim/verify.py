@@ -1,6 +1,7 @@
 """Holds one run of the netlist against golden: results, predictions, decisions, counters."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -21,12 +22,12 @@ from .back_door import gains, table_rows, weight_rows
 from .image import Experts
 from .lexical import identity_rows, layer_rows
 from .policies import Policy
-from .steps import Step, one_by_one
+from .steps import DenseStep, Step, one_by_one
 
 __all__ = ["Verdict", "check_counters", "check_first_beats", "check_learned",
            "check_predictions_and_events", "check_results", "read_log"]
 
-ROUTE, HIT_LATE, DEMAND, TOKEN = 1, 4, 9, 18
+ROUTE, HIT_LATE, DEMAND, TOKEN, DENSE = 1, 4, 9, 18, 20
 NOTHING_PREDICTED = dict.fromkeys((
     "predicted", "table_reads", "table_writes", "score_adds", "weight_reads", "weight_writes",
     "rows_added", "row_beats_read", "row_beats_written"), 0)
@@ -109,7 +110,8 @@ def golden_rounds(unit: PredictionUnit | None, routing: np.ndarray, token: int, 
 def check_predictions_and_events(
         verdict: Verdict, geometry: Geometry, policy: Policy, log: Path, routing: np.ndarray,
         token: np.ndarray, first: np.ndarray, unit: PredictionUnit | None,
-        ahead: np.ndarray | None = None, played: list[Step] | None = None) -> dict[str, Any]:
+        ahead: np.ndarray | None = None, played: list[Step] | None = None,
+        dense: Sequence[DenseStep] = ()) -> dict[str, Any]:
     """Every prediction and every decision of the manager against golden, in the order reported.
 
     Parameters
@@ -118,7 +120,8 @@ def check_predictions_and_events(
         its sequence. unit: golden, in the state that the hardware started from; None: off.
     ahead: int32 [token, layer, expert], logits that the router has looked ahead to, of the next
         layer; the last layer's are not read. None: it has not.
-    played: steps that the tokens were commanded in, None: one by one.
+    played: steps that the tokens were commanded in, None: one by one. dense: commands of dense
+        weights, in order, wherever they came between those.
 
     Returns golden's counters, the events, and ``rounds``: per step and layer the (expert, score)
     predicted once it was routed, of the next layer.
@@ -143,7 +146,7 @@ def check_predictions_and_events(
     seen: list[list[Candidate]] = [[]]
     step = 0
     events: list[list[int]] = []
-    broken = False
+    broken, left = False, deque(dense)
     for kind, fields in read_log(log):
         if kind == "P":
             if fields[4]:
@@ -156,6 +159,15 @@ def check_predictions_and_events(
             continue
         cycle, what, layer, expert, slot, arg = fields
         begins = what in (ROUTE, TOKEN)
+        if what == DENSE:
+            if not left:
+                verdict.differ(f"cycle {cycle}: dense weights that nobody asked for")
+                broken = True
+                continue
+            order = left.popleft()
+            manager.dense(order.layer, [model.expert_ids + order.first + blob
+                                        for blob in range(order.blobs)],
+                          order.tokens, matrix=order.matrix)
         if begins:
             at = step % (layers + 1) - 1
             if step >= total or (what == TOKEN) != (at < 0):
@@ -180,6 +192,8 @@ def check_predictions_and_events(
             for about, found in groupby(rounds[step], lambda candidate: candidate[0]):
                 manager.predict(about, [(e, score) for _, e, score in found])
             step += 1
+    if left and not verdict.mismatches:
+        verdict.differ(f"{len(left)} commands of dense weights were never begun")
     if step != total and not verdict.mismatches:
         verdict.differ(f"{step} tokens and layers were begun, {total} commanded")
     while len(rounds) < total:
@@ -269,7 +283,7 @@ def check_first_beats(verdict: Verdict, found: dict[str, int], events: list[list
     least = most = 0
     first = False
     for _, kind, *_ in events:
-        if kind == ROUTE:
+        if kind in (ROUTE, DENSE):
             first = True
         elif kind == HIT_LATE:
             first = False

@@ -65,12 +65,14 @@ async def read(ctx, dut, address):
 class LayerBench:
     """A netlist of one layer, its expert memory and a host that routes.
 
-    ``d_ff``: hidden width set at run time. ``experts``: by id, or parts of matrices. ``stall``: chance per cycle that
-    memory withholds a beat or takes no burst, and that the host takes no result; bursts of
-    different ids are then answered out of order. ``corrupt``: byte address of a beat -> times that
-    it comes wrong. ``late``: cycles from reset to the first activation.
+    ``d_ff``: hidden width set at run time. ``experts``: by id, or parts of matrices.
+    ``stall``: chance per cycle that memory withholds a beat or takes no burst, and that the host
+    takes no result; bursts of different ids are then answered out of order. ``corrupt``: byte
+    address of a beat -> times that it comes wrong. ``late``: cycles from reset to the first
+    activation.
 
-    After :meth:`play`: ``events`` of the manager, ``errors`` by register, ``asked`` the bursts' addresses and ``cycles``.
+    After :meth:`play`: ``events`` of the manager, ``errors`` by register, ``asked`` the bursts'
+    addresses and ``cycles``.
     """
 
     LATENCY = 12

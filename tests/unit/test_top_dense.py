@@ -1,5 +1,7 @@
 """DENSE commands through the whole netlist: results, the manager's events, refusals."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
 
@@ -32,7 +34,7 @@ class Weights:
         self.experts = {e: Expert.random(rng, WIDTH, g.ff, group) for e in range(model.expert_ids)}
         self.matrices = [parts_of(Matrix.random(rng, WIDTH, WIDTH, group), g) for _ in range(2)]
         self.unit = Expert.random(rng, WIDTH, g.ff, group)
-        self.blobs = dict(enumerate([*self.experts.values(), *sum(self.matrices, []), self.unit]))
+        self.blobs = dict(enumerate([*self.experts.values(), *chain(*self.matrices), self.unit]))
 
     def want(self, command):
         if not isinstance(command, Dense):
@@ -93,7 +95,9 @@ def test_dense_commands_between_layers_equal_golden(more, tokens):
     for command, found in zip(played, bench.play(played), strict=True):
         assert np.array_equal(found, weights.want(command))
     assert bench.errors["error"] == 0
-    assert replay(bench, played, config)["shared_missed"] >= 6
+    counters = replay(bench, played, config)
+    assert counters["missed"] > 0 and counters["evictions"] > 0
+    assert counters["shared_missed"] == (1 if config.model.shared_experts else 0)
 
 
 def test_a_bad_shape_of_matrices_is_refused():

@@ -77,7 +77,9 @@ def increments(event: ManagerEvent, g: Geometry, shared: bool, tokens: int = 1,
     kind, beats, content = Kind(event.kind), g.blob_beats, g.content_beats
     arg = event.arg or 0
     add: dict[str, int] = {}
-    if kind in ROUTED:
+    if kind == Kind.MISS and event.expert >= g.config.model.expert_ids:  # dense weights
+        add = {"map_reads": 1}
+    elif kind in ROUTED:
         add = {SHARED[kind] if shared else ROUTED[kind]: 1, "routed": not shared,
                "map_reads": 1}
         if kind in (Kind.HIT_PREFETCHED, Kind.HIT_LATE):

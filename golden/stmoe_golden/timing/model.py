@@ -6,6 +6,7 @@ import numpy as np
 
 from stmoe.config import ConfigError, Geometry
 
+from ..buffer.manager import DENSE_SLOTS
 from ..buffer.retention_kernel import LEADERS, LED
 from ..buffer.worth import SLACK_MAX, Worth
 from .machine import play
@@ -106,6 +107,12 @@ class Timing:
         return {cause: self.counters[f"cycles_{cause}"] for cause in CAUSES}
 
 
+def _promises(g: Geometry) -> int:
+    """Most promises at a time; two slots are left to dense weights, where there are any."""
+    most = g.config.prefetch_round
+    return min(most, max(0, g.slots - DENSE_SLOTS)) if g.config.dense_blobs else most
+
+
 def _dot_latency(lanes: int, radix: int = 16) -> int:
     stages = 0
     while lanes > 1:
@@ -126,7 +133,7 @@ def _config(g: Geometry, settings: Settings, memory: MemoryTiming, grain: int) -
         "layers": model.layers, "experts": model.experts, "shared": model.shared_units,
         "active": model.active, "top_k": model.top_k, "pes": c.pes, "slots": g.slots,
         "ids": model.expert_ids, "pairs": c.rows // 2, "lanes": c.lanes,
-        "word_beats": g.word_bytes // g.axi_bytes, "round_size": c.prefetch_round,
+        "word_beats": g.word_bytes // g.axi_bytes, "round_size": _promises(g),
         "integrity": int(c.integrity), "burst_beats": c.burst_beats, "outstanding": c.outstanding,
         "grain": grain, "prefetch_grain": max(1, grain // 2),
         "released": total + 1, "summed": scaled + 1,

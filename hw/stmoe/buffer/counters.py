@@ -33,7 +33,7 @@ class ManagerCounters(wiring.Component):
     """
 
     def __init__(self, geometry: Geometry):
-        self.dense = geometry.config.dense_blobs
+        self.config = geometry.config
         super().__init__({
             "event": In(data.StructLayout({"valid": 1, "payload": interfaces.event(geometry)})),
             "shared": In(1), "blob_beats": In(24),
@@ -44,7 +44,10 @@ class ManagerCounters(wiring.Component):
         m = Module()
         kind, arg = self.event.payload.kind, self.event.payload.arg
         beats, shared = self.blob_beats, self.shared
-        demand_beats = self.demand_beats if self.dense else beats
+        demand_beats, shared_missed = beats, shared
+        if self.config.dense_blobs:  # which are no experts
+            demand_beats = self.demand_beats
+            shared_missed = shared & (self.event.payload.expert < self.config.model.expert_ids)
 
         def any_of(*kinds):
             return Cat(kind == k for k in kinds).any()
@@ -58,7 +61,7 @@ class ManagerCounters(wiring.Component):
                 "missed": any_of(Event.MISS) & ~shared,
                 "shared_hit": any_of(Event.HIT_RESIDENT, Event.HIT_PREFETCHED) & shared,
                 "shared_late": any_of(Event.HIT_LATE) & shared,
-                "shared_missed": any_of(Event.MISS) & shared,
+                "shared_missed": any_of(Event.MISS) & shared_missed,
                 "prefetches": any_of(Event.PREFETCH), "skipped": any_of(Event.SKIP),
                 "cancelled": any_of(Event.CANCEL),
                 "dropped": any_of(Event.DROP), "evictions": any_of(Event.EVICT),

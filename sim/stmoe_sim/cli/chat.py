@@ -23,6 +23,7 @@ Examples:
   stmoe chat
   stmoe chat --prompt "The function returns" --tokens 40 --policy lru
   stmoe chat --set max_tokens=16 --prefill 16 --window 4
+  stmoe chat --dense hardware --tokens 16
   stmoe chat --engine golden --prompt "class Buffer:" --temperature 0.8 --seed 7
   stmoe chat --engine board --port /dev/ttyUSB0 --preset board --policy table
 """
@@ -89,6 +90,11 @@ def chat(
         routing: Annotated[str, typer.Option(
             "--routing", metavar="WHO",
             help="hardware (int8 router, on chip) or host (the float router).")] = "hardware",
+        dense: Annotated[str, typer.Option(
+            "--dense", metavar="WHO",
+            help="Who computes the projections of attention: host (in floating point) or hardware "
+                 "(int8, as DENSE commands; the netlist gets dense_blobs for them).",
+        )] = "host",
         technology: Annotated[str, typer.Option(
             "--technology", metavar="NAME", help="Energy table: 45nm, 7nm, osu018 or a .toml file.",
         )] = "45nm",
@@ -101,20 +107,24 @@ def chat(
             "--build", metavar="DIR", help="Where netlists and images are cached.",
         )] = Path("build"),
 ) -> None:
-    """Continue a text: attention in numpy, every MoE layer in the generated hardware.
+    """Continue a text: attention in numpy, every MoE layer in the generated hardware; with --dense
+    hardware the projections of attention as well.
 
     The text is the same, byte for byte, for the engines rtl and golden. Ctrl-C ends the text and
     reports; figures are those of decode tokens, the prompt's are not counted. Exit 1 if the
     hardware differs from golden.
     """
+    from stmoe.config import Geometry
     from stmoe_golden.model.engine import FloatEngine, GoldenEngine, Routing
     from stmoe_golden.model.generation import Generation
+    from stmoe_golden.model.projections import BatchProjections
     from stmoe_golden.model.sampling import Sampler
     from stmoe_golden.model.storage import load_model
     from stmoe_golden.model.tokenizer import Tokenizer
     from stmoe_golden.model.transformer import Transformer
 
     from ..chat import Meter, converse, fit_model
+    from ..dense import fit_dense, projections_of
     from ..energy import technology as energy_table
     from ..memory import memory as memory_named
     from ..policies import parse_policies
@@ -129,6 +139,9 @@ def chat(
     if not 0.01 <= timeout <= 3600:
         raise ConfigError("--timeout", timeout, "0.01 to 3600 seconds")
     check_choice("--routing", routing, ("hardware", "host"))
+    check_choice("--dense", dense, ("hardware", "host"))
+    if dense == "hardware" and engine not in ("rtl", "golden"):
+        raise ConfigError("--engine", engine, "rtl or golden with --dense hardware")
     check_range("--tokens", tokens, 1, 1 << 16)
     together = {"at_a_time": prefill, "window": window}
     check_range("--seed", seed, 0, 2**31 - 1)
@@ -145,6 +158,10 @@ def chat(
     model = load_model(model_file)
     fitted = fit_model(chosen, model)
     model = model.fit(fitted.weight_group)
+    if dense == "hardware":
+        if fitted.weight_group:
+            raise ConfigError("weight_group", fitted.weight_group, "0 with --dense hardware")
+        fitted = fit_dense(fitted)
     check_overrides(overrides, fitted, model_file or "the language model")
     policies[0].check(fitted, routing == "hardware")
     for option, value in (("--prefill", prefill), ("--window", window)):
@@ -153,6 +170,11 @@ def chat(
         raise ConfigError("--engine", engine, "rtl or golden with --prefill or --window")
     tokenizer = Tokenizer(model.tokenizer, model.shape.vocab)
     transformer = Transformer(model.backbone)
+    projections = None
+    if dense == "hardware":
+        with Console(stderr=True).status("quantising the projections ..."):
+            projections = projections_of(model, build)
+        transformer.projections = BatchProjections(projections, Geometry(fitted).matrix_columns)
     sampler = Sampler(temperature, top_p, seed)
     ids = tokenizer.prompt(prompt)
     console = Console(width=None if Console().is_terminal else 120)
@@ -166,7 +188,7 @@ def chat(
                         "drafted": generation.drafted, "accepted": generation.accepted}
 
     record: dict[str, Any] = {
-        "prompt": prompt, "engine": engine, "routing": routing, "model": str(
+        "prompt": prompt, "engine": engine, "routing": routing, "dense": dense, "model": str(
             model.facts.get("name", "tiny-moe")), "cycles_per_token": None, "coverage": None,
         "traffic": None, "energy_pj_per_token": None, "mismatches": None}
     if engine == "board":
@@ -183,7 +205,8 @@ def chat(
     elif engine == "rtl":
         title = f"{chosen.name} netlist, {policies[0].name}, {part.name}"
         Generation(transformer, FloatEngine(model.dequantised()), ids)  # refuses a long prompt now
-        moe = _open(fitted, model, policies[0], part, routing, seed, build)
+        moe = _open(fitted, model, policies[0], part, routing, seed, build, projections)
+        transformer.projections = moe.projections
         meter = Meter(moe, prices)
         try:
             record |= talk(moe, lambda: meter.read(part.name))
@@ -246,13 +269,13 @@ def _connect(config: AcceleratorConfig, model: Any, policy: Any, routing: Any, p
 
 
 def _open(config: AcceleratorConfig, model: Any, policy: Any, memory: Any, routing: Any, seed: int,
-          build: Path) -> Any:
+          build: Path, projections: Any) -> Any:
     """The engine of a new simulator process, with what happens meanwhile on standard error."""
     from stmoe_golden.model.trace import default_trace
 
     from ..chat import Host
 
     host = Host(config=config, model=model, policy=policy, memory=memory, routing=routing,
-                profile=default_trace(), seed=seed, cache=build)
+                profile=default_trace(), seed=seed, cache=build, projections=projections)
     with Console(stderr=True).status("preparing") as status:
         return host.open(lambda stage: status.update(f"{stage} ..."))

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from stmoe.config import AcceleratorConfig, ConfigError, Geometry
-from stmoe_golden.compute.blob import pack
 from stmoe_golden.compute.expert import moe_layer
 from stmoe_golden.trace import ONE, Trace, gates
 
-from ..image import Experts, ModelExperts
+from ..image import Experts, ModelExperts, layer_blobs
 
 __all__ = ["Workload", "expert_blobs", "model_workload", "random_workload", "trace_workload"]
 
@@ -17,10 +16,11 @@ KEEP = 0.5  # of a random token's experts, those of the token before
 
 
 def expert_blobs(experts: Experts) -> list[tuple[int, bytes]]:
-    """Address and bytes of every expert, as they lie in expert memory."""
-    g, model = experts.geometry, experts.config.model
-    return [((layer * model.expert_ids + expert) * g.stride, pack(experts.get(layer, expert), g))
-            for layer in range(model.layers) for expert in range(model.expert_ids)]
+    """Address and bytes of every expert and all dense weights, as they lie in expert memory."""
+    g = experts.geometry
+    return [((layer * g.config.blob_ids + number) * g.stride, blob)
+            for layer in range(g.config.model.layers)
+            for number, blob in enumerate(layer_blobs(experts, layer))]
 
 
 @dataclass(frozen=True, eq=False)
