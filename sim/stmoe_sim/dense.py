@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from stmoe.config import AcceleratorConfig, ConfigError, Geometry
+from stmoe.config import AcceleratorConfig, Geometry
 from stmoe_golden.model.projections import (
     BatchProjections,
     QuantisedProjections,
+    calibration,
     quantise_projections,
 )
 from stmoe_golden.model.quantised import QuantisedModel
-from stmoe_golden.model.trace import default_trace
 from stmoe_golden.model.transformer import PROJECTIONS
 
 from .kept import keep
@@ -35,11 +35,7 @@ def fit_dense(config: AcceleratorConfig) -> AcceleratorConfig:
 def projections_of(model: QuantisedModel, cache: Path) -> QuantisedProjections:
     """The projections of ``model`` in integers, scaled on the tokens of the packaged trace; kept
     under ``cache/projections``, as that takes a few seconds."""
-    trace = default_trace()
-    tokens = trace.token.reshape(trace.sequences, -1)
-    if int(tokens.max()) >= model.shape.vocab or tokens.shape[1] > model.shape.context:
-        raise ConfigError("--dense", "hardware", "used with a model of the packaged one's "
-                                                 "vocabulary and at least its trace's context")
+    tokens = calibration(model)
     state = hashlib.sha256(b"1" + tokens.tobytes())
     for name, tensor in (model.backbone.tensors() | model.tensors()).items():
         state.update(name.encode() + tensor.tobytes())

@@ -21,7 +21,7 @@ WIDTH = 32
 def configuration(**more):
     return AcceleratorConfig(
         model=ModelShape(layers=1, experts=4, top_k=2, d_model=WIDTH, d_ff=16), pes=2, rows=4,
-        lanes=8, slots=4, axi_data_bits=32, tile_bytes=64, burst_beats=16, predictor="none",
+        lanes=8, slots=3, axi_data_bits=32, tile_bytes=64, burst_beats=16, predictor="none",
         router_layers=0, dense_blobs=BLOBS).replace(**more)
 
 

@@ -1,11 +1,12 @@
 """``python -m stmoe_golden.model [FILE]``: perplexity of a model on the text that it carries, as it
-is, and with weights of four bits."""
+is, with weights of four bits, and with the projections of attention in integers too."""
 
 import sys
 
 from ..compute.four_bit import GROUPS
 from .error import ModelError
 from .evaluation import hardware, perplexities
+from .projections import BatchProjections, calibration, quantise_projections
 from .storage import load_model
 
 
@@ -22,6 +23,14 @@ def main(arguments: list[str]) -> int:
         if all(size in GROUPS and n % size == 0 for n, size in widths):
             for domain, score in hardware(model.four_bits(group), model.heldout).items():
                 scores[domain][f"4 bits, by {group}"] = score
+    try:
+        projections = BatchProjections(quantise_projections(model, calibration(model)),
+                                       model.shape.d_model // 2)
+    except ModelError as error:
+        print(f"no attention in integers: {error}", file=sys.stderr)
+    else:
+        for domain, score in hardware(model, model.heldout, projections).items():
+            scores[domain]["and attention"] = score
     known = model.facts.get("sample", {})
     print(f"{'domain':10} {'arithmetic':14} {'perplexity':>10} {'of float':>9}")
     for domain, ways in scores.items():

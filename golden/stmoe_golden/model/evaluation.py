@@ -8,6 +8,7 @@ from .batch import GoldenBatch
 from .correlation import divergence, layer_pair, load, overlap
 from .engine import FloatEngine
 from .perplexity import Score, score
+from .projections import Projections
 from .quantised import QuantisedModel
 from .tokenizer import Tokenizer
 from .transformer import Transformer
@@ -73,9 +74,10 @@ def perplexities(model: QuantisedModel, heldout: dict[str, np.ndarray],
     return found
 
 
-def hardware(model: QuantisedModel, heldout: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
-    """Scores by domain in the accelerator's integers."""
-    transformer, engine = Transformer(model.backbone), GoldenBatch(model)
+def hardware(model: QuantisedModel, heldout: dict[str, np.ndarray],
+             projections: Projections | None = None) -> dict[str, dict[str, Any]]:
+    """Scores by domain in the accelerator's integers; with ``projections``, of attention too."""
+    transformer, engine = Transformer(model.backbone, projections), GoldenBatch(model)
     tokenizer = Tokenizer(model.tokenizer, model.shape.vocab)
     return {domain: _entry(score(transformer, engine, tokens),
                            max(1, len(tokenizer.bytes(tokens[1:].tolist()))))

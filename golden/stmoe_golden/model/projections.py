@@ -13,12 +13,15 @@ from ..compute.arithmetic import Requantisers
 from ..compute.matrix import Matrix
 from .activations import dequantise_output, quantise_input
 from .batch import GoldenBatch, requant_exact
+from .error import require
 from .quantised import QuantisedModel
 from .rounding import clipped_step, encode_scale
 from .shape import LmShape
+from .trace import default_trace
 from .transformer import PROJECTIONS, Transformer
 
-__all__ = ["BatchProjections", "Projections", "QuantisedProjections", "quantise_projections"]
+__all__ = ["BatchProjections", "Projections", "QuantisedProjections", "calibration",
+           "quantise_projections"]
 
 HEADROOM = 4.0  # of the int16 results over the largest seen, as of the experts'
 STEP_BITS = 8
@@ -116,9 +119,21 @@ def _short(step: np.ndarray) -> np.ndarray:
     return np.ldexp(np.rint(np.ldexp(mantissa, STEP_BITS)), exponent - STEP_BITS).astype(np.float32)
 
 
+def calibration(model: QuantisedModel) -> np.ndarray:
+    """Token ids [sequence, token] to scale on: those of the packaged trace. :class:`ModelError` if
+    ``model`` has not as many tokens or so much context."""
+    trace = default_trace()
+    tokens = trace.token.reshape(trace.sequences, -1)
+    for what, value, most in (("vocab", int(tokens.max()) + 1, model.shape.vocab),
+                              ("context", tokens.shape[1], model.shape.context)):
+        require(value <= most, f"model {what}", f"must be at least {value}, that of the packaged "
+                                                f"trace, to scale the projections, not {most}")
+    return tokens
+
+
 def quantise_projections(model: QuantisedModel, tokens: np.ndarray) -> QuantisedProjections:
     """The projections of ``model`` in integers, scaled for what they are given on ``tokens``
-    [sequence, token]."""
+    [sequence, token], see :func:`calibration`."""
     shape = model.shape
     recorder = _Recorder(model)
     Transformer(model.backbone, recorder).stream(np.asarray(tokens, np.int64), GoldenBatch(model))
