@@ -66,6 +66,14 @@ def test_what_cannot_run_is_refused_in_step(words, code, blob):
     assert bench.errors == [(code, blob)]
 
 
+@pytest.mark.parametrize("field", ["matrix_tiles", "matrix_parts", "matrix_beats"])
+def test_a_bad_shape_of_matrices_is_refused(field):
+    bench = Bench(4, ONE)
+    bench.play(dense(), acts(1), shape={field: 0}, until=lambda b: len(b.out["result"]) == OUT)
+    assert all(r.error for r in bench.out["result"]) and not bench.out["routed"]
+    assert [code for code, _ in bench.errors] == [ErrorCode.BAD_SHAPE]
+
+
 @pytest.mark.parametrize("tokens", [0, 5])
 def test_a_wrong_number_of_tokens_is_answered_in_full(tokens):
     bench = Tokens(5, MANY)
