@@ -157,11 +157,11 @@ def chat(
     chosen = load_config(preset, config, overrides)
     model = load_model(model_file)
     fitted = fit_model(chosen, model)
-    model = model.fit(fitted.weight_group)
     if dense == "hardware":
         if fitted.weight_group:
             raise ConfigError("weight_group", fitted.weight_group, "0 with --dense hardware")
         fitted = fit_dense(fitted)
+    model = model.fit(fitted.weight_group)
     check_overrides(overrides, fitted, model_file or "the language model")
     policies[0].check(fitted, routing == "hardware")
     for option, value in (("--prefill", prefill), ("--window", window)):
