@@ -25,6 +25,8 @@ class Sequencer(wiring.Component):
     (bad layer, expert, token count or shape, router weights missing) still consumes its words and
     answers with one packet of zeros marked as error, so that the host never loses step; where the
     shape is refused, both are of the generated sizes. An unknown opcode consumes its one word.
+    A DENSE command is a layer whose experts are the blobs that it names, for all its tokens, of
+    which the prediction unit hears nothing; a bad one is refused likewise.
     A layer command of several tokens has its experts dispatched once each, in order of first use,
     when all is known, and is observed as its last token. Wrong token counts consume and answer what
     was announced, of no tokens the packet of one; without ``max_tokens``, what one token has.

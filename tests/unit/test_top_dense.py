@@ -139,7 +139,6 @@ def test_a_part_that_stays_corrupt_fails_its_command_alone():
 
 
 @pytest.mark.parametrize("more, field", [
-    ({"dense_blobs": 257}, "dense_blobs"), ({"dense_blobs": -1}, "dense_blobs"),
     ({"model_d_model": 512, "lanes": 8}, "dense_blobs"),  # in more parts than a layer has experts
     ({"max_d_ff": 64}, "max_d_ff"),
     ({"model_d_model": 8192, "rows": 2, "lanes": 4}, "model.d_model")])

@@ -36,6 +36,7 @@ ILLEGAL = [
     ("outstanding", 0, {}), ("outstanding", 65, {}), ("retries", -1, {}), ("retries", 8, {}),
     ("max_tokens", 0, {}), ("max_tokens", 3, {}), ("max_tokens", 128, {}),
     ("max_tokens", 64, {"model_experts": 512}),
+    ("dense_blobs", -1, {}), ("dense_blobs", 257, {}),
     ("predictor", "oracle", {}), ("prefetch_round", 0, {}), ("prefetch_round", 256, {}),
     ("router_layers", 9, {}), ("router_layers", -1, {}),
     ("clock_mhz", 0, {}), ("clock_mhz", 4001, {}), ("slots", 2.0, {}),
