@@ -42,7 +42,8 @@ class Bench:
         self.rows_slack = rows_slack
         self.rng = random.Random(seed)
         self.shared = list(range(model.experts, model.expert_ids))
-        self.plan = []  # (layer or None for a token, experts, [(layer, candidates), ..], of a prompt?)
+        # (layer or None for a token, its experts, [(layer, candidates), ..], of a prompt?)
+        self.plan = []
         for _ in range(tokens):
             for layer in (None, *range(model.layers)):
                 if layer and self.rng.random() < skip:
