@@ -24,7 +24,7 @@ PRESETS = {
         # SDRAM brings two bytes a cycle: eight multipliers are done with an expert in a quarter of
         # the time that it takes to come.
         pes=1, rows=2, lanes=4, slots=8, clock_mhz=40, router_layers=8, predictor="table",
-        axi_data_bits=32, axi_addr_bits=32, outstanding=4),
+        axi_data_bits=32, axi_addr_bits=32, tile_bytes=256, outstanding=4),
     "board-small": AcceleratorConfig(  # an ECP5-25F likewise, or the block RAM of an 85F
         name="board-small",
         model=ModelShape(name="small", layers=4, experts=8, top_k=2, d_model=32, d_ff=16),
