@@ -39,7 +39,8 @@ from .verify import (
 )
 from .verilator import Simulator, build
 
-__all__ = ["Outcome", "Replay", "SimulationError", "fit", "hold_against_rtl", "measure", "run"]
+__all__ = ["Outcome", "Replay", "SimulationError", "fit", "hold_against_rtl", "measure", "play",
+           "run"]
 
 
 class SimulationError(RuntimeError):
@@ -282,8 +283,14 @@ def measure(replay: Replay, policy: Policy, simulator: Simulator, image: Path,
 def _play(replay: Replay, simulator: Simulator, image: Path, home: Path,
           progress: Callable[[int], None]) -> dict[str, Any]:
     """Run the job in ``home``; what the testbench left in ``result.json``."""
-    process = simulator.start(home, plusargs=[
-        *memory_plusargs(replay.geometry, image), "+log=events.log", f"+seed={replay.seed}"])
+    return play(simulator, home, [*memory_plusargs(replay.geometry, image),
+                                  f"+seed={replay.seed}"], progress)
+
+
+def play(simulator: Simulator, home: Path, plusargs: list[str],
+         progress: Callable[[int], None] = lambda done: None) -> dict[str, Any]:
+    """The same with a memory as ``plusargs`` tell; :class:`SimulationError` if it fails."""
+    process = simulator.start(home, plusargs=[*plusargs, "+log=events.log"])
     try:
         while process.poll() is None:
             time.sleep(0.1)
