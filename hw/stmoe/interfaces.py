@@ -10,7 +10,7 @@ from .config import Geometry
 
 __all__ = ["GATE_ONE", "AxiReadSignature", "AxiWriteSignature", "BufferReadSignature", "ErrorCode",
            "Event", "Opcode", "Phase", "Status", "announcement", "candidate", "event", "expert_tag",
-           "fill", "group_tag", "member", "observation", "passed", "routed", "shape_layout",
+           "fill", "group_tag", "member", "observation", "part", "passed", "routed", "shape_layout",
            "status", "transfer", "work"]
 
 GATE_ONE = 0x8000  # gate weight 1.0 in Q1.15
@@ -161,6 +161,13 @@ def work(g: Geometry) -> data.StructLayout:
     return data.StructLayout({"slot": unsigned(g.slot_bits), "gate": unsigned(16), **_matrix(g)})
 
 
+def part(g: Geometry) -> data.StructLayout:
+    """The same for a PE. Where groups are split, of ``others`` + 1 of the tokens, from ``first`` on
+    in the group's own order."""
+    return data.StructLayout({"slot": unsigned(g.slot_bits), "gate": unsigned(16), **_matrix(g)}
+                             | ({"first": g.token_bits} if g.doublings else {}))
+
+
 def passed(g: Geometry) -> data.StructLayout:
     """Of the expert that a PE has in hand, in ``slot``: ``beats`` of its content up to the end of
     the word that is read next. What comes before that word will not be read any more."""
@@ -196,7 +203,8 @@ class BufferReadSignature(wiring.Signature):
     ``data`` (weight word ``word`` of ``slot``) answers ``LATENCY`` cycles after ``en``, ``params``
     (parameter row ``row`` of ``param_slot``) as many after ``param_en``; they hold no longer than
     that cycle. ``watermark`` (beats landed in slot ``watch``) answers one cycle later.
-    At most one PE reads a slot at a time. Weights of four bits: ``scales``, number ``group`` of
+    At most one PE reads a slot at a time; where groups are split, several may, of which those that
+    read in the same cycle read the same word. Weights of four bits: ``scales``, number ``group`` of
     the slot's, a byte for each row, come with ``data``.
     """
 

@@ -14,7 +14,7 @@ from stmoe.interfaces import Phase
 from stmoe_golden.buffer.manager import ExpertManager, ManagerEvent, Mismatch
 from stmoe_golden.buffer.worth import Worth
 from stmoe_golden.compute.expert import moe_layer
-from stmoe_golden.compute.mapping import group
+from stmoe_golden.compute.mapping import group, parts
 from stmoe_golden.predict.combined import Combined
 from stmoe_golden.predict.unit import Candidate, LearnedUnit, PredictionUnit, TableUnit
 
@@ -178,7 +178,8 @@ def check_predictions_and_events(
                 begin(manager.token())
             else:
                 start, stop, phase = played[step // (layers + 1)]
-                served = {e: len(of) for e, of in group(routing[start:stop, at], shared)}
+                served = {e: parts(geometry, len(of), stop - start)
+                          for e, of in group(routing[start:stop, at], shared)}
                 manager.route(at, [e for e in served if e not in shared], shared, served,
                               stream=phase == Phase.PREFILL)
         try:

@@ -19,7 +19,8 @@ WARMUP, TOKENS = 4, 8
 
 @pytest.fixture(scope="module")
 def many(cache):
-    return Machine(cache, max_tokens=MOST, slots=SLOTS, prefetch_round=3, router_layers=3)
+    return Machine(cache, max_tokens=MOST, slots=SLOTS, prefetch_round=3, router_layers=3,
+                   split_groups=True)
 
 
 def play(machine, policy, parts=None, warmup=WARMUP, **changes):
@@ -70,12 +71,13 @@ def test_extreme_routing_equals_golden(many, name):
         assert len(group(routing)) > SLOTS and outcome.counters["evictions"]
 
 
-@pytest.mark.parametrize("broken", ["order", "dataflow", "tokens"])
+@pytest.mark.parametrize("broken", ["order", "dataflow", "tokens", "parts"])
 def test_another_grouping_is_noticed(many, monkeypatch, broken):
     target, name, other = {
         "order": (verify, "group", lambda *given: sorted(group(*given))),
         "tokens": (verify, "group", lambda *given: [
             each._replace(tokens=each.tokens[:1]) for each in group(*given)]),
+        "parts": (verify, "parts", lambda g, sharers, tokens: [sharers]),
         "dataflow": (events, "work", lambda g, tokens: cost(g, tokens, Dataflow.INPUT)),
     }[broken]
     monkeypatch.setattr(target, name, other)

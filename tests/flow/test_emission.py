@@ -123,7 +123,7 @@ def test_lint_is_clean_and_can_fail(emitted):
     {"pes": 1, "rows": 4, "lanes": 4, "axi_data_bits": 128, "model_layers": 1, "model_experts": 2,
      "model_top_k": 1, "model_d_model": 16, "model_d_ff": 8, "max_d_ff": 0, "prefetch_round": 1,
      "router_layers": 1, "slots": 2, "banks_per_slot": 16, "outstanding": 1, "retries": 0,
-     "max_tokens": 2}])
+     "max_tokens": 2}, {"max_tokens": 8, "pes": 4, "split_groups": True}])
 def test_every_kind_of_netlist_is_lint_clean(changes):
     config = PRESETS["tiny"].replace(**{"slots": 6} | changes)
     lint(build_netlist(Accelerator(Geometry(config))).verilog)

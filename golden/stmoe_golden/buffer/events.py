@@ -1,5 +1,6 @@
 """Events of the expert manager, and what each adds to the counters."""
 
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -70,10 +71,10 @@ ROUTED = {Kind.HIT_RESIDENT: "hit_resident", Kind.HIT_PREFETCHED: "hit_prefetche
           Kind.HIT_LATE: "hit_late", Kind.MISS: "missed"}
 
 
-def increments(event: ManagerEvent, g: Geometry, shared: bool, tokens: int = 1,
+def increments(event: ManagerEvent, g: Geometry, shared: bool, parts: Sequence[int] = (1,),
                matrix: bool = False) -> dict[str, int]:
-    """What an event, of a ``shared`` expert or not that serves ``tokens``, adds to the counters;
-    ``matrix``: of a part of a matrix of dense weights."""
+    """What an event, of a ``shared`` expert or not that serves tokens in ``parts``, adds to the
+    counters; ``matrix``: of a part of a matrix of dense weights."""
     kind, beats, content = Kind(event.kind), g.blob_beats, g.content_beats
     arg = event.arg or 0
     add: dict[str, int] = {}
@@ -111,5 +112,7 @@ def increments(event: ManagerEvent, g: Geometry, shared: bool, tokens: int = 1,
     elif kind == Kind.FAIL:
         add = {"failed": 1, "beats_wasted": 0 if arg else beats}
     elif kind == Kind.RELEASE:
-        add = (matrix_work if matrix else work)(g, tokens)._asdict()
+        for part in parts:
+            for name, value in (matrix_work if matrix else work)(g, part)._asdict().items():
+                add[name] = add.get(name, 0) + value
     return add

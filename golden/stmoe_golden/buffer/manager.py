@@ -73,7 +73,7 @@ class ExpertManager:
         self.expected: deque[ManagerEvent] = deque()
         self.layer, self.routing, self.about, self.guessing = 0, list[int](), 0, False
         self.shared: frozenset[int] = frozenset()
-        self.tokens: Mapping[int, int] = {}
+        self.parts: Mapping[int, Sequence[int]] = {}
         self.streaming = self.matrix = False
         self.counters = dict.fromkeys(COUNTERS, 0)
 
@@ -87,18 +87,19 @@ class ExpertManager:
         return withheld
 
     def route(self, layer: int, experts: Sequence[int], shared: Sequence[int],
-              tokens: Mapping[int, int] | None = None, *, stream: bool = False) -> None:
+              parts: Mapping[int, Sequence[int]] | None = None, *, stream: bool = False) -> None:
         """A layer's routing is about to be reported by a ROUTE event.
 
-        ``tokens``: how many each expert serves, by id, if not one. ``stream``: of a prompt; the
-        candidates are all experts of the next layer, in place of those that are predicted.
+        ``parts``: how many tokens each expert serves, part by part, by id, if not one. ``stream``:
+        of a prompt; the candidates are all experts of the next layer, in place of those that are
+        predicted.
         """
         if self.expected or self.demands:
             raise Mismatch(f"layer {layer} was routed while {self._due()} was still to come")
         if any(slot.pinned for slot in self.slots):
             raise Mismatch(f"layer {layer} was routed before the last layer's experts were read")
         self.layer, self.routing = layer, [*experts, *shared]
-        self.shared, self.tokens, self.streaming = frozenset(shared), tokens or {}, stream
+        self.shared, self.parts, self.streaming = frozenset(shared), parts or {}, stream
         self.matrix = False
         self.expected.append(ManagerEvent(Kind.ROUTE, layer, 0, 0, None))
 
@@ -112,7 +113,7 @@ class ExpertManager:
             raise Mismatch(f"dense weights of layer {layer} were asked for before the last layer's "
                            "experts were read")
         self.layer, self.routing, self.matrix = layer, list(blobs), matrix
-        self.shared, self.tokens = frozenset(blobs), dict.fromkeys(blobs, tokens)
+        self.shared, self.parts = frozenset(blobs), dict.fromkeys(blobs, (tokens,))
         self.expected.append(ManagerEvent(Kind.DENSE, layer, 0, 0, len(blobs)))
 
     def predict(self, layer: int, candidates: Sequence[tuple[int, int]]) -> None:
@@ -133,7 +134,7 @@ class ExpertManager:
         if event.kind == Kind.ROUTE:
             self._measure(event)
         for name, value in increments(event, self.geometry, event.expert in self.shared,
-                                      self.tokens.get(event.expert, 1), self.matrix).items():
+                                      self.parts.get(event.expert, (1,)), self.matrix).items():
             self.counters[name] += value
         if event.kind == Kind.TOKEN:
             interrupted = self.about != 0

@@ -10,7 +10,7 @@ from stmoe.config import Geometry
 
 from .expert import Expert, moe_layer
 
-__all__ = ["Dataflow", "Group", "Work", "dataflow", "group", "matrix_work", "moe_tokens",
+__all__ = ["Dataflow", "Group", "Work", "dataflow", "group", "matrix_work", "moe_tokens", "parts",
            "work"]
 
 GATE_ONE = 0x8000
@@ -47,6 +47,22 @@ def group(routing: np.ndarray, shared: Sequence[int] = ()) -> list[Group]:
             found.setdefault(expert, []).append(token)
     everybody = list(range(len(routing)))
     return [Group(*each) for each in found.items()] + [Group(e, everybody) for e in shared]
+
+
+def parts(g: Geometry, sharers: int, tokens: int) -> list[int]:
+    """How many tokens of a group each PE computes that has a part of it, of a command of
+    ``tokens``; without ``split_groups``, or where experts stream through, one has all.
+
+    A part has at most half of the tokens that a PE would compute if all experts' were dealt evenly,
+    but two at least. For that a group is halved, and its halves, while there are PEs for it.
+    """
+    model, pes = g.config.model, g.config.pes
+    even = tokens * (model.top_k + model.shared_units) / pes
+    count = 1
+    if g.config.split_groups and not g.ring:
+        while sharers > count * max(2, even // 2) and 2 * count <= min(pes, g.config.max_tokens):
+            count *= 2
+    return [len(range(at, sharers, count)) for at in range(count)]
 
 
 def cost(g: Geometry, tokens: int, flow: Dataflow) -> Work:

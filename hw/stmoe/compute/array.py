@@ -10,6 +10,7 @@ from ..interfaces import BufferReadSignature
 from ..sharing import share
 from .pe import ACCUMULATOR_BITS, ProcessingElement
 from .requantise import saturated
+from .split import GroupSplitter
 
 __all__ = ["PeArray"]
 
@@ -19,7 +20,9 @@ GATE_FRACTION = 15  # bits
 class PeArray(wiring.Component):
     """Computes ``saturate16(round(sum of gate * expert(x)))`` of one layer at a time.
 
-    Experts go to the first idle PE, else to the first one near the end of its expert. Activations
+    Experts go to the first idle PE, else to the first one near the end of its expert; where groups
+    are split, so do their parts, of which several may run at once: of PEs that would read different
+    words of a slot, that of the earliest word does, the same word is read by all. Activations
     may come before or after ``start`` and are kept for one layer; ``count`` experts make the layer,
     whose result follows as ``out_groups`` beats. Back-pressure is honoured everywhere. Reset: idle.
 
@@ -38,7 +41,8 @@ class PeArray(wiring.Component):
     shape: run-time shape. read: the PEs' ports into the expert buffer. passed: how far each PE has
         read its expert, a cycle later; only where experts stream through.
     result: ``rows`` int16 outputs per beat, ``last`` on the layer's last.
-    active: a PE reads a word, or would but for activations or hidden values on their way.
+    active: a PE reads a word, or would but for activations or hidden values on their way, or for
+        another PE.
     merging: every word has been read and the result is not out.
     mac_words, side_reads: weight words and parameter rows read in this cycle.
     """
@@ -70,6 +74,16 @@ class PeArray(wiring.Component):
             if g.has_ring:
                 m.d.sync += self.passed[index].eq(pe.passed)
 
+        work, release = self.work, self.release
+        if g.doublings:
+            m.submodules.split = split = GroupSplitter(g)
+            work, release = split.part, split.release
+            wiring.connect(m, wiring.flipped(self.work), split.work)
+            wiring.connect(m, split.released, wiring.flipped(self.release))
+            m.d.comb += [split.last_token.eq(self.last_token),
+                         split.whole.eq(self.shape.ring if g.has_ring else 0)]
+            self._share_slots(m, pes)
+
         # Activations.
         received = Signal(16)
         activations = received
@@ -86,7 +100,7 @@ class PeArray(wiring.Component):
             m.d.comb += [
                 pe.x.eq(self.x.payload), pe.x_index.eq(received), pe.activations.eq(activations),
                 pe.x_valid.eq(self.x.valid & self.x.ready), pe.start.eq(self.start),
-                pe.shape.eq(self.shape), pe.work.payload.eq(self.work.payload)]
+                pe.shape.eq(self.shape), pe.work.payload.eq(work.payload)]
         with m.If(self.x.valid & self.x.ready):
             m.d.sync += received.eq(received + 1)
             if g.token_bits:
@@ -98,31 +112,34 @@ class PeArray(wiring.Component):
         idle = Cat(pe.idle for pe in pes)
         ready = Cat(pe.work.ready for pe in pes)
         able = Signal(len(pes))
-        m.d.comb += [able.eq(Mux(idle.any(), idle, ready)), self.work.ready.eq(able.any())]
+        m.d.comb += [able.eq(Mux(idle.any(), idle, ready)), work.ready.eq(able.any())]
         for index, pe in enumerate(pes):
             m.d.comb += pe.work.valid.eq(
-                self.work.valid & able[index] & ~able[:index].any())
+                work.valid & able[index] & ~able[:index].any())
         number = range(max(2, len(pes)))
         chosen, held, stalled = Signal(number), Signal(number), Signal()
         for index, pe in reversed(list(enumerate(pes))):
             with m.If(pe.release.valid):
-                m.d.comb += [self.release.valid.eq(1), chosen.eq(index)]
+                m.d.comb += [release.valid.eq(1), chosen.eq(index)]
         with m.If(stalled):  # what is offered stays
             m.d.comb += chosen.eq(held)
         for index, pe in enumerate(pes):
             with m.If(chosen == index):
-                m.d.comb += [self.release.payload.eq(pe.release.payload),
-                             pe.release.ready.eq(self.release.ready)]
-        m.d.sync += [held.eq(chosen), stalled.eq(self.release.valid & ~self.release.ready)]
+                m.d.comb += [release.payload.eq(pe.release.payload),
+                             pe.release.ready.eq(release.ready)]
+        m.d.sync += [held.eq(chosen), stalled.eq(release.valid & ~release.ready)]
 
-        # The layer's progress.
-        running, unread, unfinished = Signal(), Signal(8), Signal(8)
+        # The layer's progress, in experts; in parts, of those that are handed out.
+        bits = 9 if g.doublings else 8
+        running, unread, unfinished = Signal(), Signal(bits), Signal(bits)
         ended = sum(pe.release.valid & pe.release.ready for pe in pes)
         done = sum(pe.finished for pe in pes)
         with m.If(self.start):
             m.d.sync += [running.eq(1), unread.eq(self.count), unfinished.eq(self.count)]
         with m.Else():
-            m.d.sync += [unread.eq(unread - ended), unfinished.eq(unfinished - done)]
+            reads, ends = ((unread + split.extra, unfinished + split.extra) if g.doublings
+                           else (unread, unfinished))
+            m.d.sync += [unread.eq(reads - ended), unfinished.eq(ends - done)]
         issuing = Cat(pe.issued for pe in pes)
         m.d.comb += [
             self.mac_words.eq(sum(pe.issued for pe in pes)),
@@ -136,6 +153,13 @@ class PeArray(wiring.Component):
             if g.token_bits:
                 m.d.sync += [arriving.eq(0), complete.eq(0)]
         return m
+
+    def _share_slots(self, m, pes):
+        """A slot is read at one word at a time, the earliest: who is ahead waits."""
+        for pe in pes:
+            m.d.comb += pe.denied.eq(Cat(
+                other.asks & (other.read.slot == pe.read.slot) & (other.read.word < pe.read.word)
+                for other in pes if other is not pe).any())
 
     def _merge(self, m, pes, ready):
         """Sums of all PEs, group by group, through a pipeline that halts as a whole."""

@@ -34,11 +34,14 @@ class IssueUnit(wiring.Component):
         expert for all its tokens.
     hold: the last word of an expert is not issued.
     watch, watermark: beats landed in slot ``watch``, answered one cycle later.
+    asks, denied: a word would be read from the buffer, and may not be now; only where groups are
+        split.
     need: beats that must have landed for the next word; only where experts stream through.
     go: a word is issued, described by: slot, word, gate, down (phase), index (activation word, or
         hidden word), group (row group), first and last (of an accumulation), begin and end (of the
         expert). Of experts with many tokens: place (which of its tokens), expert (id), fetch (the
-        word is new), whole (it is the last token's), final (the expert's last word, for any token).
+        word is new), whole (it is the last token's), final (the expert's last word, for any token);
+        where groups are split, member (which of the group's tokens).
         Of weights of four bits: scales (which of the expert's). Where there are dense weights:
         matrix (it is of a part of one, which is all ``down``) and x_index (the activation word that
         it then takes).
@@ -48,7 +51,7 @@ class IssueUnit(wiring.Component):
     def __init__(self, geometry: Geometry):
         g = self.geometry = geometry
         super().__init__({
-            "work": In(stream.Signature(interfaces.work(g))), "idle": Out(1),
+            "work": In(stream.Signature(interfaces.part(g))), "idle": Out(1),
             "shape": In(interfaces.shape_layout(g)),
             "activations": In(16), "hidden": In(16), "hold": In(1),
             "watch": Out(g.slot_bits), "watermark": In(g.beat_bits),
@@ -56,9 +59,12 @@ class IssueUnit(wiring.Component):
             "down": Out(1), "index": Out(16), "group": Out(16), "first": Out(1), "last": Out(1),
             "begin": Out(1), "end": Out(1), "waiting": Out(1)} | ({} if not g.token_bits else {
                 "place": Out(g.token_bits), "expert": Out(10), "fetch": Out(1), "whole": Out(1),
-                "final": Out(1)}) | ({"need": Out(g.beat_bits + 1)} if g.has_ring else {}) | (
-                    {"scales": Out(24)} if g.config.weight_group else {}) | (
-                        {"matrix": Out(1), "x_index": Out(16)} if g.config.dense_blobs else {}))
+                "final": Out(1)}) | ({} if not g.doublings else {
+                    "asks": Out(1), "denied": In(1), "member": Out(g.token_bits)}) | (
+                        {"need": Out(g.beat_bits + 1)} if g.has_ring else {}) | (
+                            {"scales": Out(24)} if g.config.weight_group else {}) | (
+                                {"matrix": Out(1), "x_index": Out(16)} if g.config.dense_blobs
+                                else {}))
 
     def elaborate(self, platform):
         m = Module()
@@ -68,8 +74,8 @@ class IssueUnit(wiring.Component):
         lanes = g.config.lanes
 
         valid = Signal()
-        present = Signal(interfaces.work(g))
-        following, follows = Signal(interfaces.work(g)), Signal()
+        present = Signal(interfaces.part(g))
+        following, follows = Signal(interfaces.part(g)), Signal()
         m.d.comb += [self.idle.eq(~valid), self.slot.eq(present.slot), self.gate.eq(present.gate)]
         if g.config.dense_blobs:
             m.d.comb += self.matrix.eq(present.matrix)
@@ -99,6 +105,7 @@ class IssueUnit(wiring.Component):
         m.d.sync += [ends[name].eq(shape[name] - 1) for name, _ in ends.shape()]
         hidden_need = Signal(16)  # hidden values that the present tile takes
         ready = Signal()
+        able = Signal() if g.doublings else self.go
         begin = ~self.down & (self.index == 0) & (self.group == 0)
         end = final = self.down & last_index & last_group
         if g.token_bits:
@@ -116,9 +123,13 @@ class IssueUnit(wiring.Component):
             self.first.eq(self.index == 0), self.last.eq(last_index),
             self.begin.eq(begin), self.end.eq(end),
             ready.eq(Mux(self.down, filled, self.index < self.activations)),
-            self.go.eq(valid & landed & ready & ~(self.end & self.hold)),
+            able.eq(valid & landed & ready & ~(self.end & self.hold)),
             self.waiting.eq(valid & ~landed)]
 
+        if g.doublings:
+            m.d.comb += [self.asks.eq(able & self.fetch),
+                         self.go.eq(able & ~(self.fetch & self.denied)),
+                         self.member.eq(self.place + present.first)]
         step = self.go
         if g.token_bits:
             step = self.go & self.whole

@@ -48,6 +48,7 @@ class ProcessingElement(wiring.Component):
     member, x_token, sum_token: where a layer may have many tokens: the tokens that share an expert,
         written before it is in ``work``, whose ``gate`` is then a ``group_tag``; and the tokens of
         ``x`` and of ``sums``.
+    asks, denied: see :class:`IssueUnit`; only where groups are split.
     passed: how far the expert in hand has been read; only where experts stream through.
     issued, side_read: a weight word is multiplied, a parameter row is read in this cycle.
     waiting: the next word has not landed.
@@ -58,7 +59,7 @@ class ProcessingElement(wiring.Component):
         super().__init__({
             "x": In(8 * g.config.lanes), "x_index": In(16), "x_valid": In(1),
             "activations": In(16), "start": In(1),
-            "work": In(stream.Signature(interfaces.work(g))), "idle": Out(1),
+            "work": In(stream.Signature(interfaces.part(g))), "idle": Out(1),
             "release": Out(stream.Signature(data.StructLayout({"slot": unsigned(g.slot_bits)}))),
             "shape": In(interfaces.shape_layout(g)), "read": Out(BufferReadSignature(g)),
             "finished": Out(1), "sum_index": In(16),
@@ -67,6 +68,7 @@ class ProcessingElement(wiring.Component):
             {} if not g.token_bits else {
                 "member": In(interfaces.member(g)), "x_token": In(g.token_bits),
                 "sum_token": In(g.token_bits)}) | (
+            {"asks": Out(1), "denied": In(1)} if g.doublings else {}) | (
             {"passed": Out(interfaces.passed(g))} if g.has_ring else {}))
 
     def elaborate(self, platform):
@@ -88,6 +90,8 @@ class ProcessingElement(wiring.Component):
             self.read.en.eq(issue.go & issue.fetch if many else issue.go),
             self.read.slot.eq(issue.slot),
             self.read.word.eq(issue.word)]
+        if g.doublings:
+            m.d.comb += [self.asks.eq(issue.asks), issue.denied.eq(self.denied)]
         if g.has_ring:
             m.d.comb += [self.passed.valid.eq(~issue.idle), self.passed.slot.eq(issue.slot),
                          self.passed.beats.eq(issue.need)]
@@ -267,7 +271,7 @@ class ProcessingElement(wiring.Component):
         m.submodules.members = members = memory.Memory(
             shape=layout, depth=1 << g.expert_bits + g.token_bits, init=[])
         write, read = members.write_port(), members.read_port()
-        place = delay(m, issue.place, 1, "owner_place")
+        place = delay(m, issue.member if g.doublings else issue.place, 1, "owner_place")
         shared = issue.expert >= g.config.model.experts
         shared = delay(m, shared | issue.matrix if g.config.dense_blobs else shared, 1,
                        "owner_shared")
@@ -276,7 +280,7 @@ class ProcessingElement(wiring.Component):
             write.en.eq(self.member.valid), write.data.token.eq(self.member.token),
             write.data.gate.eq(self.member.gate),
             write.addr.eq(Cat(self.member.place, self.member.expert)),
-            read.en.eq(1), read.addr.eq(Cat(issue.place, issue.expert)),
+            read.en.eq(1), read.addr.eq(Cat(member, issue.expert)),
             owner.token.eq(Mux(shared, place, read.data.token)),
             owner.gate.eq(Mux(shared, GATE_ONE, read.data.gate))]
         owners = [owner]

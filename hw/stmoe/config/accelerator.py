@@ -31,6 +31,8 @@ class AcceleratorConfig:
     pes: processing elements, 1 to 16.
     max_tokens: most tokens of a layer command, a power of two up to 64. More than one: at most 255
         experts may be needed by them together, shared units included.
+    split_groups: tokens that share an expert may be split over PEs, of which there are several
+        (docs/architecture.md, "Layers of many tokens").
     rows, lanes: int8 multipliers of a PE, output channels x inputs, powers of two.
     weight_group: 0 = weights of eight bits; 32 or 64 = of four, and as many inputs of a row, at
         least ``lanes``, share a scale (docs/number-formats.md).
@@ -73,6 +75,7 @@ class AcceleratorConfig:
     router_layers: int = 1
     max_tokens: int = 1
     dense_blobs: int = 0
+    split_groups: bool = False
     clock_mhz: int = 800
     name: str = "custom"
 
@@ -103,6 +106,16 @@ class AcceleratorConfig:
             raise ConfigError("max_tokens", self.max_tokens,
                               f"so small that all its tokens need at most {MAX_ACTIVE} experts of "
                               f"a layer (they may need {self.most_experts})")
+        if not isinstance(self.split_groups, bool):
+            raise ConfigError("split_groups", self.split_groups, "true or false")
+        if self.split_groups and min(self.max_tokens, self.pes) == 1:
+            raise ConfigError("split_groups", self.split_groups,
+                              f"false with max_tokens = {self.max_tokens} and pes = {self.pes}: "
+                              "it takes several of both")
+        if self.split_groups and self.dense_blobs:
+            raise ConfigError("split_groups", self.split_groups,
+                              f"false with dense_blobs = {self.dense_blobs}, of which all tokens "
+                              "of a command share each")
         if (self.weight_group is True or self.weight_group not in (0, 32, 64)
                 or 0 < self.weight_group < self.lanes):
             raise ConfigError("weight_group", self.weight_group,
@@ -145,11 +158,17 @@ class AcceleratorConfig:
 
     @property
     def hash(self) -> int:
-        """64-bit digest of every field but the names; a register of the netlist holds it."""
+        """64-bit digest of every field but the names; a register of the netlist holds it.
+
+        ``dense_blobs`` and ``split_groups`` count where they are set: netlists without them are
+        what they were before there was the option.
+        """
         data = self.to_dict()
         del data["name"], data["model"]["name"]
-        if not self.dense_blobs:  # the netlist is that of before there was the option
+        if not self.dense_blobs:
             del data["dense_blobs"]
+        if not self.split_groups:
+            del data["split_groups"]
         text = json.dumps(data, sort_keys=True, separators=(",", ":"))
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 

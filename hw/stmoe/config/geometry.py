@@ -369,6 +369,11 @@ class Geometry:
         return (self.config.max_tokens - 1).bit_length()
 
     @property
+    def doublings(self) -> int:
+        """How often the tokens that share an expert may be halved, a PE for each part."""
+        return min(self.config.pes.bit_length() - 1, self.token_bits) * self.config.split_groups
+
+    @property
     def max_blob_beats(self) -> int:
         return self._at(self.max_d_ff).blob_beats
 

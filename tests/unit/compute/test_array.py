@@ -56,6 +56,9 @@ class Bench:
             self.side_reads += values[-1]
             if self.mac_words:
                 self.busy.append(values[-2])
+            words = [tuple(values[8 * index + 1:8 * index + 3]) for index in range(len(reads))
+                     if values[8 * index]]
+            assert len(dict(words)) == len(set(words)), "two words of a slot in a cycle"
             for index, read in enumerate(reads):
                 en, slot, word, param_en, param_slot, row, watch, group = values[
                     8 * index:8 * index + 8]
