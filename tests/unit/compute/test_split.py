@@ -33,6 +33,8 @@ def test_every_sharing_equals_golden(shape, stall, rate):
     g = geometry(**shape, **SPLIT)
     bench = Tokens(g, 7, stall, rate)
     routings = list(extremes(tokens=8, experts=7, top_k=2).values())
+    if g.config.weight_group:  # of which one is enough
+        routings = routings[2:3]
     bench.play(routings)
     assert [bench.mac_words, bench.bank_reads, bench.side_reads] == expected(g, routings)
 
