@@ -164,7 +164,7 @@ class IssueUnit(wiring.Component):
                 self.group.eq(0), self.down.eq(0), hidden_need.eq(lanes),
                 need.eq(shape.side_words * side_beats + word_beats)]
             if g.config.dense_blobs:  # a part of a matrix is all down projection
-                coming = data.View(interfaces.work(g), Mux(
+                coming = data.View(interfaces.part(g), Mux(
                     follows, following, self.work.payload))
                 word = coming.gate
                 if g.token_bits:

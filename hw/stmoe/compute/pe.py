@@ -271,7 +271,8 @@ class ProcessingElement(wiring.Component):
         m.submodules.members = members = memory.Memory(
             shape=layout, depth=1 << g.expert_bits + g.token_bits, init=[])
         write, read = members.write_port(), members.read_port()
-        place = delay(m, issue.member if g.doublings else issue.place, 1, "owner_place")
+        member = issue.member if g.doublings else issue.place
+        place = delay(m, member, 1, "owner_place")
         shared = issue.expert >= g.config.model.experts
         shared = delay(m, shared | issue.matrix if g.config.dense_blobs else shared, 1,
                        "owner_shared")
