@@ -236,10 +236,40 @@ class Sequencer(wiring.Component):
             self.table_load.payload.layer.eq(layer), self.table_load.payload.expert.eq(load_expert),
             self.table_load.payload.entries.eq(row)]
 
-        announced = Signal(2)
+        # What goes to other blocks is valid out of registers, which do not wait for the state.
+        telling, dispatching, observing = Signal(2), Signal(), Signal()
+        answering, refusing, packet_end = Signal(), Signal(), Signal(16)
         m.d.comb += [
+            self.token.valid.eq(telling[0]), self.round.valid.eq(telling[1]),
+            self.routed.valid.eq(dispatching), self.observe.valid.eq(observing),
             self.token.payload.identity.eq(identity), self.token.payload.known.eq(~identity.all()),
             self.token.payload.first.eq(first_token)]
+
+        m.d.sync += self.clear.eq(0)
+        with m.If(dispatching & self.routed.ready):
+            m.d.sync += [shared.eq(shared + 1), dispatching.eq(~self.routed.payload.last)]
+            if dense_blobs:
+                m.d.sync += word.eq(word + shape.matrix_tiles)
+        with m.If(observing & self.observe.ready):
+            m.d.sync += [observed.eq(observed + 1), observing.eq(~self.observe.payload.last)]
+
+        # The packet: the array's, zeros if an expert failed, or those of a command refused.
+        ends, over = words == packet_end, Signal()
+        m.d.sync += packet_end.eq(Mux(
+            bad_code == ErrorCode.BAD_SHAPE, g.out_groups, shape.out_groups) - 1)
+        m.d.comb += [
+            self.result.valid.eq(refusing | (answering & self.result_in.valid)),
+            self.result_in.ready.eq(answering & self.result.ready),
+            self.result.payload.data.eq(
+                self.result_in.payload.data & (answering & ~self.failed).replicate(
+                    self.result_bits)),
+            self.result.payload.last.eq(Mux(
+                refusing, ends & (token + 1 >= tokens) if many else ends,
+                self.result_in.payload.last)),
+            self.result.payload.error.eq(refusing | self.failed),
+            over.eq(answering & self.result_in.valid & self.result.ready
+                    & self.result_in.payload.last),
+            self.layer_done.eq(over & ~dense if dense_blobs else over)]
 
         layer_commands = [Opcode.LAYER] + [Opcode.DENSE] * bool(dense_blobs)
         is_dense = header.opcode == Opcode.DENSE
@@ -256,7 +286,7 @@ class Sequencer(wiring.Component):
                                  on_chip.eq(0), flow.eq(0), to_x.eq(0), to_router.eq(0)]
                     with m.Switch(header.opcode):
                         with m.Case(Opcode.TOKEN):
-                            m.d.sync += [first_token.eq(header.flag), announced.eq(0)]
+                            m.d.sync += [first_token.eq(header.flag), telling.eq(0b11)]
                             m.d.comb += self.token_seen.eq(1)
                             m.next = "TOKEN"
                         with m.Case(*layer_commands):
@@ -264,7 +294,7 @@ class Sequencer(wiring.Component):
                                          act_left.eq(shape.in_words)]
                             if dense_blobs:
                                 with m.If(is_dense):
-                                    m.d.sync += [on_chip.eq(0), flow.eq(1), observed.eq(k)]
+                                    m.d.sync += [on_chip.eq(0), flow.eq(1)]
                                 m.d.sync += [
                                     dense.eq(is_dense), matrix.eq(~header.flag), word.eq(0),
                                     first_blob.eq(model.expert_ids + header.c),
@@ -330,9 +360,8 @@ class Sequencer(wiring.Component):
                             m.next = "REPORT"
 
             with m.State("TOKEN"):
-                m.d.comb += [self.token.valid.eq(~announced[0]), self.round.valid.eq(~announced[1])]
-                m.d.sync += announced.eq(announced | Cat(self.token.ready, self.round.ready))
-                with m.If(announced.all()):
+                m.d.sync += telling.eq(telling & ~Cat(self.token.ready, self.round.ready))
+                with m.If(telling == 0):
                     m.next = "IDLE"
 
             with m.State("RECEIVE"):
@@ -350,6 +379,7 @@ class Sequencer(wiring.Component):
                             m.d.sync += words.eq(0)
                             if many:
                                 m.d.sync += token.eq(0)
+                            m.d.sync += refusing.eq(1)
                             m.next = "REFUSED"
                     with m.Elif(~on_chip):
                         m.next = "BEGIN"
@@ -402,47 +432,27 @@ class Sequencer(wiring.Component):
 
             with m.State("BEGIN"):
                 m.d.comb += [self.in_layer.eq(1), self.running.eq(1), self.start.eq(1)]
+                m.d.sync += [dispatching.eq(1), answering.eq(1),
+                             observing.eq(~dense if dense_blobs else 1)]
                 m.next = "RUN"
             with m.State("RUN"):
                 m.d.comb += [self.in_layer.eq(1), self.running.eq(1)]
-                m.d.comb += [self.routed.valid.eq(shared != count),
-                             self.observe.valid.eq(observed != k)]
-                with m.If(self.routed.valid & self.routed.ready):
-                    m.d.sync += shared.eq(shared + 1)
-                    if dense_blobs:
-                        m.d.sync += word.eq(word + shape.matrix_tiles)
-                with m.If(self.observe.valid & self.observe.ready):
-                    m.d.sync += observed.eq(observed + 1)
-                m.d.comb += [
-                    self.result.valid.eq(self.result_in.valid),
-                    self.result_in.ready.eq(self.result.ready),
-                    self.result.payload.last.eq(self.result_in.payload.last),
-                    self.result.payload.error.eq(self.failed)]
-                with m.If(~self.failed):
-                    m.d.comb += self.result.payload.data.eq(self.result_in.payload.data)
-                with m.If(self.result.valid & self.result.ready & self.result.payload.last):
-                    m.d.comb += self.layer_done.eq(~dense if dense_blobs else 1)
+                with m.If(over):
+                    m.d.sync += answering.eq(0)
                     m.next = "FINISH"
             with m.State("FINISH"):  # the prediction unit may still be learning
-                m.d.comb += self.observe.valid.eq(observed != k)
-                with m.If(self.observe.valid & self.observe.ready):
-                    m.d.sync += observed.eq(observed + 1)
-                with m.If(observed == k):
+                with m.If(~observing):
                     m.next = "IDLE"
 
             with m.State("REFUSED"):  # a packet of zeros, as long as a good one
-                ends = words == Mux(
-                    bad_code == ErrorCode.BAD_SHAPE, g.out_groups, shape.out_groups) - 1
-                m.d.comb += [
-                    self.in_layer.eq(1), self.running.eq(1), self.result.valid.eq(1),
-                    self.result.payload.error.eq(1),
-                    self.result.payload.last.eq(ends & (token + 1 >= tokens) if many else ends)]
+                m.d.comb += [self.in_layer.eq(1), self.running.eq(1)]
                 with m.If(self.result.ready):
                     m.d.sync += words.eq(words + 1)
                     if many:
                         with m.If(ends):
                             m.d.sync += [words.eq(0), token.eq(token + 1)]
                     with m.If(self.result.payload.last):
+                        m.d.sync += refusing.eq(0)
                         m.next = "REPORT"
 
             with m.State("LOAD-ROUTER-START"), m.If(~looking):
@@ -483,7 +493,7 @@ class Sequencer(wiring.Component):
             with m.State("FLUSH"):
                 m.d.comb += self.flush_request.eq(1)
                 with m.If(self.flush_done):
-                    m.d.comb += self.clear.eq(1)
+                    m.d.sync += self.clear.eq(1)
                     m.next = "IDLE"
             with m.State("REPORT"):
                 m.d.comb += self.error_valid.eq(1)

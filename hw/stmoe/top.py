@@ -216,10 +216,12 @@ class Accelerator(wiring.Component):
             csr.error_detail.eq(
                 Mux(sequencer.error_valid, sequencer.error_detail, manager.failed_tile))]
         if g.streams_rows:
-            with m.If(predict.port.error.valid & ~sequencer.error_valid & ~failing):
+            row_error = Signal.like(predict.port.error)
+            m.d.sync += row_error.eq(predict.port.error)
+            with m.If(row_error.valid & ~sequencer.error_valid & ~failing):
                 m.d.comb += [
                     csr.error_valid.eq(1), csr.error_code.eq(ErrorCode.ROW_BUS),
-                    csr.error_layer.eq(predict.port.error.layer), csr.error_expert.eq(0),
+                    csr.error_layer.eq(row_error.layer), csr.error_expert.eq(0),
                     csr.error_detail.eq(0)]
         m.d.sync += failed_before.eq(manager.layer_failed)
         m.d.sync += self.irq.eq(csr.ctrl_irq_enable & (csr.error != 0))
@@ -324,10 +326,11 @@ class Accelerator(wiring.Component):
             ("merge", array.merging | sequencer.result.valid), ("compute", array.active),
             ("stall_demand", manager.waiting_demand), ("stall_late", manager.waiting_late),
             ("verify", running))
-        taken = 0
-        for name, holds in causes:
-            m.d.comb += getattr(csr, f"inc_cycles_{name}").eq(holds & ~taken)
-            taken = taken | holds
+        # A cycle late: what holds is decided through several blocks. Attention holds at reset.
+        held = Signal(len(causes), init=1)
+        m.d.sync += held.eq(Cat(holds for _, holds in causes))
+        for index, (name, _) in enumerate(causes):
+            m.d.comb += getattr(csr, f"inc_cycles_{name}").eq(held[index] & ~held[:index].any())
         m.d.comb += csr.inc_cycles_total.eq(1)
         for name in ("routed", "hit_resident", "hit_prefetched", "hit_late", "missed", "shared_hit",
                      "shared_late", "shared_missed", "prefetches", "skipped", "cancelled",

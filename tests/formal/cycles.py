@@ -39,8 +39,9 @@ def partition() -> Bench:
     phases = (command.receiving, command.routing, command.running)
     bench.rule("one_cause", (sum(causes) == 1) & (registers.inc_cycles_total == 1))
     bench.rule("one_phase", sum(phases) == command.in_layer)
-    bench.rule("attention", by_name["attention"] == ~command.in_layer)
-    bench.rule("stalls", ~(by_name["stall_demand"] | by_name["stall_late"]) | (
+    # What held in the cycle before is counted.
+    bench.rule("attention", by_name["attention"] == ~bench.past(command.in_layer))
+    bench.rule("stalls", ~(by_name["stall_demand"] | by_name["stall_late"]) | bench.past(
         command.running & ~array.active & ~array.merging))
     # What each counter has is the sum of its increments, so that by "one_cause" they add up.
     agree = []
@@ -62,7 +63,10 @@ PROOFS = (
         Mutation("sequencer:Sequencer",
                  "[self.in_layer.eq(1), self.running.eq(1), self.start.eq(1)]",
                  "[self.in_layer.eq(1), self.start.eq(1)]", "one_cause"),
-        Mutation("top:Accelerator", "holds & ~taken", "holds", "one_cause"),
+        Mutation("top:Accelerator", "held[index] & ~held[:index].any()", "held[index]",
+                 "one_cause"),
+        Mutation("top:Accelerator", "Signal(len(causes), init=1)", "Signal(len(causes))",
+                 "one_cause"),
         Mutation("bus.csr:CsrBlock", "m.d.sync += pending.eq(increment)",
                  "m.d.sync += pending.eq(increment if name != \"cycles_receive\" else 0)",
                  "counts"))),

@@ -16,6 +16,9 @@ DENSE_SLOTS = 2
 def add_ordering(d: Decision, ports: wiring.Component, g: Geometry) -> None:
     """From DEMAND-EVICT, or CANDIDATE-LOOKUP, of ``tag`` back to IDLE."""
     m = d.m
+    for order in (ports.demand.payload, ports.prefetch.payload):
+        m.d.comb += [order.slot.eq(d.slot), order.layer.eq(d.tag.layer),
+                     order.expert.eq(d.tag.expert)]
     active, round_size = g.config.model.active, g.config.prefetch_round
     stop = (~d.order.front_valid | (d.promises == round_size)
             | Mux(ports.retention, d.keep, d.wanted_valid & (d.wanted == d.slot))
@@ -28,14 +31,11 @@ def add_ordering(d: Decision, ports: wiring.Component, g: Geometry) -> None:
         with m.If(d.found.state != SlotState.FREE):
             d.log(Event.EVICT, d.found, d.slot)
             d.set_resident(d.found, d.slot, 0)
+        m.d.sync += ports.demand.valid.eq(1)  # in the next state
         m.next = "DEMAND-ORDER"
     with m.State("DEMAND-ORDER"):
-        m.d.comb += [ports.demand.valid.eq(1), ports.demand.payload.slot.eq(d.slot),
-                     ports.demand.payload.layer.eq(d.tag.layer),
-                     ports.demand.payload.expert.eq(d.tag.expert)]
-        if g.config.dense_blobs:
-            m.d.comb += ports.demand.payload.matrix.eq(d.matrix)
         with m.If(ports.demand.ready):
+            m.d.sync += ports.demand.valid.eq(0)
             d.log(Event.DEMAND, d.tag, d.slot)
             d.set_resident(d.tag, d.slot)
             d.list_op(ListOp.REMOVE, d.slot)
@@ -78,12 +78,11 @@ def add_ordering(d: Decision, ports: wiring.Component, g: Geometry) -> None:
             with m.If(d.found.state != SlotState.FREE):
                 d.log(Event.EVICT, d.found, d.slot)
                 d.set_resident(d.found, d.slot, 0)
+            m.d.sync += ports.prefetch.valid.eq(1)
             m.next = "CANDIDATE-ORDER"
     with m.State("CANDIDATE-ORDER"):
-        m.d.comb += [ports.prefetch.valid.eq(1), ports.prefetch.payload.slot.eq(d.slot),
-                     ports.prefetch.payload.layer.eq(d.tag.layer),
-                     ports.prefetch.payload.expert.eq(d.tag.expert)]
         with m.If(ports.prefetch.ready):
+            m.d.sync += ports.prefetch.valid.eq(0)
             d.decided()
             d.keep_promise(d.promises, d.slot)
             d.log(Event.PREFETCH, d.tag, d.slot)

@@ -58,6 +58,8 @@ def add_routing(d: Decision, ports: wiring.Component) -> None:
                     with m.If(d.routed.dense):
                         m.next = "IDLE"
 
+    m.d.comb += ports.cancel.slot.eq(d.unused)
+
     # What had been promised for layers up to this one and was not used.
     with m.State("PROMISE"):
         m.d.comb += [d.promise.addr.eq(d.index), d.worth.forget.eq(1)]
@@ -84,6 +86,7 @@ def add_routing(d: Decision, ports: wiring.Component) -> None:
                 m.d.sync += d.kept.eq(d.kept + 1)
             with m.Elif(d.found.promised & (d.found.state == SlotState.FILLING)):
                 d.free(d.unused)
+                m.d.sync += ports.cancel.valid.eq(1)
                 m.next = "PROMISE-CANCEL"
             with m.Elif(d.found.promised):
                 d.log(Event.DROP, d.found, d.unused)
@@ -93,7 +96,7 @@ def add_routing(d: Decision, ports: wiring.Component) -> None:
                 with m.Else():
                     d.free(d.unused)
     with m.State("PROMISE-CANCEL"):
-        m.d.comb += [ports.cancel.valid.eq(1), ports.cancel.slot.eq(d.unused)]
+        m.d.sync += ports.cancel.valid.eq(0)
         m.next = "PROMISE-CANCELLED"
     with m.State("PROMISE-CANCELLED"):
         d.log(Event.CANCEL, d.tag, d.unused, ports.cancel_beats)

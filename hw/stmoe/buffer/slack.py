@@ -41,14 +41,20 @@ class LinkSlack(wiring.Component):
         last = (1 << DRAIN_BITS) - 1
         count, cycles = Signal(range(self.beats)), Signal(DRAIN_BITS)
         unit = Signal(range(last // SLACK_ONE + 1), init=max(1, self.beats // SLACK_ONE))
-        passed, phase = Signal(DRAIN_BITS), Signal.like(unit)
-        m.d.comb += passed.eq(Mux(cycles == last, last, cycles + self.active))
-        m.d.sync += cycles.eq(passed)
+        phase = Signal.like(unit)
+        # Whether the link is in use is known late: both answers are there before.
+        longer = Signal(DRAIN_BITS)
+        m.d.comb += longer.eq(Mux(cycles == last, last, cycles + 1))
+
+        def units(passed):
+            return Mux(passed < SLACK_ONE, 1, passed // SLACK_ONE)
+
+        m.d.sync += cycles.eq(Mux(self.active, longer, cycles))
         with m.If(self.beat):
             m.d.sync += count.eq(count + 1)
             with m.If(count == self.beats - 1):
                 m.d.sync += [count.eq(0), cycles.eq(0),
-                             unit.eq(Mux(passed < SLACK_ONE, 1, passed // SLACK_ONE))]
+                             unit.eq(Mux(self.active, units(longer), units(cycles)))]
         with m.If(self.quiet):
             m.d.sync += phase.eq(phase + 1)
             with m.If(phase >= unit - 1):

@@ -140,11 +140,10 @@ class PeArray(wiring.Component):
             reads, ends = ((unread + split.extra, unfinished + split.extra) if g.doublings
                            else (unread, unfinished))
             m.d.sync += [unread.eq(reads - ended), unfinished.eq(ends - done)]
-        issuing = Cat(pe.issued for pe in pes)
         m.d.comb += [
             self.mac_words.eq(sum(pe.issued for pe in pes)),
             self.side_reads.eq(sum(pe.side_read for pe in pes)),
-            self.active.eq(issuing.any() | Cat(~pe.idle & ~pe.waiting for pe in pes).any()),
+            self.active.eq(Cat(~pe.idle & ~pe.waiting for pe in pes).any()),
             self.merging.eq(running & idle.all() & (unfinished <= len(pes)) & (unread == 0))]
 
         self._merge(m, pes, running & ~self.start & (unfinished == 0) & (unread == 0))

@@ -98,31 +98,46 @@ class IssueUnit(wiring.Component):
         with m.If(valid & fresh & (self.watermark >= blob_beats)):
             m.d.sync += complete.eq(1)
 
+        # Whether index and group are their last is worked out as they are counted. What counts is
+        # as wide as the generated sizes need.
+        widest = Geometry(g.config, g.max_d_ff)
+        indices = max(g.in_words, widest.dn_tiles)
+        groups = max(widest.gu_groups, g.out_groups)
+        index, group = Signal(range(indices)), Signal(range(groups))
+        word = Signal(range(g.in_words * widest.gu_groups + widest.dn_tiles * g.out_groups))
         last_group, last_index = Signal(), Signal()
-        ends = Signal(data.StructLayout(dict.fromkeys(
-            ("in_words", "gu_groups", "dn_tiles", "out_groups")
-            + ("matrix_tiles",) * bool(g.config.dense_blobs), 16)))
-        m.d.sync += [ends[name].eq(shape[name] - 1) for name, _ in ends.shape()]
-        hidden_need = Signal(16)  # hidden values that the present tile takes
+        sizes = data.StructLayout(
+            {"in_words": len(index), "dn_tiles": len(index), "gu_groups": len(group),
+             "out_groups": len(group)}
+            | ({"matrix_tiles": len(index)} if g.config.dense_blobs else {}))
+        before = Signal(sizes)  # the last of each, less one
+        single = Signal(data.StructLayout(dict.fromkeys(sizes.members, 1)))
+        for name in sizes.members:
+            m.d.sync += [before[name].eq(shape[name] - 2), single[name].eq(shape[name] == 1)]
+        hidden = self.hidden[:(widest.dn_tiles * lanes).bit_length()]
+        hidden_need = Signal((widest.dn_tiles * lanes + lanes).bit_length())  # of the present tile
+        tiles, filled = before.dn_tiles, hidden_need <= hidden
+        if g.config.dense_blobs:
+            tiles = Mux(self.matrix, before.matrix_tiles, before.dn_tiles)
+            filled = Mux(self.matrix, self.x_index < self.activations, filled)
+        near_index, near_group = Signal(), Signal()
+        m.d.comb += [
+            self.index.eq(index), self.group.eq(group), self.word.eq(word),
+            near_index.eq(index == Mux(self.down, tiles, before.in_words)),
+            near_group.eq(group == Mux(self.down, before.out_groups, before.gu_groups))]
         ready = Signal()
         able = Signal() if g.doublings else self.go
-        begin = ~self.down & (self.index == 0) & (self.group == 0)
+        begin = ~self.down & (index == 0) & (group == 0)
         end = final = self.down & last_index & last_group
         if g.token_bits:
             tag = data.View(interfaces.group_tag(), present.gate)
             m.d.comb += [self.expert.eq(tag.expert), self.fetch.eq(self.place == 0),
                          self.whole.eq(self.place == tag.others), self.final.eq(final)]
             begin, end = begin & self.fetch, end & self.whole
-        tiles, filled = ends.dn_tiles, hidden_need <= self.hidden
-        if g.config.dense_blobs:
-            tiles = Mux(self.matrix, ends.matrix_tiles, ends.dn_tiles)
-            filled = Mux(self.matrix, self.x_index < self.activations, filled)
         m.d.comb += [
-            last_index.eq(self.index == Mux(self.down, tiles, ends.in_words)),
-            last_group.eq(self.group == Mux(self.down, ends.out_groups, ends.gu_groups)),
-            self.first.eq(self.index == 0), self.last.eq(last_index),
+            self.first.eq(index == 0), self.last.eq(last_index),
             self.begin.eq(begin), self.end.eq(end),
-            ready.eq(Mux(self.down, filled, self.index < self.activations)),
+            ready.eq(Mux(self.down, filled, index < self.activations[:g.in_words.bit_length()])),
             able.eq(valid & landed & ready & ~(self.end & self.hold)),
             self.waiting.eq(valid & ~landed)]
 
@@ -136,20 +151,23 @@ class IssueUnit(wiring.Component):
             with m.If(self.go):
                 m.d.sync += self.place.eq(Mux(self.whole, 0, self.place + 1))
         with m.If(step):
-            m.d.sync += [self.word.eq(self.word + 1), need.eq(need + word_beats)]
+            m.d.sync += [word.eq(word + 1), need.eq(need + word_beats)]
             with m.If(self.down):  # groups within a tile
-                m.d.sync += self.group.eq(self.group + 1)
+                m.d.sync += [group.eq(group + 1), last_group.eq(near_group)]
                 with m.If(last_group):
-                    m.d.sync += [self.group.eq(0), self.index.eq(self.index + 1),
+                    m.d.sync += [group.eq(0), last_group.eq(single.out_groups),
+                                 index.eq(index + 1), last_index.eq(near_index),
                                  hidden_need.eq(hidden_need + lanes)]
                     if g.config.dense_blobs:
                         m.d.sync += self.x_index.eq(self.x_index + 1)
             with m.Else():  # activations within a group
-                m.d.sync += self.index.eq(self.index + 1)
+                m.d.sync += [index.eq(index + 1), last_index.eq(near_index)]
                 with m.If(last_index):
-                    m.d.sync += [self.index.eq(0), self.group.eq(self.group + 1)]
+                    m.d.sync += [index.eq(0), last_index.eq(single.in_words),
+                                 group.eq(group + 1), last_group.eq(near_group)]
                     with m.If(last_group):
-                        m.d.sync += [self.group.eq(0), self.down.eq(1)]
+                        m.d.sync += [group.eq(0), last_group.eq(single.out_groups),
+                                     last_index.eq(single.dn_tiles), self.down.eq(1)]
 
         take = Signal()
         m.d.comb += [
@@ -160,16 +178,20 @@ class IssueUnit(wiring.Component):
         with m.If(finish | ~valid):
             m.d.sync += [
                 present.eq(Mux(follows, following, self.work.payload)), follows.eq(0),
-                valid.eq(follows | take), complete.eq(0), self.word.eq(0), self.index.eq(0),
-                self.group.eq(0), self.down.eq(0), hidden_need.eq(lanes),
+                valid.eq(follows | take), complete.eq(0), word.eq(0), index.eq(0), group.eq(0),
+                last_index.eq(single.in_words), last_group.eq(single.gu_groups),
+                self.down.eq(0), hidden_need.eq(lanes),
                 need.eq(shape.side_words * side_beats + word_beats)]
             if g.config.dense_blobs:  # a part of a matrix is all down projection
                 coming = data.View(interfaces.part(g), Mux(
                     follows, following, self.work.payload))
-                word = coming.gate
+                start = coming.gate
                 if g.token_bits:
-                    word = data.View(interfaces.group_tag(), word).expert
-                m.d.sync += [self.down.eq(coming.matrix), self.x_index.eq(word)]
+                    start = data.View(interfaces.group_tag(), start).expert
+                m.d.sync += [self.down.eq(coming.matrix), self.x_index.eq(start)]
+                with m.If(coming.matrix):
+                    m.d.sync += [last_index.eq(single.matrix_tiles),
+                                 last_group.eq(single.out_groups)]
         with m.Elif(take):
             m.d.sync += [following.eq(self.work.payload), follows.eq(1)]
         if g.config.weight_group:

@@ -60,9 +60,9 @@ class PredictionUnit(wiring.Component):
                 Cat(getattr(unit, name).ready for unit in self.units.values()).all())
         for number, unit in self.units.items():
             m.submodules[f"unit{number}"] = unit
-            chosen = Signal(name=f"chosen{number}")
+            chosen = Signal(name=f"chosen{number}", init=number == first)
             others = Cat(self.select == other for other in self.units if other != first)
-            m.d.comb += chosen.eq(~others.any() if number == first else self.select == number)
+            m.d.sync += chosen.eq(~others.any() if number == first else self.select == number)
             m.d.comb += [
                 unit.settings.eq(self.settings),
                 unit.clear.eq((self.clear & chosen) | (self.select != before)),
