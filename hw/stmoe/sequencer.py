@@ -494,7 +494,10 @@ class Sequencer(wiring.Component):
                 m.d.comb += self.flush_request.eq(1)
                 with m.If(self.flush_done):
                     m.d.sync += self.clear.eq(1)
-                    m.next = "IDLE"
+                    m.next = "CLEAR"
+            with m.State("CLEAR"):  # still busy: what was learnt is about to be written back
+                m.d.comb += self.flush_request.eq(1)
+                m.next = "IDLE"
             with m.State("REPORT"):
                 m.d.comb += self.error_valid.eq(1)
                 m.d.sync += bad.eq(0)

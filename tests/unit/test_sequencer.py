@@ -244,6 +244,27 @@ def test_table_rows_are_assembled():
     assert (load.layer, load.expert, load.entries[0], load.entries[1]) == (1, 6, 0x8002, 0x4003)
 
 
+def test_a_flush_is_requested_until_the_prediction_unit_has_been_cleared():
+    dut = Sequencer(Geometry(CONFIG))
+    seen = []
+
+    async def bench(ctx):
+        ctx.set(dut.cmd.payload, Opcode.FLUSH)
+        ctx.set(dut.cmd.valid, 1)
+        await taken(ctx, dut.cmd.ready)
+        ctx.set(dut.cmd.valid, 0)
+        for cycle in range(8):
+            ctx.set(dut.flush_done, cycle == 3)
+            seen.append((ctx.get(dut.flush_request), ctx.get(dut.clear)))
+            await ctx.tick()
+
+    simulator = Simulator(dut)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+    assert seen == [(1, 0)] * 4 + [(1, 1)] + [(0, 0)] * 3
+
+
 def test_router_weights_stream_through():
     bench = Bench(2)
     words = CONFIG.model.experts * bench.g.in_words
