@@ -177,6 +177,7 @@ class Accelerator(wiring.Component):
         quiet = Signal(5)
         busy = Signal()
         m.d.sync += busy.eq(sequencer.in_layer | dma.active | ~manager.idle | predict.busy
+                            | sequencer.clear  # upon which rows are written back
                             | (sequencer.looking if g.looks_ahead else 0))
         m.d.comb += [
             manager.prefetch_enable.eq(prefetch & ~sequencer.flush_request)]
