@@ -19,6 +19,8 @@ def add_ordering(d: Decision, ports: wiring.Component, g: Geometry) -> None:
     for order in (ports.demand.payload, ports.prefetch.payload):
         m.d.comb += [order.slot.eq(d.slot), order.layer.eq(d.tag.layer),
                      order.expert.eq(d.tag.expert)]
+    if g.config.dense_blobs:
+        m.d.comb += ports.demand.payload.matrix.eq(d.matrix)
     active, round_size = g.config.model.active, g.config.prefetch_round
     stop = (~d.order.front_valid | (d.promises == round_size)
             | Mux(ports.retention, d.keep, d.wanted_valid & (d.wanted == d.slot))
