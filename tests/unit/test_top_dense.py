@@ -79,7 +79,7 @@ def replay(bench, given, config):
             else:
                 shared = list(range(model.experts, model.expert_ids))
                 manager.route(0, command[0][0].tolist(), shared,
-                              dict.fromkeys(range(model.expert_ids), len(command[2])))
+                              dict.fromkeys(range(model.expert_ids), (len(command[2]),)))
         manager.check(ManagerEvent(*event))
     assert next(left, None) is None
     return manager.counters
