@@ -60,9 +60,9 @@ def partition() -> Bench:
 PROOFS = (
     Proof(name="counters partition time", module="Accelerator, Sequencer, CsrBlock",
           build=partition, depth=3, fault_depth=8, faults=(
-        Mutation("sequencer:Sequencer",
-                 "[self.in_layer.eq(1), self.running.eq(1), self.start.eq(1)]",
-                 "[self.in_layer.eq(1), self.start.eq(1)]", "one_cause"),
+        Mutation("sequence.layer:add_layer",
+                 "[ports.in_layer.eq(1), ports.running.eq(1), ports.start.eq(1)]",
+                 "[ports.in_layer.eq(1), ports.start.eq(1)]", "one_cause", ("sequencer",)),
         Mutation("top:Accelerator", "held[index] & ~held[:index].any()", "held[index]",
                  "one_cause"),
         Mutation("top:Accelerator", "Signal(len(causes), init=1)", "Signal(len(causes))",
