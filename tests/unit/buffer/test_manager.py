@@ -226,3 +226,52 @@ def test_flush_frees_every_slot():
     sim.add_clock(1e-8)
     sim.add_testbench(bench)
     sim.run()
+
+
+def test_a_flush_ends_what_is_fetched_for_a_prompt():
+    g = geometry(max_tokens=4)
+    dut = ExpertManager(g)
+    ordered = []
+
+    async def watch(ctx):
+        async for _, _, valid in ctx.tick().sample(dut.prefetch.valid):
+            ordered.append(valid)
+
+    async def bench(ctx):
+        for name, value in (("slots", g.slots), ("layers", 4), ("experts", 8)):
+            ctx.set(dut.shape[name], value)
+        ctx.set(dut.prefetch_enable, 1)
+        while ctx.get(dut.flushing):
+            await ctx.tick()
+        ctx.set(dut.demand.ready, 1)
+        ctx.set(dut.routed.payload,
+                {"layer": 1, "expert": 2, "count": 1, "last": 1, "stream": 1})
+        ctx.set(dut.routed.valid, 1)
+        for _ in range(30):
+            *_, ready = await ctx.tick().sample(dut.routed.ready)
+            if ready:
+                ctx.set(dut.routed.valid, 0)
+        for status in (Status.FIRST, Status.DONE):
+            ctx.set(dut.status.payload, {"slot": 0, "kind": status})
+            ctx.set(dut.status.valid, 1)
+            await ctx.tick()
+            ctx.set(dut.status.valid, 0)
+            await ctx.tick().repeat(4)
+        assert not ctx.get(dut.idle)  # eight experts are to be fetched ahead, none is taken
+        ctx.set(dut.prefetch_enable, 0)  # as a FLUSH command does
+        await ctx.tick().repeat(2)
+        assert ctx.get(dut.idle) and not any(ordered)
+        ctx.set(dut.flush, 1)
+        await ctx.tick()
+        ctx.set(dut.flush, 0)
+        while ctx.get(dut.flushing):
+            await ctx.tick()
+        ctx.set(dut.prefetch_enable, 1)
+        ctx.set(dut.prefetch.ready, 1)
+        await ctx.tick().repeat(20)
+        assert ctx.get(dut.idle) and not any(ordered)
+    sim = Simulator(dut)
+    sim.add_clock(1e-8)
+    sim.add_testbench(watch, background=True)
+    sim.add_testbench(bench)
+    sim.run()

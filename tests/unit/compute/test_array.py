@@ -138,23 +138,25 @@ class Bench:
                 self.slots[slot] = pack(expert, g)
             await self.send(ctx, dut.work, [{"slot": slot, "gate": int(gate)}
                                             for slot, gate in zip(slots, gates, strict=True)])
-            got, last = [], 0
-            while not last:
-                ready = self.random.random() >= self.stall
-                ctx.set(dut.result.ready, ready)
-                _, _, valid, payload = await ctx.tick().sample(dut.result.valid, dut.result.payload)
-                if valid and ready:
-                    got.append(int(payload.data))
-                    last = payload.last
-            ctx.set(dut.result.ready, 0)
-            width = g.config.rows * 2
-            data = b"".join(beat.to_bytes(width, "little") for beat in got)
-            found = np.frombuffer(data, np.int16)
-            assert np.array_equal(found, moe_layer(x, experts, gates))
-            assert sorted(self.released) == sorted(slots)
-            self.released.clear()
-            for slot in slots:
-                self.slots[slot] = b""
+            await self.settle(ctx, slots, moe_layer(x, experts, gates))
+
+    async def settle(self, ctx, slots, want):
+        """The packet is ``want`` (int16, any shape), and ``slots`` have been released."""
+        dut, data, last = self.dut, b"", 0
+        while not last:
+            ready = self.random.random() >= self.stall
+            ctx.set(dut.result.ready, ready)
+            _, _, valid, payload = await ctx.tick().sample(dut.result.valid, dut.result.payload)
+            if valid and ready:
+                data += int(payload.data).to_bytes(self.g.config.rows * 2, "little")
+                last = payload.last
+        ctx.set(dut.result.ready, 0)
+        want = np.asarray(want)
+        assert np.array_equal(np.frombuffer(data, np.int16).reshape(want.shape), want)
+        assert sorted(self.released) == sorted(slots)
+        self.released.clear()
+        for slot in slots:
+            self.slots[slot] = b""
 
     def run(self, layers, count):
         model = self.g.config.model

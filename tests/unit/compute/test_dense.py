@@ -39,21 +39,7 @@ class Dense(Bench):
                 work.append({"slot": slot, "gate": gate, "matrix": 1})
             self.random.shuffle(work)
             await self.send(ctx, dut.work, work)
-            data, last = b"", 0
-            while not last:
-                ready = self.random.random() >= self.stall
-                ctx.set(dut.result.ready, ready)
-                _, _, valid, payload = await ctx.tick().sample(dut.result.valid, dut.result.payload)
-                if valid and ready:
-                    data += int(payload.data).to_bytes(g.config.rows * 2, "little")
-                    last = payload.last
-            ctx.set(dut.result.ready, 0)
-            found = np.frombuffer(data, np.int16).reshape(len(x), -1)
-            assert np.array_equal(found, [dense_layer(row, parts) for row in x])
-            assert sorted(self.released) == sorted(slots)
-            self.released.clear()
-            for slot in slots:
-                self.slots[slot] = b""
+            await self.settle(ctx, slots, [dense_layer(row, parts) for row in x])
 
     def play(self, tokens):
         """Matrices for as many tokens each as ``tokens`` says; the last of fewer inputs."""

@@ -54,21 +54,7 @@ class Tokens(Bench):
             work = [{"slot": slot, "gate": len(tokens) - 1 | expert << 6}
                     for slot, (expert, tokens) in zip(slots, groups, strict=True)]
             await self.hand_out(ctx, work)
-            data, last = b"", 0
-            while not last:
-                ready = self.random.random() >= self.stall
-                ctx.set(dut.result.ready, ready)
-                _, _, valid, payload = await ctx.tick().sample(dut.result.valid, dut.result.payload)
-                if valid and ready:
-                    data += int(payload.data).to_bytes(g.config.rows * 2, "little")
-                    last = payload.last
-            ctx.set(dut.result.ready, 0)
-            found = np.frombuffer(data, np.int16).reshape(len(x), -1)
-            assert np.array_equal(found, moe_tokens(x, routing, gates, self.experts, shared))
-            assert sorted(self.released) == sorted(slots)
-            self.released.clear()
-            for slot in slots:
-                self.slots[slot] = b""
+            await self.settle(ctx, slots, moe_tokens(x, routing, gates, self.experts, shared))
 
     async def reads(self, ctx):
         async for _, _, *reading in ctx.tick().sample(*(read.en for read in self.dut.read)):
