@@ -22,7 +22,7 @@ from .replay import Replay, fit, measure
 from .timing import model
 from .verilator import digest
 
-__all__ = ["COUNTS", "NETLISTS", "Point", "compare", "points", "summary"]
+__all__ = ["COUNTS", "NETLISTS", "Point", "compare", "points", "replay_of", "summary"]
 
 NETLISTS: tuple[dict[str, Any], ...] = (  # what needs a build of its own
     {},
@@ -84,7 +84,8 @@ def points(count: int, seed: int, traces: int, tokens: int) -> list[Point]:
     return found
 
 
-def _replay(point: Point, traces: list[Trace], cache: Path) -> Replay:
+def replay_of(point: Point, traces: list[Trace], cache: Path) -> Replay:
+    """The machine and the stretch of a trace that ``point`` names."""
     trace = traces[point.trace]
     base: AcceleratorConfig = preset("tiny").replace(**NETLISTS[point.netlist])
     whole = decode_slice(trace, 1)
@@ -115,7 +116,7 @@ def simulated(point: Point, replay: Replay, stimulus: dict[str, np.ndarray],
 
 def compare(point: Point, traces: list[Trace], cache: Path, folder: Path) -> dict[str, Any]:
     """The point on both sides: cycles by cause, counts, and where the first event differs."""
-    replay = _replay(point, traces, cache)
+    replay = replay_of(point, traces, cache)
     policy, = parse_policies(point.policy)
     stimulus = replay.stimulus()
     outcome = simulated(point, replay, stimulus, folder)

@@ -4,7 +4,7 @@ from numba import njit
 
 from .state import NEVER
 
-__all__ = ["arrive", "hand_over", "step_array"]
+__all__ = ["arrive", "hand_over", "step_array", "took_back"]
 
 SEEN = 2  # cycles from a watermark to the first word that it lets through
 TAKEN = 2  # from taking an expert to its first word
@@ -56,9 +56,21 @@ def issue(pe, cycle, g, s, a):  # pragma: no cover - compiled
     a.pe[pe].next = at
     if whole:
         a.pe[pe].complete = max(a.pe[pe].start, cycle + SEEN) + 1
-    if done == total:
+    if done == total and a.pe[pe].release == NEVER:
         a.pe[pe].end = at - 1
     interval(begin, at, s, a)
+
+
+@njit(cache=True)
+def took_back(pe, cycle, g, s, a):  # pragma: no cover - compiled
+    """The manager takes a slot back: a PE holds an expert's last word until it has the one before
+    it."""
+    at = a.pe[pe].next
+    a.pe[pe].release = NEVER
+    if a.pe[pe].slot >= 0 and a.pe[pe].words == g.weight_words and a.pe[pe].end == NEVER:
+        a.pe[pe].end = max(at - 1, cycle + 1)
+        if cycle + 2 > at:
+            interval(at, cycle + 2, s, a)
 
 
 @njit(cache=True)

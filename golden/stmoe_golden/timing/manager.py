@@ -2,7 +2,7 @@
 
 from numba import njit
 
-from .array import hand_over
+from .array import hand_over, took_back
 from .dma import DONE, FIRST, accept, busy, can_take, cancel, promote, slack_to
 from .retention import (
     CLOCK,
@@ -338,7 +338,7 @@ def step_manager(cycle, g, s, k, a):  # pragma: no cover - compiled
             k.mac_words += g.weight_words
             k.bank_reads += g.weight_words
             k.side_reads += g.param_rows
-            a.pe[s.rel_pe].release = NEVER
+            took_back(s.rel_pe, cycle, g, s, a)
             s.rel_pe = -1
             s.unread -= 1
             s.last_ack = cycle
