@@ -12,7 +12,7 @@ from ..kept import keep
 from . import asic, gates, targets
 from .estimate import estimate
 from .harness import HARNESS, harness
-from .place import merge_script, place_and_route, placer_for, timing_of
+from .place import merge_script, place_and_route, timing_of
 from .synthesis import Block, netlist_units, synthesise
 from .targets import RESOURCES, Part
 from .tools import run_tool, tool_version
@@ -152,11 +152,9 @@ def place_units(name: str, part: Part, mhz: float, seed: int, units: Mapping[str
     """Put the units below ``module`` together in the harness, place and route; what is there
     already is kept."""
     folder = put_together(name, part.target, units, blocks, cache, module, steps)
-    used = _total([{"count": block.times, **_row(block, part.target, 0)} for block in blocks])
-    placer = placer_for(used, part)
-    placed = folder / f"{part.name}-{mhz:g}-{seed}-{placer}"
-    keep(placed, lambda scratch: place_and_route(
-        scratch, Path("..") / "netlist.json", part.nextpnr, mhz, seed, placer,
+    placed = folder / f"{part.name}-{mhz:g}-{seed}"
+    keep(placed, lambda scratch: place_and_route(  # heap: the harness's pins are not located
+        scratch, Path("..") / "netlist.json", part.nextpnr, mhz, seed, "heap",
         lambda step: steps(0, 0, step)))
     return {"seed": seed, "bitstream": str(placed / "harness.bit"),
             "tool": tool_version("nextpnr-ecp5"), **timing_of(placed, module, submodules(units))}

@@ -3,17 +3,23 @@
 import itertools
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from .harness import HARNESS
 from .targets import FAMILIES, Part
-from .tools import Progress, run_tool
+from .tools import Progress, ToolError, run_tool
 
 __all__ = ["critical_path", "merge_script", "place_and_route", "placer_for", "timing_of"]
 
-SPARSE = 0.4  # of a part, up to which a design has been spread: 0.26 ended, 0.48 did not
+SPARSE = 0.4  # of a part, up to which a design has been spread: 0.38 ended, 0.48 did not
+SPREAD = 1000  # iterations of the static placer; what it has spread took at most 400
+_ITERATION = re.compile(r"Info: iter=(\d+) ")
+
+
+class NotSpread(RuntimeError):
+    """The static placer comes to no end with a design."""
 
 
 def merge_script(target: str, mapped: list[Path], top: str = HARNESS) -> list[str]:
@@ -25,7 +31,7 @@ def merge_script(target: str, mapped: list[Path], top: str = HARNESS) -> list[st
 
 
 def placer_for(used: Mapping[str, int], part: Part) -> str:
-    """nextpnr's placer for a design that takes ``used`` of a part.
+    """nextpnr's placer for a design that takes ``used`` of a part and whose pins are located.
 
     The static one spreads what leaves much of the part free, so that router2 finds its way; the
     default one, heap, packs it, and router2 does not end in an hour. On a fuller part the static
@@ -41,20 +47,53 @@ def place_and_route(home: Path, netlist: Path, part: Sequence[str], mhz: float, 
     """From ``netlist`` (JSON, a path from ``home``) to ``top``.bit and ``timing.json``.
 
     ``part``: arguments of nextpnr. ``placer``: of :func:`placer_for`. ``lpf``: constraints, a path
-    from ``home``; without them pins are where they happen to be. router2 settles a full part in a
-    fraction of router1's time.
+    from ``home``; without them pins are where they happen to be, which heap alone can do. heap
+    places what the static placer does not: it comes to no end, or dies of designs of a few cells.
+    router2 settles a full part in a fraction of router1's time.
     """
-    run_tool("nextpnr-ecp5", [
-        *part, "--json", str(netlist), "--textcfg", f"{top}.config",
-        "--report", "timing.json", "--placer", placer, "--router", "router2",
-        "--freq", f"{mhz:g}", "--seed", str(seed),
-        *(["--lpf", str(lpf)] if lpf else ["--lpf-allow-unconstrained"]),
-        "--timing-allow-fail"], home, "nextpnr.log", progress)
+    def run(placer: str, watch: Callable[[str], None] | None = None) -> None:
+        try:
+            run_tool("nextpnr-ecp5", [
+                *part, "--json", str(netlist), "--textcfg", f"{top}.config",
+                "--report", "timing.json", "--placer", placer, "--router", "router2",
+                "--freq", f"{mhz:g}", "--seed", str(seed),
+                *(["--lpf", str(lpf)] if lpf else ["--lpf-allow-unconstrained"]),
+                "--timing-allow-fail"], home, "nextpnr.log", progress, watch)
+        except ToolError:
+            if not ended_after_its_work(home, top):
+                raise
+    log = home / "nextpnr.log"
+    try:
+        run(placer, end_of_patience if placer == "static" else None)
+    except (NotSpread, ToolError):
+        if placer != "static" or "Running router" in log.read_text(errors="replace"):
+            raise
+        progress("the static placer does not place this: the default one instead")
+        log.rename(home / "nextpnr-static.log")
+        run("heap")
     for picture in home.glob("out_conc_density_*.csv"):  # the placer leaves one per iteration
         picture.unlink()
     progress("packing the bitstream")
     run_tool("ecppack", ["--compress", "--input", f"{top}.config", "--bit", f"{top}.bit"],
              home, "ecppack.log")
+
+
+def ended_after_its_work(home: Path, top: str) -> bool:
+    """Whether what nextpnr writes is there: 0.7 as PyPI has it, in WebAssembly, dies on its way
+    out once it has placed with the static placer, the configuration and then the report written.
+    """
+    try:
+        json.loads((home / "timing.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return (home / f"{top}.config").is_file()
+
+
+def end_of_patience(line: str) -> None:
+    """:class:`NotSpread` if a line of the log is of an iteration too many."""
+    step = _ITERATION.match(line)
+    if step and int(step[1]) >= SPREAD:
+        raise NotSpread
 
 
 def timing_of(home: Path, top: str, submodules: Collection[str]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ PACKAGES = {
 """Of a tool: module, function, and the package that has them."""
 _STEP = re.compile(r"^(?:\d+(?:\.\d+)*\. (Executing [^(.]+)|Info: (?P<place>"
                    r"(?:Routing|Running|Packing|Creating|Initial|HeAP|Final|Placed|at it|"
-                   r"\s*at iteration)[^\n]*))")
+                   r"\s*(?:at iteration|iter=))[^\n]*))")
 
 
 class ToolError(RuntimeError):
@@ -51,11 +51,12 @@ def tool_version(tool: str) -> str:
 
 
 def run_tool(tool: str, arguments: list[str], home: Path, log: str,
-             progress: Progress = lambda step: None) -> str:
+             progress: Progress = lambda step: None,
+             watch: Callable[[str], None] | None = None) -> str:
     """Run ``tool`` in the folder ``home``; its output, which is also in the file ``log`` there.
 
-    ``progress`` is told of each step that the output names. :class:`ToolError` if the tool fails;
-    it is ended with this process.
+    ``progress`` is told of each step that the output names. ``watch`` is given each line, and ends
+    the tool by raising. :class:`ToolError` if the tool fails; it is ended with this process.
     """
     with (home / log).open("w", buffering=1) as out, subprocess.Popen(
             [*tool_command(tool), *arguments], cwd=home, text=True, errors="replace",
@@ -67,6 +68,8 @@ def run_tool(tool: str, arguments: list[str], home: Path, log: str,
                 out.write(line)
                 if line.startswith("ERROR"):
                     last = line.strip()
+                if watch:
+                    watch(line)
                 if step := _STEP.match(line):
                     progress((step[1] or step["place"]).strip())
         except BaseException:

@@ -1,0 +1,81 @@
+"""Place and route when the static placer comes to no end."""
+
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+from stmoe_sim.synth.place import SPREAD, place_and_route
+from stmoe_sim.synth.tools import ToolError
+
+FAKE = """
+import itertools, sys
+arguments = sys.argv[1:]
+if "--compress" in arguments:
+    open(arguments[-1], "w").close()
+elif "static" in arguments:
+    mhz = arguments[arguments.index("--freq") + 1]
+    for step in itertools.count(1) if mhz == "7" else range(1, {enough}):
+        print(f"Info: iter={{step}} steplen=1.01 a=1.2", flush=True)
+    if mhz in ("10", "11"):
+        print("Info: Running router2...")
+    if mhz == "11":
+        open("harness.config", "w").close()
+        open("timing.json", "w").write("{{}}")
+    sys.exit(mhz in ("9", "10", "11"))
+else:
+    print("Info: heap it was")
+"""
+
+
+@pytest.fixture
+def placed(tmp_path, monkeypatch):
+    """What the log says, of a tool that never ends at 7 MHz, fails at 9, while routing at 10
+    and when all is written at 11."""
+    tool = tmp_path / "fake.py"
+    tool.write_text(FAKE.format(enough=SPREAD))
+    command = shlex.join([sys.executable, str(tool)])
+    monkeypatch.setenv("NEXTPNR_ECP5", command)
+    monkeypatch.setenv("ECPPACK", command)
+
+    def run(mhz, placer="static"):
+        place_and_route(tmp_path, Path("netlist.json"), ["--85k"], mhz, 1, placer, steps.append,
+                        lpf=Path("pins.lpf"))
+        assert (tmp_path / "harness.bit").exists()
+        return (tmp_path / "nextpnr.log").read_text()
+
+    steps: list[str] = []
+    run.steps, run.home = steps, tmp_path
+    return run
+
+
+def test_a_design_that_is_not_spread_is_placed_by_the_default_placer(placed):
+    assert "heap it was" in placed(7)
+    kept = (placed.home / "nextpnr-static.log").read_text().splitlines()
+    assert len(kept) == SPREAD
+    assert any("default one" in step for step in placed.steps)
+
+
+def test_so_is_one_that_the_static_placer_dies_of(placed):
+    assert "heap it was" in placed(9)
+
+
+def test_what_is_placed_and_not_routed_is_not_placed_again(placed):
+    with pytest.raises(ToolError, match="nextpnr-ecp5 failed"):
+        placed(10)
+
+
+def test_a_design_that_is_spread_in_time_stays_with_the_static_placer(placed):
+    assert placed(8).count("iter=") == SPREAD - 1
+    assert not (placed.home / "nextpnr-static.log").exists()
+
+
+def test_a_fault_on_the_way_out_is_none(placed):
+    assert placed(11).count("iter=") == SPREAD - 1
+
+
+def test_a_placer_that_fails_is_named(placed, monkeypatch):
+    monkeypatch.setenv("NEXTPNR_ECP5", "false")
+    with pytest.raises(ToolError, match="nextpnr-ecp5 failed"):
+        placed(8)
