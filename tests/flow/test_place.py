@@ -1,7 +1,10 @@
-"""Place and route when the static placer comes to no end."""
+"""Place and route when the static placer comes to no end; tools end with the command."""
 
 import shlex
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -79,3 +82,24 @@ def test_a_placer_that_fails_is_named(placed, monkeypatch):
     monkeypatch.setenv("NEXTPNR_ECP5", "false")
     with pytest.raises(ToolError, match="nextpnr-ecp5 failed"):
         placed(8)
+
+
+def test_a_tool_ends_with_the_command(tmp_path, monkeypatch):
+    tool = tmp_path / "endless.py"
+    tool.write_text("import os, pathlib, sys, time\n"
+                    f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))\n"
+                    "time.sleep(600)\n")
+    monkeypatch.setenv("YOSYS", shlex.join([sys.executable, str(tool)]))
+    command = subprocess.Popen([
+        sys.executable, "-m", "stmoe_sim.cli", "synth", "--preset", "board-small", "--no-place",
+        "--build", str(tmp_path / "build")], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+        assert command.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    pid = int((tmp_path / "pid").read_text())
+    command.terminate()
+    assert command.wait(60) == 128 + signal.SIGTERM
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

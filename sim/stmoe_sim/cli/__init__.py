@@ -1,5 +1,6 @@
 """The command line: one module per verb."""
 
+import signal
 import sys
 
 from .app import app
@@ -12,8 +13,10 @@ def main() -> None:
 
     The project's own exceptions are messages to the user: exit 2 for wrong input (ValueError),
     1 for what failed on the way. So are the operating system's (disk full, file gone): exit 1.
-    Any other exception is a defect and keeps its traceback.
+    Any other exception is a defect and keeps its traceback. Asked to terminate, it ends the tools
+    that it has started.
     """
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         app()
     except (ValueError, RuntimeError) as error:
