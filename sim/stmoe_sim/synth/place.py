@@ -49,14 +49,15 @@ def place_and_route(home: Path, netlist: Path, part: Sequence[str], mhz: float, 
     ``part``: arguments of nextpnr. ``placer``: of :func:`placer_for`. ``lpf``: constraints, a path
     from ``home``; without them pins are where they happen to be, which heap alone can do. heap
     places what the static placer does not: it comes to no end, or dies of designs of a few cells.
-    router2 settles a full part in a fraction of router1's time.
+    router2 settles a full part in a fraction of router1's time; with its usual weights, which grow
+    from iteration to iteration, some tens of wires may change places for good.
     """
     def run(placer: str, watch: Callable[[str], None] | None = None) -> None:
         try:
             run_tool("nextpnr-ecp5", [
                 *part, "--json", str(netlist), "--textcfg", f"{top}.config",
                 "--report", "timing.json", "--placer", placer, "--router", "router2",
-                "--freq", f"{mhz:g}", "--seed", str(seed),
+                "--router2-alt-weights", "--freq", f"{mhz:g}", "--seed", str(seed),
                 *(["--lpf", str(lpf)] if lpf else ["--lpf-allow-unconstrained"]),
                 "--timing-allow-fail"], home, "nextpnr.log", progress, watch)
         except ToolError:
