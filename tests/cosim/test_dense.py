@@ -94,8 +94,7 @@ def test_the_verb_reports_the_projections(host, cache, tmp_path):
 
 @pytest.mark.parametrize("options, words", [
     (["--dense", "gpu"], ["--dense", "'gpu'", "hardware, host"]),
-    (["--dense", "hardware", "--engine", "float"], ["--engine", "'float'", "rtl or golden"]),
-    (["--dense", "hardware", "--set", "weight_group=32"], ["weight_group", "0 with --dense"])])
+    (["--dense", "hardware", "--engine", "float"], ["--engine", "'float'", "rtl or golden"])])
 def test_wrong_use_is_one_clear_error(cache, options, words):
     done = subprocess.run([sys.executable, "-m", "stmoe_sim.cli", "chat", "--build", str(cache),
                            *options], capture_output=True, text=True)
