@@ -93,7 +93,7 @@ def chat(
         dense: Annotated[str, typer.Option(
             "--dense", metavar="WHO",
             help="Who computes the projections of attention: host (in floating point) or hardware "
-                 "(int8, as DENSE commands; the netlist gets dense_blobs for them).",
+                 "(in integers, as DENSE commands; the netlist gets dense_blobs for them).",
         )] = "host",
         technology: Annotated[str, typer.Option(
             "--technology", metavar="NAME", help="Energy table: 45nm, 7nm, osu018 or a .toml file.",
