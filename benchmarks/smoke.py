@@ -72,7 +72,9 @@ def main(name: str, d_ff: int, cache: Path, broken: bool) -> int:
     verilator.emit_verilog = timed("generated", verilator.emit_verilog)
     verilator.compile_model = timed("verilated and compiled", verilator.compile_model)
     simulator = verilator.build(config, memory_words=count * g.stride // g.axi_bytes, cache=cache)
-    print(f"Verilog: {(simulator.path.parent / 'stmoe.v').stat().st_size / 1e6:.1f} MB")
+    home = simulator.path.parent
+    made = sum(path.stat().st_size for kind in ("*.cpp", "*.h") for path in home.rglob(kind))
+    print(f"Verilog: {(home / 'stmoe.v').stat().st_size / 1e6:.1f} MB, C++: {made / 1e6:.1f} MB")
     experts, rng = Experts(g, SEED), np.random.default_rng(SEED)
     stimulus = {"experts": np.arange(count)[None, None], "router": np.zeros((0, 1), np.int8),
                 "gates": rng.integers(0, 65536, (1, 1, count)).astype(np.uint16),

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import cocotb_tools.config
@@ -26,6 +26,9 @@ __all__ = ["BuildError", "Simulator", "build", "compile_model", "digest", "layou
 
 HDL = Path(__file__).parent / "hdl"
 CMD_WORDS = 64
+BLOCKS = tuple(f"stmoe.{kind}" for kind in (
+    "ProcessingElement", "DotRow", "SiluTable", "Requantiser", "Requantiser_1", "Requantiser_2"))
+LARGE = 4096  # multipliers from which on these are Verilated once, not for each instance
 
 
 class BuildError(RuntimeError):
@@ -54,9 +57,10 @@ def toolchain_env() -> dict[str, str]:
 
 
 def _digest(config: AcceleratorConfig, parameters: Mapping[str, int], trace: bool,
-            gates: Gates | None) -> str:
+            gates: Gates | None, blocks: Sequence[str]) -> str:
     """Key of a build: configuration, sources of generator and testbench, tool versions."""
-    state = hashlib.sha256(f"{config.hash:016x} {sorted(parameters.items())} {trace}".encode())
+    state = hashlib.sha256(
+        f"{config.hash:016x} {sorted(parameters.items())} {trace} {[*blocks]}".encode())
     if gates:
         state.update(f"{gates} {tool_version('yosys')}".encode())
     for root in (Path(stmoe.__file__).parent, HDL):
@@ -128,20 +132,31 @@ def _attempt(step: list[str], env: dict[str, str], scratch: Path) -> None:
 
 
 def compile_model(verilator_arguments: list[str], scratch: Path, prefix: str,
-                  make_arguments: list[str], runtime: Path) -> None:
+                  make_arguments: list[str], runtime: Path, blocks: Sequence[str] = ()) -> None:
     """Verilate into ``scratch`` and compile; :class:`BuildError` names the log there.
 
     ``prefix``: of the generated classes. ``runtime``: where Verilator's own objects are lent from.
+    ``blocks``: modules that are libraries of their own, made once for all instances. Plain
+    identifiers: of others Verilator makes the library and does not use it.
     """
-    env = toolchain_env()
+    env, hierarchy = toolchain_env(), []
+    if blocks:
+        chosen = scratch / "blocks.vlt"
+        chosen.write_text("`verilator_config\n" + "".join(
+            f'hier_block -module "{name}"\n' for name in blocks))
+        hierarchy = ["--hierarchical", str(chosen.resolve())]
     _attempt(["verilator", "-cc", "--exe", "-Mdir", str(scratch), "--prefix", prefix, "-O3",
               "--x-assign", "fast", "--x-initial", "fast", "--no-assert", "-Wno-fatal", "-Wno-lint",
-              "-Wno-style", *verilator_arguments], env, scratch)
+              "-Wno-style", *hierarchy, *verilator_arguments], env, scratch)
     _share_runtime(runtime, scratch, keep=False)
-    _attempt(["make", "-j2", "-C", str(scratch), "-f", f"{prefix}.mk",
+    _attempt(["make", "-j2", "-C", str(scratch), "-f", f"{prefix}{'_hier' * bool(blocks)}.mk",
               "CFG_CXXFLAGS_PCH_I=-include", "CFG_LDLIBS_THREADS=-pthread", "OPT_FAST=-O2",
               "OPT_SLOW=-O1", "OPT_GLOBAL=-O2", *make_arguments], env, scratch)
     _share_runtime(runtime, scratch, keep=True)
+
+
+def _plain(name: str) -> str:
+    return name.replace(".", "_")
 
 
 def _parameters(config: AcceleratorConfig, memory_words: int) -> dict[str, int]:
@@ -156,21 +171,25 @@ def _parameters(config: AcceleratorConfig, memory_words: int) -> dict[str, int]:
 
 
 def digest(config: AcceleratorConfig, memory_words: int, waves: bool = False,
-           gates: Gates | None = None) -> str:
+           gates: Gates | None = None, blocks: Sequence[str] = ()) -> str:
     """What a build depends on, its sources among it."""
-    return _digest(config, _parameters(config, memory_words), waves, gates)
+    return _digest(config, _parameters(config, memory_words), waves, gates, blocks)
 
 
 def build(config: AcceleratorConfig, *, memory_words: int, cache: Path,
-          waves: bool = False, gates: Gates | None = None,
+          waves: bool = False, gates: Gates | None = None, blocks: Sequence[str] | None = None,
           steps: Callable[[int, int, str], None] = lambda done, of, step: None) -> Simulator:
     """Generate, verilate and compile ``config``; seconds when cached, about a minute when not.
 
     ``gates``: blocks that are simulated as synthesis leaves them, without a back door to what
-    predictors hold; ``steps`` is told how far synthesis is.
+    predictors hold; ``steps`` is told how far synthesis is. ``blocks``: see :func:`compile_model`;
+    None: :data:`BLOCKS` of an array of :data:`LARGE` multipliers and more.
     """
     parameters = _parameters(config, memory_words)
-    key = digest(config, memory_words, waves, gates)
+    if blocks is None:
+        large = config.pes * config.rows * config.lanes >= LARGE and not gates and not waves
+        blocks = BLOCKS if large else ()
+    key = digest(config, memory_words, waves, gates, blocks)
     home = cache / "sim" / f"{config.name}-{key}"
 
     def make(scratch: Path) -> None:
@@ -179,6 +198,9 @@ def build(config: AcceleratorConfig, *, memory_words: int, cache: Path,
             made = gate_netlist(config, gates, cache, steps)
             netlist = made.in_place_of(netlist)
             cells = [f"-I{made.cells[0].parent}", *map(str, made.cells)]
+        present = [name for name in blocks if f"module \\{name} " in netlist]
+        for name in present:
+            netlist = netlist.replace(f"\\{name} ", f"{_plain(name)} ")
         (scratch / "stmoe.v").write_text(netlist)
         (scratch / back_door.INCLUDE).write_text(
             back_door.dump_statements("" if gates else netlist))
@@ -194,8 +216,9 @@ def build(config: AcceleratorConfig, *, memory_words: int, cache: Path,
             str(main), str(scratch / "stmoe.v"), *cells,
             *(str(path) for path in sorted(HDL.glob("*.sv")))],
             scratch, "Vtop", [f"VM_TRACE={int(waves)}",
-                              *(["OPT_FAST=-O1", "OPT_SLOW=-O0"] if gates else [])],
-            cache / "sim" / f"runtime-{importlib.metadata.version('verilator')}-{int(waves)}")
+                              *(["OPT_FAST=-O1", "OPT_SLOW=-O0"] if gates or blocks else [])],
+            cache / "sim" / f"runtime-{importlib.metadata.version('verilator')}-{int(waves)}",
+            [_plain(name) for name in present])
 
     keep(home, make)
     return Simulator(home / "stmoe_tb", key)

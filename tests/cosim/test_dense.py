@@ -17,6 +17,7 @@ from stmoe_golden.model.trace import default_trace
 from stmoe_golden.model.transformer import Transformer
 from stmoe_sim.chat import Host, converse, fit_model
 from stmoe_sim.dense import fit_dense, projections_of
+from stmoe_sim.image import ModelExperts, layer_blobs
 from stmoe_sim.memory import memory
 from stmoe_sim.policies import POLICIES
 
@@ -92,10 +93,19 @@ def test_the_verb_reports_the_projections(host, cache, tmp_path):
     assert record["dense"] == "hardware"
 
 
+def test_projections_have_four_bits_where_experts_have(model, cache):
+    g = Geometry(fit_dense(fit_model(
+        preset("tiny").replace(slots=16, max_d_ff=0, weight_group=32), model)))
+    projections = projections_of(model, cache)
+    *_, last = layer_blobs(ModelExperts(g, model, projections.fit(32)), 0)
+    assert len(last) == g.matrix_beats * g.axi_bytes
+    with pytest.raises(ValueError, match="weight_group"):
+        list(layer_blobs(ModelExperts(g, model, projections), 0))
+
+
 @pytest.mark.parametrize("options, words", [
     (["--dense", "gpu"], ["--dense", "'gpu'", "hardware, host"]),
-    (["--dense", "hardware", "--engine", "float"], ["--engine", "'float'", "rtl or golden"]),
-    (["--dense", "hardware", "--set", "weight_group=32"], ["weight_group", "0 with --dense"])])
+    (["--dense", "hardware", "--engine", "float"], ["--engine", "'float'", "rtl or golden"])])
 def test_wrong_use_is_one_clear_error(cache, options, words):
     done = subprocess.run([sys.executable, "-m", "stmoe_sim.cli", "chat", "--build", str(cache),
                            *options], capture_output=True, text=True)

@@ -4,12 +4,13 @@ Scales are static, from calibration tokens. Weights are rounded to the nearest; 
 ``STEP_BITS`` significant bits, so that the order in which a machine sums does not move them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
 from ..compute.arithmetic import Requantisers
+from ..compute.four_bit import FourBits, four_bits
 from ..compute.matrix import Matrix
 from .activations import dequantise_output, quantise_input
 from .batch import GoldenBatch, requant_exact
@@ -45,6 +46,7 @@ class QuantisedProjections:
         [l, p, d_model].
     input_step: float32 [l, p, d_model], of each int8 input channel; the same for wq, wk and wv.
     output_step: float32 [l, p], of the int16 result.
+    codes: the weights of four bits that they are, if they are.
     """
 
     shape: LmShape
@@ -53,12 +55,22 @@ class QuantisedProjections:
     shift: np.ndarray
     input_step: np.ndarray
     output_step: np.ndarray
+    codes: FourBits | None = None
+
+    def fit(self, weight_group: int) -> "QuantisedProjections":
+        """The nearest weights of those that hardware of this ``weight_group`` has (0: of eight
+        bits)."""
+        if not weight_group:
+            return self
+        codes = four_bits(self.weights, weight_group)
+        return replace(self, weights=codes.int8(), codes=codes)
 
     def matrix(self, layer: int, name: str) -> Matrix:
         """One projection as the accelerator has it, whole."""
         p = PROJECTIONS.index(name)
+        codes = self.codes and FourBits(*(part[layer, p] for part in self.codes))
         return Matrix(self.weights[layer, p], Requantisers(self.mult[layer, p],
-                                                           self.shift[layer, p]))
+                                                           self.shift[layer, p]), codes)
 
     def quantise(self, layer: int, name: str, x: np.ndarray) -> np.ndarray:
         """int8 of ``x`` [..., d_model]."""

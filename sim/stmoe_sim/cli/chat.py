@@ -93,7 +93,7 @@ def chat(
         dense: Annotated[str, typer.Option(
             "--dense", metavar="WHO",
             help="Who computes the projections of attention: host (in floating point) or hardware "
-                 "(int8, as DENSE commands; the netlist gets dense_blobs for them).",
+                 "(in integers, as DENSE commands; the netlist gets dense_blobs for them).",
         )] = "host",
         technology: Annotated[str, typer.Option(
             "--technology", metavar="NAME", help="Energy table: 45nm, 7nm, osu018 or a .toml file.",
@@ -158,8 +158,6 @@ def chat(
     model = load_model(model_file)
     fitted = fit_model(chosen, model)
     if dense == "hardware":
-        if fitted.weight_group:
-            raise ConfigError("weight_group", fitted.weight_group, "0 with --dense hardware")
         fitted = fit_dense(fitted)
     model = model.fit(fitted.weight_group)
     check_overrides(overrides, fitted, model_file or "the language model")
@@ -173,7 +171,7 @@ def chat(
     projections = None
     if dense == "hardware":
         with Console(stderr=True).status("quantising the projections ..."):
-            projections = projections_of(model, build)
+            projections = projections_of(model, build).fit(fitted.weight_group)
         transformer.projections = BatchProjections(projections, Geometry(fitted).matrix_columns)
     sampler = Sampler(temperature, top_p, seed)
     ids = tokenizer.prompt(prompt)

@@ -22,12 +22,15 @@ def projections(model):
     return quantise_projections(model, default_trace().token.reshape(16, -1)[:4])
 
 
-def test_a_batch_equals_the_accelerators_arithmetic_row_by_row(projections):
+@pytest.mark.parametrize("group", [0, 32])
+def test_a_batch_equals_the_accelerators_arithmetic_row_by_row(projections, group):
     q = np.random.default_rng(1).integers(-128, 128, (5, 128), np.int8)
+    fitted = projections.fit(group)
     for columns in (64, 128):
-        batch = BatchProjections(projections, columns)
+        batch = BatchProjections(fitted, columns)
         for layer, name in ((0, "wq"), (7, "wo")):
-            parts = projections.matrix(layer, name).cut(columns)
+            parts = fitted.matrix(layer, name).cut(columns)
+            assert all((part.codes is not None) == bool(group) for part in parts)
             assert np.array_equal(batch.integers(layer, name, q), [
                 dense_layer(row, parts) for row in q])
 
@@ -42,6 +45,13 @@ def test_they_stand_for_the_weights_that_ship(model, projections):
             want = seen @ getattr(model.backbone, name)[layer].T.astype(np.float64)
             found = BatchProjections(projections, 64).project(layer, name, seen)
             assert np.linalg.norm(found - want) < 0.02 * np.linalg.norm(want)
+
+
+def test_four_bits_are_near_those_of_eight(projections):
+    fitted = projections.fit(64)
+    assert np.array_equal(fitted.codes.int8(), fitted.weights)
+    off = (fitted.weights.astype(float) - projections.weights)
+    assert 0 < np.linalg.norm(off) < 0.15 * np.linalg.norm(projections.weights.astype(float))
 
 
 def test_q_k_and_v_take_the_same_integers(projections):
