@@ -150,7 +150,7 @@ def measure(case: Case, liberty: Path, cache: Path, skip: int = FILL) -> dict[st
     cells = asic.within(cache, liberty)
     library = read_liberty(liberty)
     units = split_units(build_rtlil(case.unit))
-    block, = synthesise(units, "asic", partial(_script, liberty=cells), cache,
+    block, = synthesise(units, "asic", partial(_script, cells=cells), cache,
                         lambda done, of, step: None)
     netlist = activity.Netlist(next(iter(json.loads(
         (block.result.home / "mapped.json").read_text())["modules"].values())), library)
@@ -166,8 +166,8 @@ def measure(case: Case, liberty: Path, cache: Path, skip: int = FILL) -> dict[st
             "pj_clock_per_flip_flop": parts["clock"] / max(1, len(netlist.flip_flops))}
 
 
-def _script(unit: str, liberty: Path) -> Sequence[str]:
-    return [*asic.script(unit, liberty), "write_json mapped.json"]
+def _script(unit: str, cells: asic.Cells) -> list[str]:
+    return [*asic.script(unit, cells), "write_json mapped.json"]
 
 
 ROWS = {  # actions of RAMs: unit

@@ -259,6 +259,7 @@ def test_wrong_options_are_refused(stmoe, tmp_path):
     refused(stmoe("synth", "--target", "asic", "--liberty", str(tmp_path / "no.lib")), "--liberty",
             "readable")
     refused(stmoe("synth", "--target", "gowin", "--place"), "--place", "gowin")
+    refused(stmoe("synth", "--target", "gowin", "--estimate"), "--estimate", "ecp5 and asic")
     refused(stmoe("synth", "--place", "--block", "dma", "--block", "csr"), "--place", "dma, csr")
     refused(stmoe("synth", "--mhz", "5000"), "--mhz", "4000")
 

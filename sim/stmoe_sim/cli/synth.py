@@ -23,6 +23,7 @@ Examples:
   stmoe synth --preset edge --no-place --compare docs/resources.json
   stmoe synth --preset tiny --target generic
   stmoe synth --preset tiny --target asic --liberty cells.lib --nm 130
+  stmoe synth --preset tiny --target asic --estimate
 docs/synthesis.md says what is counted, and how.
 """
 
@@ -39,8 +40,8 @@ def synth(
             "--place/--no-place", help="ecp5: go on to place and route, and a bitstream; by "
             "default unless blocks are chosen. One block can be placed by itself.")] = None,
         estimate: Annotated[bool, typer.Option(
-            "--estimate", help="ecp5: the slowest paths, with a guess at routing, in seconds; of "
-            "the whole or of one block.")] = False,
+            "--estimate", help="ecp5, asic: the slowest paths, with a guess at routing, of the "
+            "whole or of one block; asic: by OpenSTA if there is one.")] = False,
         mhz: Annotated[int, typer.Option(
             "--mhz", metavar="N", help="Clock to place for; 0: the configuration's.")] = 0,
         seed: Annotated[int, typer.Option(
@@ -86,8 +87,8 @@ def synth(
         raise ConfigError("--liberty", str(liberty), "a readable file")
     if place and target != "ecp5":
         raise ConfigError("--place", target, "left out: only ecp5 is placed")
-    if estimate and target != "ecp5":
-        raise ConfigError("--estimate", target, "left out: only paths of ecp5 are known")
+    if estimate and target not in ("ecp5", "asic"):
+        raise ConfigError("--estimate", target, "left out: only paths of ecp5 and asic are known")
     if (place or estimate) and block and len(block) > 1:
         raise ConfigError("--place" if place else "--estimate", ", ".join(block),
                           "given with one --block at most")

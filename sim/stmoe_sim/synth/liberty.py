@@ -1,12 +1,12 @@
-"""What a liberty library says of energy: capacitances, functions, energy of transitions."""
+"""What a liberty library says of cells: capacitances, functions, delays, energy of transitions."""
 
 import dataclasses
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-__all__ = ["Cell", "LibertyError", "Library", "Table", "read_liberty"]
+__all__ = ["Arc", "Cell", "LibertyError", "Library", "Table", "read_liberty"]
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}();:,]|[^\s{}();:,"]+')
 _NOISE = re.compile(r"/\*.*?\*/|\\\n", re.S)
@@ -35,7 +35,8 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Energy of a transition, pJ, over load (pF; one entry: any) and input transition (ns)."""
+    """Energy of a transition (pJ) or delay (ns) over load (pF) and input transition (ns), a
+    constraint (ns) over transitions of clock and data; an axis of one entry: any."""
 
     loads: tuple[float, ...]
     slews: tuple[float, ...]
@@ -57,6 +58,25 @@ class Table:
         return rows[0] + a * (rows[1] - rows[0])
 
 
+Edges = tuple[Table | None, Table | None]
+"""Of a rise and of a fall."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Arc:
+    """Timing of a pin against ``source``.
+
+    ``kind``: of liberty's timing types, ``sense``: of its senses. ``delay``: to a rise and a fall
+    of the pin, or what a setup asks for; ``slew``: of the pin.
+    """
+
+    source: str
+    kind: str
+    sense: str
+    delay: Edges
+    slew: Edges
+
+
 @dataclasses.dataclass(frozen=True)
 class Cell:
     """A cell.
@@ -67,6 +87,7 @@ class Cell:
     energy: by pin, of a rise and of a fall: an output's over load and transition, an input's
     without a change of the output over transition alone; averages over what caused it.
     next_state, clock, states: of a flip-flop; the state, and its complement, by name.
+    arcs: by pin. edge_load: capacitance, pF, that a rise and a fall see, by input.
     """
 
     name: str
@@ -77,6 +98,8 @@ class Cell:
     next_state: str = ""
     clock: str = ""
     states: tuple[str, ...] = ()
+    arcs: dict[str, list[Arc]] = dataclasses.field(default_factory=dict)
+    edge_load: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
     def transition(self, pin: str, load: float, slew: float) -> float:
         """Internal energy of a transition of ``pin``, pJ: the mean of rise and fall."""
@@ -128,33 +151,69 @@ def _numbers(texts: list[str]) -> tuple[float, ...]:
     return tuple(float(one) for text in texts for one in text.replace(",", " ").split())
 
 
-def _tables(pin: Group) -> tuple[list[Table], list[Table]]:
+_FIRST = ("total_output_net_capacitance", "related_pin_transition")
+"""Variables that a :class:`Table` has as its loads; any others are transitions."""
+
+
+def _table(group: Group, templates: Mapping[str, Group]) -> Table:
+    template = templates.get(group.arguments[0] if group.arguments else "", Group("", []))
+    axes = [_numbers(group.attributes.get(f"index_{n}", template.attributes.get(f"index_{n}", [])))
+            for n in (1, 2)]
+    rows = tuple(_numbers([row]) for row in group.attributes["values"])
+    if not axes[0]:  # a scalar
+        return Table((0.0,), (0.0,), rows)
+    variable = template.attributes.get("variable_1", [_FIRST[0] if axes[1] else ""])[0]
+    if not axes[1]:
+        values = [value for row in rows for value in row]
+        return (Table(axes[0], (0.0,), tuple((value,) for value in values))
+                if variable in _FIRST else Table((0.0,), axes[0], (tuple(values),)))
+    if variable in _FIRST:
+        return Table(axes[0], axes[1], rows)
+    return Table(axes[1], axes[0], tuple(zip(*rows, strict=True)))
+
+
+def _energy(pin: Group, templates: Mapping[str, Group]) -> tuple[list[Table], list[Table]]:
     sides: tuple[list[Table], list[Table]] = ([], [])
     for power in pin.of("internal_power"):
         for side, kind in zip(sides, ("rise_power", "fall_power"), strict=True):
-            for table in power.of(kind):
-                rows = tuple(_numbers([row]) for row in table.attributes["values"])
-                first = _numbers(table.attributes["index_1"])
-                if "index_2" in table.attributes:
-                    side.append(Table(first, _numbers(table.attributes["index_2"]), rows))
-                else:
-                    side.append(Table((0.0,), first, rows))
+            side += [_table(table, templates) for table in power.of(kind)]
     return sides
 
 
-def _cell(group: Group) -> Cell:
+def _arcs(pin: Group, templates: Mapping[str, Group]) -> list[Arc]:
+    def edges(timing: Group, *kinds: str) -> Edges:
+        found = [next((_table(table, templates) for table in timing.of(kind)), None)
+                 for kind in kinds]
+        return found[0], found[1]
+
+    return [
+        Arc(source, kind, timing.attributes.get("timing_sense", ["non_unate"])[0],
+            edges(timing, "rise_constraint", "fall_constraint") if kind.startswith("setup")
+            else edges(timing, "cell_rise", "cell_fall"),
+            edges(timing, "rise_transition", "fall_transition"))
+        for timing in pin.of("timing")
+        for kind in timing.attributes.get("timing_type", ["combinational"])
+        for text in timing.attributes.get("related_pin", []) for source in text.split()]
+
+
+def _cell(group: Group, templates: Mapping[str, Group]) -> Cell:
     pins = {pin.arguments[0]: pin for pin in group.of("pin")}
+    inputs = {name: pin for name, pin in pins.items()
+              if pin.attributes.get("direction") == ["input"]}
     flip_flop = next(group.of("ff"), None)
     state = flip_flop.attributes if flip_flop else {}
     return Cell(
         group.arguments[0],
-        {name: pin.number("capacitance") for name, pin in pins.items()
-         if pin.attributes.get("direction") == ["input"]},
+        {name: pin.number("capacitance") for name, pin in inputs.items()},
         {name: "".join(f"{part} " for part in pin.attributes["function"]).strip()
          for name, pin in pins.items() if "function" in pin.attributes},
-        {name: _tables(pin) for name, pin in pins.items()},
+        {name: _energy(pin, templates) for name, pin in pins.items()},
         group.number("cell_leakage_power"), " ".join(state.get("next_state", [])),
-        " ".join(state.get("clocked_on", [])), tuple(flip_flop.arguments if flip_flop else ()))
+        " ".join(state.get("clocked_on", [])), tuple(flip_flop.arguments if flip_flop else ()),
+        {name: _arcs(pin, templates) for name, pin in pins.items()},
+        {name: (pin.number("rise_capacitance", pin.number("capacitance")),
+                pin.number("fall_capacitance", pin.number("capacitance")))
+         for name, pin in inputs.items()})
 
 
 def read_liberty(path: Path) -> Library:
@@ -169,5 +228,8 @@ def read_liberty(path: Path) -> Library:
     unit = [one.lower() for one in library.attributes.get("capacitive_load_unit", [])]
     if len(unit) != 2 or float(unit[0]) != 1 or unit[1] != "pf":
         raise LibertyError(f"{path}: capacitive_load_unit must be (1,pf), not {unit}")
+    templates = {one.arguments[0]: one
+                 for one in library.of("lu_table_template", "power_lut_template")}
+    cells = [_cell(group, templates) for group in library.of("cell")]
     return Library(library.arguments[0], library.number("nom_voltage"),
-                   {cell.name: cell for cell in map(_cell, library.of("cell"))})
+                   {cell.name: cell for cell in cells})
