@@ -153,83 +153,101 @@ def _numbers(texts: list[str]) -> tuple[float, ...]:
 
 _FIRST = ("total_output_net_capacitance", "related_pin_transition")
 """Variables that a :class:`Table` has as its loads; any others are transitions."""
+_NS = {"1ns": 1.0, "100ps": 0.1, "10ps": 0.01, "1ps": 0.001}
+_PF = {"pf": 1.0, "ff": 0.001}
 
 
-def _table(group: Group, templates: Mapping[str, Group]) -> Table:
-    template = templates.get(group.arguments[0] if group.arguments else "", Group("", []))
-    axes = [_numbers(group.attributes.get(f"index_{n}", template.attributes.get(f"index_{n}", [])))
-            for n in (1, 2)]
-    rows = tuple(_numbers([row]) for row in group.attributes["values"])
-    if not axes[0]:  # a scalar
-        return Table((0.0,), (0.0,), rows)
-    variable = template.attributes.get("variable_1", [_FIRST[0] if axes[1] else ""])[0]
-    if not axes[1]:
-        values = [value for row in rows for value in row]
-        return (Table(axes[0], (0.0,), tuple((value,) for value in values))
-                if variable in _FIRST else Table((0.0,), axes[0], (tuple(values),)))
-    if variable in _FIRST:
-        return Table(axes[0], axes[1], rows)
-    return Table(axes[1], axes[0], tuple(zip(*rows, strict=True)))
+@dataclasses.dataclass(frozen=True)
+class _Reader:
+    """Templates of tables by name; the units of time in ns and of capacitance in pF. That of energy
+    is the capacitance's times V^2, so pJ are to it as pF."""
 
+    templates: Mapping[str, Group]
+    ns: float
+    pf: float
 
-def _energy(pin: Group, templates: Mapping[str, Group]) -> tuple[list[Table], list[Table]]:
-    sides: tuple[list[Table], list[Table]] = ([], [])
-    for power in pin.of("internal_power"):
-        for side, kind in zip(sides, ("rise_power", "fall_power"), strict=True):
-            side += [_table(table, templates) for table in power.of(kind)]
-    return sides
+    def table(self, group: Group, unit: float) -> Table:
+        """The table in ``group``, with values in ``unit``."""
+        known = self.templates.get(group.arguments[0] if group.arguments else "", Group("", []))
+        indices = [_numbers(group.attributes.get(name, known.attributes.get(name, [])))
+                   for name in ("index_1", "index_2")]
+        many = bool(indices[1])  # without a template: load and transition, or transition alone
+        names = [known.attributes.get(f"variable_{n}", [_FIRST[0] if many and n == 1 else ""])[0]
+                 for n in (1, 2)]
+        first, second = (tuple(at * (self.pf if name == _FIRST[0] else self.ns) for at in index)
+                         for name, index in zip(names, indices, strict=True))
+        rows = tuple(tuple(unit * value for value in _numbers([row]))
+                     for row in group.attributes["values"])
+        if not first:  # a scalar
+            return Table((0.0,), (0.0,), rows)
+        if not many:
+            values = tuple(value for row in rows for value in row)
+            return (Table(first, (0.0,), tuple((value,) for value in values))
+                    if names[0] in _FIRST else Table((0.0,), first, (values,)))
+        return (Table(first, second, rows) if names[0] in _FIRST
+                else Table(second, first, tuple(zip(*rows, strict=True))))
 
+    def energy(self, pin: Group) -> tuple[list[Table], list[Table]]:
+        sides: tuple[list[Table], list[Table]] = ([], [])
+        for power in pin.of("internal_power"):
+            for side, kind in zip(sides, ("rise_power", "fall_power"), strict=True):
+                side += [self.table(table, self.pf) for table in power.of(kind)]
+        return sides
 
-def _arcs(pin: Group, templates: Mapping[str, Group]) -> list[Arc]:
-    def edges(timing: Group, *kinds: str) -> Edges:
-        found = [next((_table(table, templates) for table in timing.of(kind)), None)
-                 for kind in kinds]
-        return found[0], found[1]
+    def arcs(self, pin: Group) -> list[Arc]:
+        def edges(timing: Group, *kinds: str) -> Edges:
+            found = [next((self.table(table, self.ns) for table in timing.of(kind)), None)
+                     for kind in kinds]
+            return found[0], found[1]
 
-    return [
-        Arc(source, kind, timing.attributes.get("timing_sense", ["non_unate"])[0],
-            edges(timing, "rise_constraint", "fall_constraint") if kind.startswith("setup")
-            else edges(timing, "cell_rise", "cell_fall"),
-            edges(timing, "rise_transition", "fall_transition"))
-        for timing in pin.of("timing")
-        for kind in timing.attributes.get("timing_type", ["combinational"])
-        for text in timing.attributes.get("related_pin", []) for source in text.split()]
+        return [
+            Arc(source, kind, timing.attributes.get("timing_sense", ["non_unate"])[0],
+                edges(timing, "rise_constraint", "fall_constraint") if kind.startswith("setup")
+                else edges(timing, "cell_rise", "cell_fall"),
+                edges(timing, "rise_transition", "fall_transition"))
+            for timing in pin.of("timing")
+            for kind in timing.attributes.get("timing_type", ["combinational"])
+            for text in timing.attributes.get("related_pin", []) for source in text.split()]
 
-
-def _cell(group: Group, templates: Mapping[str, Group]) -> Cell:
-    pins = {pin.arguments[0]: pin for pin in group.of("pin")}
-    inputs = {name: pin for name, pin in pins.items()
-              if pin.attributes.get("direction") == ["input"]}
-    flip_flop = next(group.of("ff"), None)
-    state = flip_flop.attributes if flip_flop else {}
-    return Cell(
-        group.arguments[0],
-        {name: pin.number("capacitance") for name, pin in inputs.items()},
-        {name: "".join(f"{part} " for part in pin.attributes["function"]).strip()
-         for name, pin in pins.items() if "function" in pin.attributes},
-        {name: _energy(pin, templates) for name, pin in pins.items()},
-        group.number("cell_leakage_power"), " ".join(state.get("next_state", [])),
-        " ".join(state.get("clocked_on", [])), tuple(flip_flop.arguments if flip_flop else ()),
-        {name: _arcs(pin, templates) for name, pin in pins.items()},
-        {name: (pin.number("rise_capacitance", pin.number("capacitance")),
-                pin.number("fall_capacitance", pin.number("capacitance")))
-         for name, pin in inputs.items()})
+    def cell(self, group: Group) -> Cell:
+        pins = {pin.arguments[0]: pin for pin in group.of("pin")}
+        inputs = {name: {key: self.pf * pin.number(key, pin.number("capacitance"))
+                         for key in ("capacitance", "rise_capacitance", "fall_capacitance")}
+                  for name, pin in pins.items() if pin.attributes.get("direction") == ["input"]}
+        flip_flop = next(group.of("ff"), None)
+        state = flip_flop.attributes if flip_flop else {}
+        return Cell(
+            group.arguments[0], {name: loads["capacitance"] for name, loads in inputs.items()},
+            {name: "".join(f"{part} " for part in pin.attributes["function"]).strip()
+             for name, pin in pins.items() if "function" in pin.attributes},
+            {name: self.energy(pin) for name, pin in pins.items()},
+            group.number("cell_leakage_power"), " ".join(state.get("next_state", [])),
+            " ".join(state.get("clocked_on", [])), tuple(flip_flop.arguments if flip_flop else ()),
+            {name: self.arcs(pin) for name, pin in pins.items()},
+            {name: (loads["rise_capacitance"], loads["fall_capacitance"])
+             for name, loads in inputs.items()})
 
 
 def read_liberty(path: Path) -> Library:
-    """The library in ``path``; :class:`LibertyError` unless its units are ns, V and pF."""
+    """The library in ``path``, in ns, V, pF and pJ; :class:`LibertyError` if its units are others
+    than those, ps and fF."""
     library = next(_parse(path.read_text()).of("library"), None)
     if library is None:
         raise LibertyError(f"{path}: no library")
-    for name, want in (("time_unit", ["1ns"]), ("voltage_unit", ["1V"])):
-        if library.attributes.get(name) != want:
-            raise LibertyError(f"{path}: {name} must be {want[0]}, not "
-                               f"{library.attributes.get(name)}")
-    unit = [one.lower() for one in library.attributes.get("capacitive_load_unit", [])]
-    if len(unit) != 2 or float(unit[0]) != 1 or unit[1] != "pf":
-        raise LibertyError(f"{path}: capacitive_load_unit must be (1,pf), not {unit}")
+    attributes = library.attributes
+    time, volts = (attributes.get(name, [usual])[0] for name, usual in (
+        ("time_unit", "1ns"), ("voltage_unit", "1V")))
+    load = attributes.get("capacitive_load_unit", ["1", "pf"])
+    for name, is_known, wanted, given in (
+            ("time_unit", time in _NS, "1ns or ps", time),
+            ("voltage_unit", volts == "1V", "1V", volts),
+            ("capacitive_load_unit", len(load) == 2 and load[1].lower() in _PF,
+             "in pf or ff", load)):
+        if not is_known:
+            raise LibertyError(f"{path}: {name} must be {wanted}, not {given}")
     templates = {one.arguments[0]: one
                  for one in library.of("lu_table_template", "power_lut_template")}
-    cells = [_cell(group, templates) for group in library.of("cell")]
+    reader = _Reader(templates, _NS[time], float(load[0]) * _PF[load[1].lower()])
+    cells = [reader.cell(group) for group in library.of("cell")]
     return Library(library.arguments[0], library.number("nom_voltage"),
                    {cell.name: cell for cell in cells})

@@ -47,6 +47,7 @@ def structural(module: Mapping[str, Any], gates: Sequence[Gate], top: str) -> It
 def _script(liberty: Path, top: str, clock: str, period: float) -> str:
     return f"""read_liberty {liberty}
 read_liberty macros.lib
+set_cmd_units -time ns -capacitance pF
 read_verilog gates.v
 link_design {top}
 set_wire_load_model -name {WIRES} -library macros
