@@ -24,9 +24,9 @@ class NotSpread(RuntimeError):
 
 def merge_script(target: str, mapped: list[Path], top: str = HARNESS) -> list[str]:
     """Commands that put mapped units together as ``netlist.json``, names as below ``top``."""
-    library = FAMILIES[target].library if target in FAMILIES else ()
-    return [*(f"read_verilog -lib -specify {file}" for file in library),
-            *(f"read_rtlil {path}" for path in mapped), f"hierarchy -top {top}", "flatten",
+    library = ([f"read_verilog -lib -specify {' '.join(FAMILIES[target].library)}"]
+               if target in FAMILIES else [])
+    return [*library, *(f"read_rtlil {path}" for path in mapped), f"hierarchy -top {top}", "flatten",
             "opt_clean -purge", "blackbox =A:whitebox", "setattr -unset src",
             "write_json netlist.json"]
 
