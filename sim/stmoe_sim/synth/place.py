@@ -26,8 +26,8 @@ def merge_script(target: str, mapped: list[Path], top: str = HARNESS) -> list[st
     """Commands that put mapped units together as ``netlist.json``, names as below ``top``."""
     library = ([f"read_verilog -lib -specify {' '.join(FAMILIES[target].library)}"]
                if target in FAMILIES else [])
-    return [*library, *(f"read_rtlil {path}" for path in mapped),
-            f"hierarchy -top {top}", "flatten", "opt_clean -purge", "blackbox =A:whitebox", "setattr -unset src",
+    return [*library, *(f"read_rtlil {path}" for path in mapped), f"hierarchy -top {top}",
+            "flatten", "opt_clean -purge", "blackbox =A:whitebox", "setattr -unset src",
             "write_json netlist.json"]
 
 
