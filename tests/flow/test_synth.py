@@ -235,6 +235,15 @@ def test_a_critical_path_is_told_by_block():
     assert (found["ns"], found["routing_ns"], found["levels"]) == (2.0, 1.0, 1)
 
 
+def test_an_opensta_that_cannot_be_run_is_said_at_once(stmoe, tmp_path, monkeypatch):
+    monkeypatch.setenv("STA", str(tmp_path / "none"))
+    (tmp_path / "few.lib").write_text(library())
+    code, out, err = stmoe("synth", "--target", "asic", "--estimate", "--liberty",
+                           str(tmp_path / "few.lib"), "--build", str(tmp_path / "build"))
+    assert (code, out) == (1, "") and "sta cannot be run" in err
+    assert not (tmp_path / "build").exists()
+
+
 def test_what_cannot_fit_is_said_at_once(stmoe, tmp_path):
     code, out, err = stmoe("synth", "--preset", "server", "--build", str(tmp_path))
     least = flow.least(PRESETS["server"])
@@ -262,6 +271,8 @@ def test_wrong_options_are_refused(stmoe, tmp_path):
     refused(stmoe("synth", "--target", "gowin", "--estimate"), "--estimate", "ecp5 and asic")
     refused(stmoe("synth", "--place", "--block", "dma", "--block", "csr"), "--place", "dma, csr")
     refused(stmoe("synth", "--mhz", "5000"), "--mhz", "4000")
+    refused(stmoe("synth", "--mhz", "50", "--no-place"), "--mhz", "nothing is placed")
+    refused(stmoe("synth", "--nm", "45"), "--nm", "--target ecp5")
 
 
 def test_parts_are_whole():

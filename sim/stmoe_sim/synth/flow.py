@@ -15,7 +15,7 @@ from .harness import HARNESS, harness
 from .place import merge_script, place_and_route, timing_of
 from .synthesis import Block, Script, netlist_units, synthesise
 from .targets import RESOURCES, Part
-from .tools import run_tool, tool_version
+from .tools import available, run_tool, tool_version
 from .units import Unit, instance_counts, stub, submodules
 
 __all__ = ["TARGETS", "Unfit", "check_fit", "least", "place_units", "synth"]
@@ -59,6 +59,9 @@ def synth(config: AcceleratorConfig, target: str, cache: Path, *, part: Part | N
     """
     if part is not None and place and not chosen:
         check_fit(least(config), part, config.name)
+    tools = {"yosys": tool_version("yosys")}
+    if estimated and target == "asic" and available("sta"):
+        tools["sta"] = tool_version("sta")  # one that cannot be run is said at once
     units = netlist_units(config, cache, lambda step: steps(0, 0, step))
     script: Script
     if target == "asic":
@@ -84,7 +87,7 @@ def synth(config: AcceleratorConfig, target: str, cache: Path, *, part: Part | N
                         lambda unit: place or estimated or not chosen or unit.path in chosen)
     report: dict[str, Any] = {
         "target": target, "config": config.name, "hash": f"{config.hash:016x}",
-        "tools": {"yosys": tool_version("yosys")},
+        "tools": tools,
         "blocks": [{"block": block.unit.path, "count": block.times,
                     "seconds": block.result.seconds, **_row(block, target, nm)}
                    for block in blocks]}
@@ -97,7 +100,7 @@ def synth(config: AcceleratorConfig, target: str, cache: Path, *, part: Part | N
         folder = put_together(name, target, units, blocks, cache, top, steps, script)
         steps(0, 0, "following every path")
         report["estimate"] = (
-            asic_timing.timing(folder, liberty, nm, 1000 / config.clock_mhz, top,
+            asic_timing.timing(folder, liberty, nm, 1000 / (mhz or config.clock_mhz), top,
                                submodules(units), lambda step: steps(0, 0, step))
             if liberty is not None else estimate(folder / "netlist.json", HARNESS))
     if place and part is not None:
