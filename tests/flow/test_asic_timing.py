@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from stmoe_sim.synth import asic, asic_timing, library_timing, macros, opensta, tools
+from stmoe_sim.synth import asic, asic_timing, buffering, library_timing, macros, opensta, tools
 from stmoe_sim.synth.liberty import LibertyError, read_liberty
 from stmoe_sim.synth.tools import ToolError
 
@@ -154,6 +154,31 @@ def test_what_drives_many_is_buffered_if_the_library_can(library, tmp_path):
     text = (tmp_path / "synth" / "asic" / cells.constraints.name).read_text()
     assert text == "set_driving_cell BUFX2\nset_load 400 [all_outputs]\n"
     assert any(f"-constr {cells.constraints}" in line for line in asic.script("unit", cells))
+
+
+def test_nets_that_drive_more_than_they_may_get_buffers(library, tmp_path):
+    text = FEW[FEW.index("cell (INV)"):FEW.index("cell (DFF)")].replace("INV", "BUF").replace(
+        '"!A"', '"A"').replace("negative", "positive")
+    text = text.replace("pin(Y) {", "pin(Y) { max_capacitance : 2;")
+    library.write_text(FEW.replace("cell (DFF)", text + "cell (DFF)").replace(
+        "pin(Q) {", "pin(Q) { max_capacitance : 1;"))
+    wide = netlist()
+    many = {f"r{n}": cell("DFF", C=2, D=3, Q=10 + n) for n in range(30)}
+    wide["cells"] |= many
+    cells = read_liberty(library).cells
+    gates, _ = macros.as_cells(wide, 45, 0.0)
+    made = buffering.buffered(gates, cells, 0.0)
+    extra = [nets for _, kind, nets in made if kind == "BUF"]
+    assert len(extra) == 4 and {nets["A"] for nets in extra} == {3}  # ten registers of 0.1 pF each
+    for bit in {nets["Y"] for nets in extra} | {3}:
+        load = sum(cells[kind].inputs[pin] for _, kind, nets in made for pin, net in nets.items()
+                   if net == bit and pin in cells[kind].inputs)
+        assert load <= 1 + 1e-9
+    drives = {nets["Y"]: nets["A"] for nets in extra}
+    for (name, kind, nets), (_, _, now) in zip(gates, made, strict=False):  # the same circuit
+        assert {pin: drives.get(net, net) for pin, net in now.items()} == nets, (name, kind)
+    small, _ = macros.as_cells(netlist(), 45, 0.0)
+    assert buffering.buffered(small, cells, 0.0) == small
 
 
 SAID = """PATH c0/Q c2/D 6.85 4

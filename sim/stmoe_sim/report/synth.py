@@ -72,6 +72,9 @@ def _print_paths(guess: dict[str, Any], console: Console) -> None:
                             rows(blocks, "block")))
     console.print(table(f"Slowest paths, {how}: {guess['ns']:.2f} ns, {guess['mhz']:.1f} MHz",
                         columns, rows(guess["paths"])))
+    if guess.get("buffers"):
+        console.print(f"with {guess['buffers']:,} buffers between units and to memories, which no "
+                      "table has")
     if "estimate_ns" in guess:
         console.print(f"our estimate of the same netlist: {guess['estimate_ns']:.2f} ns")
 

@@ -87,10 +87,7 @@ def within(cache: Path, liberty: Path) -> Cells:
 
 def weakest_buffer(library: Library) -> Cell | None:
     """The buffer with the least input capacitance, of those that have delays."""
-    buffers = [cell for cell in library.cells.values()
-               if len(cell.inputs) == 1 and len(cell.outputs) == 1 and not cell.next_state
-               and next(iter(cell.outputs.values())).strip("() ") in cell.inputs
-               and any(None not in arc.delay for pin in cell.outputs for arc in cell.arcs[pin])]
+    buffers = [cell for cell in library.cells.values() if cell.is_buffer]
     return min(buffers, key=lambda cell: sum(cell.inputs.values()), default=None)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from . import library_timing, opensta
 from .asic import DEFAULT_NM
+from .buffering import buffered
 from .harness import HARNESS
 from .liberty import read_liberty
 from .macros import as_cells
@@ -36,18 +37,22 @@ def timing(home: Path, liberty: Path, nm: float, period: float, top: str,
            submodules: Collection[str], progress: Callable[[str], None]) -> dict[str, Any]:
     """Of the netlist in ``home``: by OpenSTA if it is installed, else by our own estimate.
 
-    Both see the same cells, the same models of memories and the same wire load. With OpenSTA, whose
+    Both see the same cells, the same ``buffers`` added to nets between units and to memories, the
+    same models of memories and the same wire load. With OpenSTA, whose
     script, netlist and report are left in ``home``, ``estimate_ns`` is what ours says.
     ``period``: ns, what OpenSTA's slack is against; ``top``, ``submodules``: as for
     :func:`~stmoe_sim.synth.paths.block_of`. ``LibertyError`` if the library has no delays.
     """
     module = json.loads((home / "netlist.json").read_text())["modules"][HARNESS]
     wire_pf = WIRE_PF * nm / DEFAULT_NM
+    gates: Sequence[library_timing.Gate]
     gates, macros = as_cells(module, nm, wire_pf)
     (home / "macros.lib").write_text(macros)
     cells = {**read_liberty(liberty).cells, **read_liberty(home / "macros.lib").cells}
+    inside = len(gates)
+    gates = buffered(gates, cells, wire_pf)
     paths = library_timing.worst(gates, module, cells, wire_pf)
-    found: dict[str, Any] = {"by": "estimate", "wire_pf": wire_pf}
+    found: dict[str, Any] = {"by": "estimate", "wire_pf": wire_pf, "buffers": len(gates) - inside}
     if available("sta"):
         progress("OpenSTA")
         found |= {"by": tool_version("sta"), "estimate_ns": round(paths[0].ns, 2)}

@@ -87,7 +87,8 @@ class Cell:
     energy: by pin, of a rise and of a fall: an output's over load and transition, an input's
     without a change of the output over transition alone; averages over what caused it.
     next_state, clock, states: of a flip-flop; the state, and its complement, by name.
-    arcs: by pin. edge_load: capacitance, pF, that a rise and a fall see, by input.
+    arcs: by pin. edge_load: capacitance, pF, that a rise and a fall see, by input. most: by output
+    pin what it may drive, pF, if the library says so.
     """
 
     name: str
@@ -100,6 +101,14 @@ class Cell:
     states: tuple[str, ...] = ()
     arcs: dict[str, list[Arc]] = dataclasses.field(default_factory=dict)
     edge_load: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    most: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def is_buffer(self) -> bool:
+        """One input, and one output that follows it, with delays."""
+        return (len(self.inputs) == len(self.outputs) == 1 and not self.next_state
+                and next(iter(self.outputs.values())).strip("() ") in self.inputs
+                and any(None not in arc.delay for pin in self.outputs for arc in self.arcs[pin]))
 
     def transition(self, pin: str, load: float, slew: float) -> float:
         """Internal energy of a transition of ``pin``, pJ: the mean of rise and fall."""
@@ -225,7 +234,9 @@ class _Reader:
             " ".join(state.get("clocked_on", [])), tuple(flip_flop.arguments if flip_flop else ()),
             {name: self.arcs(pin) for name, pin in pins.items()},
             {name: (loads["rise_capacitance"], loads["fall_capacitance"])
-             for name, loads in inputs.items()})
+             for name, loads in inputs.items()},
+            {name: self.pf * pin.number("max_capacitance") for name, pin in pins.items()
+             if name not in inputs and "max_capacitance" in pin.attributes})
 
 
 def read_liberty(path: Path) -> Library:
