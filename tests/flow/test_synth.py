@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -17,9 +17,10 @@ from stmoe.emit.netlist import build_rtlil
 from stmoe.sharing import share
 from stmoe_sim.synth import asic, flow, gates, place, targets, tools
 from stmoe_sim.synth.estimate import estimate
+from stmoe_sim.synth.harness import ports
 from stmoe_sim.synth.synthesis import synthesise
 from stmoe_sim.synth.tools import ToolError
-from stmoe_sim.synth.units import instance_counts, split_units, without_zeros
+from stmoe_sim.synth.units import instance_counts, split_units, stub, without_zeros
 from support.cli import refused
 
 WORDS, WIDTH = 64, 8
@@ -117,6 +118,14 @@ def test_ecp5_uses_its_multipliers_and_block_rams(on_ecp5):
     assert found["Product"]["dsp"] == 1 and found["Product"]["bram"] == 0
     assert found["bank"] == {"lut": 0, "ff": 0, "dsp": 0, "bram": 1}  # no logic for collisions
     assert found["top"]["lut"] > 0
+
+
+def test_signed_ports_are_ports():
+    unit = wiring.Component({"a": In(signed(5)), "y": Out(signed(3)), "z": Out(1)})
+    unit.elaborate = lambda platform: Module()
+    text = build_rtlil(unit)
+    assert sorted(ports(stub(text[text.rindex("attribute \\top 1"):]))) == [
+        ("a", "input", 5), ("y", "output", 3), ("z", "output", 1)]
 
 
 def test_units_that_are_there_are_not_made_again(known, on_ecp5, cache, monkeypatch):
