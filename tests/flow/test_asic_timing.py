@@ -183,6 +183,7 @@ def test_nets_that_drive_more_than_they_may_get_buffers(library, tmp_path):
 
 SAID = """PATH c0/Q c2/D 6.85 4
 PATH c0/Q c2/D 7.85 2
+PATH rst c0/D 9.5 2
 """
 
 
@@ -209,6 +210,8 @@ def test_the_report_of_opensta_is_taken_instead(library, tmp_path, monkeypatch):
     found = timing()
     assert (found["by"], found["ns"]) == ("OpenSTA 9.9", 3.15)
     assert found["estimate_ns"] == own["ns"] and found["paths"][0]["levels"] == 1
+    assert found["estimate_differs_ns"] == pytest.approx(BY_HAND - 3.15)
+    assert [(one["from"], one["to"]) for one in found["paths"]] == [("from", "to"), ("rst", "from")]
     verilog = (tmp_path / "gates.v").read_text()
     assert "INV c1 (.A(n3), .Y(n4));" in verilog and "DFF c0 (.C(clk), .D(1'b0)" in verilog
     fake_sta(tmp_path, monkeypatch, "Error: gates.v, line 1 syntax error.\n")
@@ -223,6 +226,9 @@ if tools.available("sta"):
     @pytest.mark.parametrize("clocked", [0, 1])
     def test_opensta_says_the_same(clocked, library, tmp_path):
         module = with_memory(clocked)
+        module["ports"]["x"] = {"direction": "input", "bits": [30]}
+        module["netnames"]["x"] = {"bits": [30]}
+        module["cells"]["c"] = cell("DFF", C=2, D=30, Q=31)
         own, gates, cells = worst(module, library, tmp_path)
         paths = opensta.worst(tmp_path, library, module, gates, cells, 10)
         assert {path.end: (path.start, path.levels) for path in paths} == {

@@ -76,7 +76,9 @@ def _print_paths(guess: dict[str, Any], console: Console) -> None:
         console.print(f"with {guess['buffers']:,} buffers between units and to memories, which no "
                       "table has")
     if "estimate_ns" in guess:
-        console.print(f"our estimate of the same netlist: {guess['estimate_ns']:.2f} ns")
+        console.print(f"our estimate of the same netlist: {guess['estimate_ns']:.2f} ns; of "
+                      f"{guess['ends']:,} ends the greatest difference is "
+                      f"{guess['estimate_differs_ns']:.1e} ns")
 
 
 def _print_place(place: dict[str, Any], console: Console) -> None:

@@ -13,7 +13,7 @@ from .tools import ToolError, run_tool, tool_version
 
 __all__ = ["power", "structural", "worst"]
 
-_PATH = re.compile(r"^PATH c(\d+)/(\S+) c(\d+)/\S+ (\S+) (\d+)$", re.M)
+_PATH = re.compile(r"^PATH (?:c(\d+)/)?(\S+) c(\d+)/\S+ (\S+) (\d+)$", re.M)
 
 
 def structural(module: Mapping[str, Any], gates: Sequence[Gate], top: str) -> Iterator[str]:
@@ -45,6 +45,7 @@ def structural(module: Mapping[str, Any], gates: Sequence[Gate], top: str) -> It
 
 
 def _read(liberty: Path, clock: str, period: float, wires: bool) -> str:
+    """Commands up to constraints; without a delay at ports power behind them has no period."""
     return f"""read_liberty {liberty.resolve()}
 read_liberty macros.lib
 set_cmd_units -time ns -capacitance pF -power W
@@ -52,6 +53,9 @@ read_verilog gates.v
 link_design {TOP}
 {f"set_wire_load_model -name {WIRES} -library macros" if wires else ""}
 create_clock -name clk -period {period:g} [get_ports {clock}]
+foreach port [all_inputs] {{
+  if {{[get_name $port] ne "{clock}"}} {{ set_input_delay 0 -clock clk $port }}
+}}
 """
 
 
@@ -86,9 +90,9 @@ def worst(home: Path, liberty: Path, module: Mapping[str, Any], gates: Sequence[
     log = _run(home)
     names, last = Names(module), dict[str, TimingPath]()
     for start, pin, end, slack, points in _PATH.findall(log):
-        net = gates[int(start)][2][pin]
-        path = TimingPath(period - float(slack), (int(points) - 2) // 2, names(net),
-                          belongs_to(gates[int(end)], cells, names), (names(net),))
+        began = names(gates[int(start)][2][pin]) if start else pin
+        path = TimingPath(period - float(slack), (int(points) - 2) // 2, began,
+                          belongs_to(gates[int(end)], cells, names), (began,))
         last[path.end] = max(path, last.get(path.end, path), key=lambda one: one.ns)
     if not last:
         raise ToolError(f"sta: no paths; see {home / 'sta.log'}")
@@ -106,12 +110,11 @@ def power(home: Path, liberty: Path, module: Mapping[str, Any], gates: Sequence[
     not their mean: it is halved here. Files as :func:`worst` leaves them.
     """
     (home / "gates.v").write_text("\n".join(structural(module, gates, TOP)))
-    lines = ["set_input_delay 0 -clock clk [all_inputs]"]  # else it divides by no period
-    lines += [f"set_power_activity -input_ports [get_ports {name}{n if many else ''}] "
-              f"-activity {toggles.get(bit, 0):g} -duty 0.5"
-              for name, port in module["ports"].items() if port["direction"] == "input"
-              if name != clock for many in [len(port["bits"]) > 1]
-              for n, bit in enumerate(port["bits"])]
+    lines = [f"set_power_activity -input_ports [get_ports {name}{n if many else ''}] "
+             f"-activity {toggles.get(bit, 0):g} -duty 0.5"
+             for name, port in module["ports"].items() if port["direction"] == "input"
+             if name != clock for many in [len(port["bits"]) > 1]
+             for n, bit in enumerate(port["bits"])]
     (home / "sta.tcl").write_text("\n".join([
         _read(liberty, clock, period, False), *lines, "sta::set_debug power_activity 3",
         "report_power -instances [get_cells *] -digits 6", "exit\n"]))
