@@ -7,6 +7,7 @@ routing. Outputs are held against numpy first. docs/energy.md says what is summe
 
 import argparse
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,9 +28,11 @@ from stmoe_golden.model.trace import default_trace
 from stmoe_golden.predict.quality import stretch_of
 from stmoe_golden.predict.unit import LearnedUnit
 from stmoe_sim.replay import fit
-from stmoe_sim.synth import activity, asic
-from stmoe_sim.synth.liberty import read_liberty
+from stmoe_sim.synth import activity, asic, opensta
+from stmoe_sim.synth.liberty import Library, read_liberty
+from stmoe_sim.synth.macros import as_cells
 from stmoe_sim.synth.synthesis import synthesise
+from stmoe_sim.synth.tools import available, tool_version
 from stmoe_sim.synth.units import split_units
 
 LANES = 16
@@ -150,14 +153,17 @@ def measure(case: Case, liberty: Path, cache: Path, skip: int = FILL) -> dict[st
     cells = asic.within(cache, liberty)
     library = read_liberty(liberty)
     units = split_units(build_rtlil(case.unit))
-    block, = synthesise(units, "asic", partial(_script, liberty=cells), cache,
+    block, = synthesise(units, "asic", partial(_script, cells=cells), cache,
                         lambda done, of, step: None)
-    netlist = activity.Netlist(next(iter(json.loads(
-        (block.result.home / "mapped.json").read_text())["modules"].values())), library)
+    module = next(iter(json.loads(
+        (block.result.home / "mapped.json").read_text())["modules"].values()))
+    netlist = activity.Netlist(module, library)
     found = activity.simulate(netlist, case.stimulus, skip)
     if not case.right(found.outputs):
         raise SystemExit(f"{case.name}: the gates compute something else than numpy")
     parts = activity.energy_pj(netlist, found, library)
+    if available("sta"):
+        hold_against_opensta(case.name, module, netlist, found, library, liberty)
     return {"action": case.name, "gates": len(netlist.gates),
             "flip_flops": len(netlist.flip_flops), "cycles": found.cycles,
             "toggles_per_net": sum(found.toggles.values()) / found.cycles / len(netlist.gates),
@@ -166,8 +172,36 @@ def measure(case: Case, liberty: Path, cache: Path, skip: int = FILL) -> dict[st
             "pj_clock_per_flip_flop": parts["clock"] / max(1, len(netlist.flip_flops))}
 
 
-def _script(unit: str, liberty: Path) -> Sequence[str]:
-    return [*asic.script(unit, liberty), "write_json mapped.json"]
+def hold_against_opensta(name: str, module: dict[str, Any], netlist: activity.Netlist,
+                         found: activity.Activity, library: Library, liberty: Path) -> None:
+    """Print our sum and OpenSTA's by kind of cell, both of the transitions that OpenSTA makes of
+    those at the unit's ports: it takes no others, so the sum is compared, not the simulation."""
+    gates, macros = as_cells(module, asic.DEFAULT_NM, 0.0)
+    with tempfile.TemporaryDirectory() as home:
+        (Path(home) / "macros.lib").write_text(macros)
+        theirs, taken = opensta.power(
+            Path(home), liberty, module, gates,
+            {net: count / found.cycles for net, count in found.toggles.items()}, "clk")
+    inputs = {net for way, bits in netlist.ports.values() if way == "input" for net in bits}
+    per_cycle = {net: count / found.cycles for net, count in found.toggles.items()
+                 if net in inputs} | taken
+    kinds: dict[str, list[float]] = {}
+    ours = {id(gate): pair for gate, pair in activity.by_gate(netlist, per_cycle, library)}
+    of_cell = {frozenset(gate.nets.items()): ours[id(gate)] for gate in netlist.gates}
+    for (_, kind, nets), pair in zip(gates, theirs, strict=True):
+        row = kinds.setdefault(kind, [0.0] * 4)
+        for index, value in enumerate((*of_cell[frozenset(nets.items())], *pair)):
+            row[index] += value
+    kinds["all"] = [sum(values) for values in zip(*kinds.values(), strict=True)]
+    print(f"{name}: {tool_version('sta')} of the same transitions, pJ a cycle")
+    for kind, (internal, load, their_internal, their_load) in sorted(kinds.items()):
+        print(f"  {kind:9} internal {their_internal:8.3f}, ours {internal:8.3f} "
+              f"({internal / their_internal - 1:+.1%}); switching {their_load:8.3f}, "
+              f"ours {load:8.3f} ({load / their_load - 1:+.1%})", flush=True)
+
+
+def _script(unit: str, cells: asic.Cells) -> list[str]:
+    return [*asic.script(unit, cells), "write_json mapped.json"]
 
 
 ROWS = {  # actions of RAMs: unit

@@ -58,6 +58,15 @@ def test_a_library_is_read(library):
     assert flip_flop.transition("C", 0, 0.1) == pytest.approx(0.06)
 
 
+def test_units_of_a_library_are_followed(library, tmp_path):
+    path = tmp_path / "femto.lib"
+    path.write_text(LIBRARY.replace("(1,pf)", "(10,ff)").replace("1ns", "1ps"))
+    nand, usual = read_liberty(path).cells["NAND"], library.cells["NAND"]
+    assert nand.inputs["B"] == pytest.approx(0.01 * usual.inputs["B"])
+    assert nand.transition("Y", 0.0005, 0.00015) == pytest.approx(
+        0.01 * usual.transition("Y", 0.05, 0.15))
+
+
 def test_tables_go_on_beyond_their_points():
     table = Table((0.0, 0.1), (1.0, 2.0), ((1.0, 2.0), (3.0, 4.0)))
     assert table.at(0.2, 1.0) == pytest.approx(5.0) and table.at(0.0, 0.0) == pytest.approx(0.0)
@@ -101,8 +110,8 @@ def test_a_loop_of_gates_and_other_units_are_refused(library, tmp_path):
         for name, a, y in (("one", 2, 3), ("two", 3, 2))}}
     with pytest.raises(ValueError, match="loop"):
         Netlist(loop, library)
-    path = tmp_path / "femto.lib"
-    path.write_text(LIBRARY.replace("(1,pf)", "(1,ff)"))
+    path = tmp_path / "micro.lib"
+    path.write_text(LIBRARY.replace("(1,pf)", "(1,uf)"))
     with pytest.raises(LibertyError, match="capacitive_load_unit"):
         read_liberty(path)
 

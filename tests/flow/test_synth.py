@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Signal, signed
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -17,9 +17,10 @@ from stmoe.emit.netlist import build_rtlil
 from stmoe.sharing import share
 from stmoe_sim.synth import asic, flow, gates, place, targets, tools
 from stmoe_sim.synth.estimate import estimate
+from stmoe_sim.synth.harness import ports
 from stmoe_sim.synth.synthesis import synthesise
 from stmoe_sim.synth.tools import ToolError
-from stmoe_sim.synth.units import instance_counts, split_units, without_zeros
+from stmoe_sim.synth.units import instance_counts, split_units, stub, without_zeros
 from support.cli import refused
 
 WORDS, WIDTH = 64, 8
@@ -117,6 +118,14 @@ def test_ecp5_uses_its_multipliers_and_block_rams(on_ecp5):
     assert found["Product"]["dsp"] == 1 and found["Product"]["bram"] == 0
     assert found["bank"] == {"lut": 0, "ff": 0, "dsp": 0, "bram": 1}  # no logic for collisions
     assert found["top"]["lut"] > 0
+
+
+def test_signed_ports_are_ports():
+    unit = wiring.Component({"a": In(signed(5)), "y": Out(signed(3)), "z": Out(1)})
+    unit.elaborate = lambda platform: Module()
+    text = build_rtlil(unit)
+    assert sorted(ports(stub(text[text.rindex("attribute \\top 1"):]))) == [
+        ("a", "input", 5), ("y", "output", 3), ("z", "output", 1)]
 
 
 def test_units_that_are_there_are_not_made_again(known, on_ecp5, cache, monkeypatch):
@@ -235,6 +244,15 @@ def test_a_critical_path_is_told_by_block():
     assert (found["ns"], found["routing_ns"], found["levels"]) == (2.0, 1.0, 1)
 
 
+def test_an_opensta_that_cannot_be_run_is_said_at_once(stmoe, tmp_path, monkeypatch):
+    monkeypatch.setenv("STA", str(tmp_path / "none"))
+    (tmp_path / "few.lib").write_text(library())
+    code, out, err = stmoe("synth", "--target", "asic", "--estimate", "--liberty",
+                           str(tmp_path / "few.lib"), "--build", str(tmp_path / "build"))
+    assert (code, out) == (1, "") and "sta cannot be run" in err
+    assert not (tmp_path / "build").exists()
+
+
 def test_what_cannot_fit_is_said_at_once(stmoe, tmp_path):
     code, out, err = stmoe("synth", "--preset", "server", "--build", str(tmp_path))
     least = flow.least(PRESETS["server"])
@@ -259,8 +277,11 @@ def test_wrong_options_are_refused(stmoe, tmp_path):
     refused(stmoe("synth", "--target", "asic", "--liberty", str(tmp_path / "no.lib")), "--liberty",
             "readable")
     refused(stmoe("synth", "--target", "gowin", "--place"), "--place", "gowin")
+    refused(stmoe("synth", "--target", "gowin", "--estimate"), "--estimate", "ecp5 and asic")
     refused(stmoe("synth", "--place", "--block", "dma", "--block", "csr"), "--place", "dma, csr")
     refused(stmoe("synth", "--mhz", "5000"), "--mhz", "4000")
+    refused(stmoe("synth", "--mhz", "50", "--no-place"), "--mhz", "nothing is placed")
+    refused(stmoe("synth", "--nm", "45"), "--nm", "--target ecp5")
 
 
 def test_parts_are_whole():

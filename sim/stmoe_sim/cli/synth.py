@@ -23,6 +23,7 @@ Examples:
   stmoe synth --preset edge --no-place --compare docs/resources.json
   stmoe synth --preset tiny --target generic
   stmoe synth --preset tiny --target asic --liberty cells.lib --nm 130
+  stmoe synth --preset tiny --target asic --estimate
 docs/synthesis.md says what is counted, and how.
 """
 
@@ -39,17 +40,19 @@ def synth(
             "--place/--no-place", help="ecp5: go on to place and route, and a bitstream; by "
             "default unless blocks are chosen. One block can be placed by itself.")] = None,
         estimate: Annotated[bool, typer.Option(
-            "--estimate", help="ecp5: the slowest paths, with a guess at routing, in seconds; of "
-            "the whole or of one block.")] = False,
+            "--estimate", help="ecp5, asic: the slowest paths, with a guess at routing, of the "
+            "whole or of one block; asic: by OpenSTA if there is one.")] = False,
         mhz: Annotated[int, typer.Option(
-            "--mhz", metavar="N", help="Clock to place for; 0: the configuration's.")] = 0,
+            "--mhz", metavar="N", help="Clock to place for, or of OpenSTA's report; 0: the "
+            "configuration's.")] = 0,
         seed: Annotated[int, typer.Option(
             "--seed", metavar="N", help="Of the placement.")] = 1,
         liberty: Annotated[Path | None, typer.Option(
             "--liberty", metavar="FILE",
             help="asic: the library; by default OSU 180 nm of Debian's qflow-tech-osu018.")] = None,
-        nm: Annotated[int, typer.Option(
-            "--nm", metavar="N", help="asic: feature size that SRAM areas are scaled to.")] = 180,
+        nm: Annotated[int | None, typer.Option(
+            "--nm", metavar="N", help="asic: feature size that SRAMs and wires scale to; by "
+            "default 180.")] = None,
         block: Annotated[list[str] | None, typer.Option(
             "--block", metavar="NAME",
             help="Synthesise this block of the table alone; may be repeated.")] = None,
@@ -77,8 +80,9 @@ def synth(
     check_choice("--target", target, flow.TARGETS)
     check_range("--mhz", mhz, 0, 4000)
     check_range("--seed", seed, 0, 2**31 - 1)
-    check_range("--nm", nm, 2, 1000)
+    check_range("--nm", nm or 180, 2, 1000)
     for option, given, of in (("--part", part, targets.FAMILIES), ("--liberty", liberty, ("asic",)),
+                              ("--nm", nm, ("asic",)),
                               ("--compare", compare, targets.FAMILIES)):
         if given is not None and target not in of:
             raise ConfigError(option, str(given), f"left out with --target {target}")
@@ -86,13 +90,15 @@ def synth(
         raise ConfigError("--liberty", str(liberty), "a readable file")
     if place and target != "ecp5":
         raise ConfigError("--place", target, "left out: only ecp5 is placed")
-    if estimate and target != "ecp5":
-        raise ConfigError("--estimate", target, "left out: only paths of ecp5 are known")
+    if estimate and target not in ("ecp5", "asic"):
+        raise ConfigError("--estimate", target, "left out: only paths of ecp5 and asic are known")
     if (place or estimate) and block and len(block) > 1:
         raise ConfigError("--place" if place else "--estimate", ", ".join(block),
                           "given with one --block at most")
     if place is None:
         place = target == "ecp5" and not block and not estimate
+    if mhz and not place and not (estimate and target == "asic"):
+        raise ConfigError("--mhz", mhz, "left out: nothing is placed")
     kept = kept_table(compare, target, chosen.name) if compare else {}
     if json_file is not None:
         check_writable("--json", json_file)
@@ -102,8 +108,9 @@ def synth(
         liberty = liberty or asic.default_liberty(build)
     with steps() as progress:
         report = flow.synth(
-            chosen, target, build, part=fitted, place=place, estimated=estimate,
-            mhz=mhz, seed=seed, liberty=liberty, nm=nm, chosen=block or (), steps=progress)
+            chosen, target, build, part=fitted, place=place, estimated=estimate, mhz=mhz,
+            seed=seed, liberty=liberty, nm=nm or asic.DEFAULT_NM, chosen=block or (),
+            steps=progress)
     print_synth(report, None if Console().is_terminal else 160)
     if json_file is not None:
         write_json(json_file, report)

@@ -53,12 +53,32 @@ def print_synth(report: dict[str, Any], width: int | None = None) -> None:
         console.print(f"prediction units: {100 * prediction_share(report, 'area'):.2f} % of the "
                       "area of what was synthesised")
     if guess := report.get("estimate"):
-        rows = [[f"{one['ns']:.2f}", str(one["levels"]), one["from"], one["to"]]
-                for one in guess["paths"]]
-        console.print(table(f"Slowest paths, estimated: {guess['ns']:.2f} ns, "
-                            f"{guess['mhz']:.1f} MHz", ["ns", "levels", "from", "to"], rows))
+        _print_paths(guess, console)
     if "place" in report:
         _print_place(report["place"], console)
+
+
+def _print_paths(guess: dict[str, Any], console: Console) -> None:
+    by = guess.get("by", "estimate")
+    how = "estimated" if by == "estimate" else f"by {by}, without layout"
+
+    def rows(paths: list[dict[str, Any]], *first: str) -> list[list[str]]:
+        return [[*(one[name] for name in first), f"{one['ns']:.2f}", str(one["levels"]),
+                 one["from"], one["to"]] for one in paths]
+
+    columns = ["ns", "levels", "from", "to"]
+    if blocks := guess.get("blocks"):
+        console.print(table(f"Slowest path into each block, {how}", ["block", *columns],
+                            rows(blocks, "block")))
+    console.print(table(f"Slowest paths, {how}: {guess['ns']:.2f} ns, {guess['mhz']:.1f} MHz",
+                        columns, rows(guess["paths"])))
+    if guess.get("buffers"):
+        console.print(f"with {guess['buffers']:,} buffers between units and to memories, which no "
+                      "table has")
+    if "estimate_ns" in guess:
+        console.print(f"our estimate of the same netlist: {guess['estimate_ns']:.2f} ns; of "
+                      f"{guess['ends']:,} ends the greatest difference is "
+                      f"{guess['estimate_differs_ns']:.1e} ns")
 
 
 def _print_place(place: dict[str, Any], console: Console) -> None:

@@ -5,12 +5,12 @@ Without delays: a gate that switches several times in a cycle, a glitch, counts 
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .liberty import Cell, Library
 
-__all__ = ["Activity", "Netlist", "energy_pj", "simulate"]
+__all__ = ["Activity", "Netlist", "by_gate", "energy_pj", "simulate"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,22 +130,47 @@ def energy_pj(netlist: Netlist, activity: Activity, library: Library,
     Internal energies of the library at the pins' load and ``slew_ns``; half of C V^2 of the pins
     that a net drives, without wires, for each transition; flip-flops' clock pins twice a cycle.
     """
+    load = _loads(netlist)
+    per_cycle = {net: count / activity.cycles for net, count in activity.toggles.items()}
+    found = {"internal": 0.0, "load": sum(
+        toggles * load.get(net, 0.0) for net, toggles in per_cycle.items()) * library.volts**2 / 2,
+        "clock": 0.0}
+    for gate in netlist.gates:
+        found["internal"] += _internal(gate, per_cycle, load, slew_ns)
+        if gate.cell.next_state:
+            clock = gate.cell.clock
+            found["clock"] += 2 * (gate.cell.transition(clock, 0.0, slew_ns)
+                                   + gate.cell.inputs[clock] * library.volts**2 / 2)
+    return found
+
+
+def by_gate(netlist: Netlist, per_cycle: Mapping[Any, float], library: Library,
+            slew_ns: float = 0.12) -> Iterator[tuple[Gate, tuple[float, float]]]:
+    """Of each gate, pJ in a cycle: internal, with its clock pin's, and of the nets that it drives;
+    ``per_cycle``: transitions of each net."""
+    load = _loads(netlist)
+    for gate in netlist.gates:
+        internal = _internal(gate, per_cycle, load, slew_ns)
+        if gate.cell.next_state:
+            internal += 2 * gate.cell.transition(gate.cell.clock, 0.0, slew_ns)
+        nets = [gate.nets[pin] for pin in gate.cell.outputs if pin in gate.nets]
+        yield gate, (internal, sum(per_cycle.get(net, 0.0) * load.get(net, 0.0) for net in nets)
+                     * library.volts**2 / 2)
+
+
+def _loads(netlist: Netlist) -> dict[Any, float]:
     load: dict[Any, float] = {}
     for gate in netlist.gates:
         for pin, capacitance in gate.cell.inputs.items():
             net = gate.nets.get(pin)
             load[net] = load.get(net, 0.0) + capacitance
-    found = {"internal": 0.0, "load": 0.0, "clock": 0.0}
-    for net, toggles in activity.toggles.items():
-        found["load"] += toggles * load.get(net, 0.0) * library.volts**2 / 2
-    for gate in netlist.gates:
-        for pin in (*gate.cell.outputs, *gate.cell.inputs):
-            net = gate.nets.get(pin)
-            if pin == gate.cell.clock and gate.cell.next_state:
-                found["clock"] += activity.cycles * 2 * (
-                    gate.cell.transition(pin, 0.0, slew_ns)
-                    + gate.cell.inputs[pin] * library.volts**2 / 2)
-            elif toggles := activity.toggles.get(net, 0):
-                found["internal"] += toggles * gate.cell.transition(
-                    pin, load.get(net, 0.0), slew_ns)
-    return {name: value / activity.cycles for name, value in found.items()}
+    return load
+
+
+def _internal(gate: Gate, per_cycle: Mapping[Any, float], load: Mapping[Any, float],
+              slew_ns: float) -> float:
+    """Without the clock pin's."""
+    return sum(per_cycle.get(net := gate.nets.get(pin), 0.0)
+               * gate.cell.transition(pin, load.get(net, 0.0), slew_ns)
+               for pin in (*gate.cell.outputs, *gate.cell.inputs)
+               if not (gate.cell.next_state and pin == gate.cell.clock))

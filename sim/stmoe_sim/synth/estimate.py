@@ -1,15 +1,15 @@
 """Timing of an ECP5 netlist before it is placed: delays of its cells, and a guess at routing."""
 
-import dataclasses
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["TimingPath", "estimate", "worst"]
+from .paths import Names, TimingPath, ordered, slowest, summary
+
+__all__ = ["estimate", "worst"]
 
 # ns, speed grade 6, as nextpnr's reports have them, rounded.
 CLOCKED = {"TRELLIS_FF": 0.52, "DP16KD": 5.7, "PDPW16KD": 5.7}  # clock to output
@@ -18,20 +18,6 @@ RAM_READ = 0.24
 CARRY_IN, CARRY_ON, CARRY_OUT, SUM = 0.45, 0.07, 0.44, 0.24
 NO_ROUTE = {"PFUMX": ("ALUT", "BLUT"), "L6MUX21": ("D0", "D1")}  # inputs beside their driver
 ROUTE, ROUTE_FANOUT = 0.42, 0.13  # a net's, and for each doubling of its loads: an assumption
-
-_PART = re.compile(r"_(?:TRELLIS_FF|LUT4|PFUMX|L6MUX21|CCU2C)_.*|(?:\.\d+)+$")
-
-
-@dataclasses.dataclass(frozen=True)
-class TimingPath:
-    """The slowest path between two registers: ns, cells on it, names, nets from the first on."""
-
-    ns: float
-    levels: int
-    start: str
-    end: str
-    nets: tuple[str, ...]
-
 
 def _bits(cell: Mapping[str, Any], *ports: str) -> list[int]:
     return [bit for port in ports for bit in cell["connections"].get(port, ())
@@ -42,12 +28,7 @@ class _Timing:
     """Arcs of a netlist: ``starts`` bit -> ns; ``arcs`` bit -> (from, ns, routed); ``ends``."""
 
     def __init__(self, module: Mapping[str, Any]):
-        self.names: dict[int, tuple[bool, int, str]] = {}
-        for name, net in module["netnames"].items():
-            rank = (bool(net.get("hide_name")) or "$" in name, len(name), name)
-            for bit in net["bits"]:
-                if isinstance(bit, int) and rank < self.names.get(bit, (True, 1 << 30, "")):
-                    self.names[bit] = rank
+        self.name = Names(module)
         self.starts: dict[int, float] = {}
         self.arcs: dict[int, list[tuple[int, float, bool]]] = {}
         self.ends: list[tuple[int, str]] = []
@@ -61,9 +42,6 @@ class _Timing:
                 if isinstance(bit, int) and port["direction"] == "input":
                     self.starts[bit] = 0.0
 
-    def name(self, bit: int) -> str:
-        return _PART.sub("", self.names[bit][2]) if bit in self.names else f"net {bit}"
-
     def _cell(self, name: str, cell: Mapping[str, Any], inputs: list[str]) -> None:
         kind = cell["type"]
         outputs = [port for port, way in cell["port_directions"].items() if way == "output"]
@@ -76,7 +54,7 @@ class _Timing:
         elif kind == "TRELLIS_DPR16X4":
             for bit in _bits(cell, "DO"):
                 self.arcs[bit] = [(source, RAM_READ, True) for source in _bits(cell, "RAD")]
-            self.ends += [(bit, _PART.sub("", name)) for bit in _bits(cell, "WAD", "WRE", "DI")]
+            self.ends += [(bit, Names.plain(name)) for bit in _bits(cell, "WAD", "WRE", "DI")]
         elif kind == "CCU2C":
             first, second = (_bits(cell, *(f"{port}{at}" for port in "ABCD")) for at in (0, 1))
             carry = [(bit, False) for bit in _bits(cell, "CIN")]
@@ -102,22 +80,12 @@ class _Timing:
     def arrivals(self) -> tuple[dict[int, float], dict[int, int]]:
         """When each bit is there, and the bit before it on the slowest way."""
         at, via = dict(self.starts), dict[int, int]()
-        for goal in self.arcs:
-            waiting = [goal]
-            while waiting:
-                bit = waiting[-1]
-                missing = [] if bit in at else [
-                    source for source, *_ in self.arcs.get(bit, ()) if source not in at]
-                if missing:
-                    waiting += missing
-                    continue
-                waiting.pop()
-                if bit not in at:
-                    ways = [(at[source] + ns + (self.route(source) if routed else 0), source)
-                            for source, ns, routed in self.arcs.get(bit, ())]
-                    at[bit] = 0.0
-                    if ways:
-                        at[bit], via[bit] = max(ways)
+        for bit in ordered(self.arcs, at):
+            ways = [(at[source] + ns + (self.route(source) if routed else 0), source)
+                    for source, ns, routed in self.arcs.get(bit, ())]
+            at[bit] = 0.0
+            if ways:
+                at[bit], via[bit] = max(ways)
         return at, via
 
 
@@ -126,24 +94,10 @@ def worst(module: Mapping[str, Any]) -> list[TimingPath]:
     begins; slowest first. Registers are named by their net, without bits."""
     timing = _Timing(module)
     at, via = timing.arrivals()
-    slowest: dict[str, tuple[float, int]] = {}
-    for bit, end in timing.ends:
-        if bit in at:
-            slowest[end] = max(slowest.get(end, (0.0, 0)), (at[bit] + timing.route(bit), bit))
-    found = []
-    for end, (ns, bit) in slowest.items():
-        nets = [bit]
-        while nets[-1] in via:
-            nets.append(via[nets[-1]])
-        names = tuple(timing.name(net) for net in reversed(nets))
-        found.append(TimingPath(ns, len(nets) - 1, names[0], end, names))
-    return sorted(found, key=lambda one: -one.ns)
+    return slowest(((at[bit] + timing.route(bit), bit, end) for bit, end in timing.ends
+                    if bit in at), via, timing.name)
 
 
 def estimate(netlist: Path, module: str, most: int = 20) -> dict[str, Any]:
-    """Of the slowest paths of a netlist as yosys writes it in JSON, at most ``most``: ns, levels,
-    from, to; and the frequency."""
-    paths = worst(json.loads(netlist.read_text())["modules"][module])[:most]
-    return {"ns": round(paths[0].ns, 2), "mhz": round(1000 / paths[0].ns, 1),
-            "paths": [{"ns": round(one.ns, 2), "levels": one.levels, "from": one.start,
-                       "to": one.end} for one in paths]}
+    """:func:`~stmoe_sim.synth.paths.summary` of a netlist as yosys writes it in JSON."""
+    return summary(worst(json.loads(netlist.read_text())["modules"][module]), most)

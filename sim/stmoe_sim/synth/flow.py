@@ -9,13 +9,13 @@ from typing import Any
 from stmoe.config import AcceleratorConfig, Geometry
 
 from ..kept import keep
-from . import asic, gates, targets
+from . import asic, asic_timing, gates, targets
 from .estimate import estimate
 from .harness import HARNESS, harness
 from .place import merge_script, place_and_route, timing_of
-from .synthesis import Block, netlist_units, synthesise
+from .synthesis import Block, Script, netlist_units, synthesise
 from .targets import RESOURCES, Part
-from .tools import run_tool, tool_version
+from .tools import available, run_tool, tool_version
 from .units import Unit, instance_counts, stub, submodules
 
 __all__ = ["TARGETS", "Unfit", "check_fit", "least", "place_units", "synth"]
@@ -59,12 +59,15 @@ def synth(config: AcceleratorConfig, target: str, cache: Path, *, part: Part | N
     """
     if part is not None and place and not chosen:
         check_fit(least(config), part, config.name)
+    tools = {"yosys": tool_version("yosys")}
+    if estimated and target == "asic" and available("sta"):
+        tools["sta"] = tool_version("sta")  # one that cannot be run is said at once
     units = netlist_units(config, cache, lambda step: steps(0, 0, step))
-    script: Callable[[str], list[str]]
+    script: Script
     if target == "asic":
         assert liberty is not None
         cells = asic.within(cache, liberty)
-        script = partial(asic.script, liberty=cells)
+        script = partial(asic.script, cells=cells)
     elif target == "generic":
         script = gates.generic_script
     else:
@@ -84,7 +87,7 @@ def synth(config: AcceleratorConfig, target: str, cache: Path, *, part: Part | N
                         lambda unit: place or estimated or not chosen or unit.path in chosen)
     report: dict[str, Any] = {
         "target": target, "config": config.name, "hash": f"{config.hash:016x}",
-        "tools": {"yosys": tool_version("yosys")},
+        "tools": tools,
         "blocks": [{"block": block.unit.path, "count": block.times,
                     "seconds": block.result.seconds, **_row(block, target, nm)}
                    for block in blocks]}
@@ -93,10 +96,13 @@ def synth(config: AcceleratorConfig, target: str, cache: Path, *, part: Part | N
         report["part"] = {"name": part.name,
                           **{name: getattr(part, name) for name in RESOURCES}}
     name = config.name + "".join(f"-{block}" for block in chosen)
-    if estimated and part is not None:
-        folder = put_together(name, target, units, blocks, cache, top, steps)
+    if estimated:
+        folder = put_together(name, target, units, blocks, cache, top, steps, script)
         steps(0, 0, "following every path")
-        report["estimate"] = estimate(folder / "netlist.json", HARNESS)
+        report["estimate"] = (
+            asic_timing.timing(folder, liberty, nm, 1000 / (mhz or config.clock_mhz), top,
+                               submodules(units), lambda step: steps(0, 0, step))
+            if liberty is not None else estimate(folder / "netlist.json", HARNESS))
     if place and part is not None:
         check_fit(report["total"], part, config.name)
         report["place"] = place_units(name, part, mhz or config.clock_mhz, seed, units, blocks,
@@ -126,12 +132,13 @@ def _total(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def put_together(name: str, target: str, units: Mapping[str, Unit], blocks: Sequence[Block],
-                 cache: Path, module: str, steps: Steps) -> Path:
-    """The folder with ``netlist.json``, the units below ``module`` in the harness."""
+                 cache: Path, module: str, steps: Steps, script: Script) -> Path:
+    """The folder with ``netlist.json``, the units below ``module`` in the harness; ``script`` is
+    that of the units."""
     top = units[module]
     around = harness(top.name, stub(top.text))
     outer = Unit(name=HARNESS, text=around + stub(top.text), uses={top.name: 1}, path=HARNESS)
-    made = synthesise({HARNESS: outer}, target, partial(targets.script, target), cache, steps)
+    made = synthesise({HARNESS: outer}, target, script, cache, steps)
     homes = [block.result.home for block in (*made, *blocks)]
     commands = merge_script(target, [Path("..") / home.name / "mapped.il" for home in homes])
     key = hashlib.sha256("\n".join(commands).encode())
@@ -151,7 +158,8 @@ def place_units(name: str, part: Part, mhz: float, seed: int, units: Mapping[str
                 steps: Steps = lambda done, of, step: None) -> dict[str, Any]:
     """Put the units below ``module`` together in the harness, place and route; what is there
     already is kept."""
-    folder = put_together(name, part.target, units, blocks, cache, module, steps)
+    folder = put_together(name, part.target, units, blocks, cache, module, steps,
+                          partial(targets.script, part.target))
     placed = folder / f"{part.name}-{mhz:g}-{seed}"
     keep(placed, lambda scratch: place_and_route(  # heap: the harness's pins are not located
         scratch, Path("..") / "netlist.json", part.nextpnr, mhz, seed, "heap",

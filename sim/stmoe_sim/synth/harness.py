@@ -11,7 +11,7 @@ __all__ = ["HARNESS", "harness", "ports"]
 
 HARNESS = "harness"
 _PORT = re.compile(
-    r"^  wire(?: width (\d+))?(?: signed)? (input|output) \d+(?: signed)? +\\(\S+)$", re.M)
+    r"^  wire(?: width (\d+))?(?: signed)? (input|output) \d+ +(?:signed +)?\\(\S+)$", re.M)
 
 
 def ports(module: str) -> list[tuple[str, str, int]]:

@@ -1,6 +1,5 @@
 """Place and route on ECP5: units put together, nextpnr, a bitstream, and where the time goes."""
 
-import itertools
 import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .harness import HARNESS
+from .paths import block_of
 from .targets import FAMILIES, Part
 from .tools import Progress, ToolError, run_tool
 
@@ -24,9 +24,10 @@ class NotSpread(RuntimeError):
 
 def merge_script(target: str, mapped: list[Path], top: str = HARNESS) -> list[str]:
     """Commands that put mapped units together as ``netlist.json``, names as below ``top``."""
-    return [f"read_verilog -lib -specify {' '.join(FAMILIES[target].library)}",
-            *(f"read_rtlil {path}" for path in mapped), f"hierarchy -top {top}", "flatten",
-            "opt_clean -purge", "blackbox =A:whitebox", "setattr -unset src",
+    library = ([f"read_verilog -lib -specify {' '.join(FAMILIES[target].library)}"]
+               if target in FAMILIES else [])
+    return [*library, *(f"read_rtlil {path}" for path in mapped), f"hierarchy -top {top}",
+            "flatten", "opt_clean -purge", "blackbox =A:whitebox", "setattr -unset src",
             "write_json netlist.json"]
 
 
@@ -111,15 +112,6 @@ def timing_of(home: Path, top: str, submodules: Collection[str]) -> dict[str, An
     return found
 
 
-def _block(cell: str, top: str, submodules: Collection[str]) -> str:
-    """The submodule of ``top``, to two levels, that a cell's name is below."""
-    inside = re.sub(r"^\\?" + re.escape(top) + r"\.", "", cell)
-    if inside == cell:
-        return HARNESS
-    levels = list(itertools.takewhile(lambda level: level in submodules, inside.split(".")))
-    return ".".join(levels[:2]) or top.rpartition(".")[2]
-
-
 def critical_path(path: list[Mapping[str, Any]], top: str,
                   submodules: Collection[str]) -> dict[str, Any]:
     """Delay of a path of nextpnr's report in ns: whole, of routing, by block it goes through.
@@ -129,7 +121,7 @@ def critical_path(path: list[Mapping[str, Any]], top: str,
     blocks: dict[str, float] = {}
     for segment in path:
         cell = segment["from" if segment["type"] != "setup" else "to"]["cell"]
-        block = _block(cell, top, submodules)
+        block = block_of(cell, top, submodules)
         blocks[block] = blocks.get(block, 0.0) + segment["delay"]
     total = sum(segment["delay"] for segment in path)
     return {

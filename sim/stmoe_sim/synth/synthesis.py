@@ -16,7 +16,7 @@ from ..kept import keep
 from .tools import Progress, ToolError, run_tool, tool_version
 from .units import Unit, instance_counts, split_units
 
-__all__ = ["Block", "Result", "netlist_units", "synthesise"]
+__all__ = ["Block", "Result", "Script", "netlist_units", "synthesise"]
 
 Script = Callable[[str], list[str]]
 
