@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stmoe_sim.synth.place import SPREAD, place_and_route
+from stmoe_sim.synth.place import ROUTED, SPREAD, place_and_route
 from stmoe_sim.synth.tools import ToolError
 
 FAKE = """
@@ -21,8 +21,11 @@ elif "static" in arguments:
     mhz = arguments[arguments.index("--freq") + 1]
     for step in itertools.count(1) if mhz == "7" else range(1, {enough}):
         print(f"Info: iter={{step}} steplen=1.01 a=1.2", flush=True)
-    if mhz in ("10", "11"):
+    if mhz in ("10", "11", "12"):
         print("Info: Running router2...")
+    if mhz == "12" and "--router2-alt-weights" not in arguments:
+        for step in itertools.count(1):
+            print(f"Info:     iter={{step}} wires=9 overused=2 overuse=2 archfail=NA", flush=True)
     if mhz == "11":
         open("harness.config", "w").close()
         open("timing.json", "w").write("{{}}")
@@ -34,8 +37,8 @@ else:
 
 @pytest.fixture
 def placed(tmp_path, monkeypatch):
-    """What the log says, of a tool that never ends at 7 MHz, fails at 9, while routing at 10
-    and when all is written at 11."""
+    """What the log says, of a tool that never ends at 7 MHz, fails at 9, while routing at 10 and
+    when all is written at 11; at 12 it does not route with the usual weights."""
     tool = tmp_path / "fake.py"
     tool.write_text(FAKE.format(enough=SPREAD))
     command = shlex.join([sys.executable, str(tool)])
@@ -72,6 +75,13 @@ def test_what_is_placed_and_not_routed_is_not_placed_again(placed):
 def test_a_design_that_is_spread_in_time_stays_with_the_static_placer(placed):
     assert placed(8).count("iter=") == SPREAD - 1
     assert not (placed.home / "nextpnr-static.log").exists()
+
+
+def test_what_does_not_route_with_the_usual_weights_is_routed_with_others(placed):
+    assert placed(12).count("Info:     iter=") == 0
+    kept = (placed.home / "nextpnr-usual.log").read_text()
+    assert kept.count("Info:     iter=") == ROUTED
+    assert any("alternate" in step for step in placed.steps)
 
 
 def test_a_fault_on_the_way_out_is_none(placed):

@@ -15,11 +15,16 @@ __all__ = ["critical_path", "merge_script", "place_and_route", "placer_for", "ti
 
 SPARSE = 0.4  # of a part, up to which a design has been spread: 0.38 ended, 0.48 did not
 SPREAD = 1000  # iterations of the static placer; what it has spread took at most 400
-_ITERATION = re.compile(r"Info: iter=(\d+) ")
+ROUTED = 250  # iterations of router2 with its usual weights; what they have routed took 143
+_ITERATION = re.compile(r"Info: (?P<router> {4})?iter=(?P<step>\d+) ")
 
 
 class NotSpread(RuntimeError):
     """The static placer comes to no end with a design."""
+
+
+class NotRouted(RuntimeError):
+    """router2 comes to no end with its usual weights."""
 
 
 def merge_script(target: str, mapped: list[Path], top: str = HARNESS) -> list[str]:
@@ -50,29 +55,37 @@ def place_and_route(home: Path, netlist: Path, part: Sequence[str], mhz: float, 
     ``part``: arguments of nextpnr. ``placer``: of :func:`placer_for`. ``lpf``: constraints, a path
     from ``home``; without them pins are where they happen to be, which heap alone can do. heap
     places what the static placer does not: it comes to no end, or dies of designs of a few cells.
-    router2 settles a full part in a fraction of router1's time; with its usual weights, which grow
-    from iteration to iteration, some tens of wires may change places for good.
+    router2 settles a full part in a fraction of router1's time. With its usual weights, which grow
+    from iteration to iteration, some tens of wires may change places for good: then all is done
+    again with its alternate ones, which take more iterations.
     """
-    def run(placer: str, watch: Callable[[str], None] | None = None) -> None:
+    def run(placer: str, *more: str, watch: Callable[[str], None] | None = None) -> None:
         try:
             run_tool("nextpnr-ecp5", [
                 *part, "--json", str(netlist), "--textcfg", f"{top}.config",
                 "--report", "timing.json", "--placer", placer, "--router", "router2",
-                "--router2-alt-weights", "--freq", f"{mhz:g}", "--seed", str(seed),
+                *more, "--freq", f"{mhz:g}", "--seed", str(seed),
                 *(["--lpf", str(lpf)] if lpf else ["--lpf-allow-unconstrained"]),
                 "--timing-allow-fail"], home, "nextpnr.log", progress, watch)
         except ToolError:
             if not ended_after_its_work(home, top):
                 raise
+    def route(placer: str) -> None:
+        try:
+            run(placer, watch=end_of_patience)
+        except NotRouted:
+            progress("router2 comes to no end: its alternate weights instead")
+            log.rename(home / "nextpnr-usual.log")
+            run(placer, "--router2-alt-weights")
     log = home / "nextpnr.log"
     try:
-        run(placer, end_of_patience if placer == "static" else None)
+        route(placer)
     except (NotSpread, ToolError):
         if placer != "static" or "Running router" in log.read_text(errors="replace"):
             raise
         progress("the static placer does not place this: the default one instead")
         log.rename(home / "nextpnr-static.log")
-        run("heap")
+        route("heap")
     for picture in home.glob("out_conc_density_*.csv"):  # the placer leaves one per iteration
         picture.unlink()
     progress("packing the bitstream")
@@ -92,10 +105,10 @@ def ended_after_its_work(home: Path, top: str) -> bool:
 
 
 def end_of_patience(line: str) -> None:
-    """:class:`NotSpread` if a line of the log is of an iteration too many."""
+    """:class:`NotSpread` or :class:`NotRouted` if a line of the log is of an iteration too many."""
     step = _ITERATION.match(line)
-    if step and int(step[1]) >= SPREAD:
-        raise NotSpread
+    if step and int(step["step"]) >= (ROUTED if step["router"] else SPREAD):
+        raise NotRouted if step["router"] else NotSpread
 
 
 def timing_of(home: Path, top: str, submodules: Collection[str]) -> dict[str, Any]:
