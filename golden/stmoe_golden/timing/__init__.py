@@ -9,7 +9,8 @@ import numba
 # numba takes compiled code from its cache whatever has become of the functions that it calls, if
 # they are in other files: so one folder for each state of them all.
 _HERE = Path(__file__).parent
-_STATE = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(_HERE.glob("*.py"))))
+SOURCES = (*sorted(_HERE.glob("*.py")), _HERE.parent / "buffer" / "retention_kernel.py")
+_STATE = hashlib.sha256(b"".join(file.read_bytes() for file in SOURCES))
 _ROOT = _HERE if os.access(_HERE, os.W_OK) else Path.home() / ".cache" / "stmoe"
 _before = numba.config.CACHE_DIR
 numba.config.CACHE_DIR = str(_before or _ROOT / "__pycache__") + f"/{_STATE.hexdigest()[:16]}"
@@ -18,4 +19,4 @@ try:
 finally:
     numba.config.CACHE_DIR = _before
 
-__all__ = ["arrays", "machine"]
+__all__ = ["SOURCES", "arrays", "machine"]
