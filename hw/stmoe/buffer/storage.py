@@ -42,10 +42,11 @@ class BufferStorage(wiring.Component):
 
     Parameters and scales are few: each PE has its own copy of all, without a network. A slot is
     ``2**shape.group`` banks, which take words in turn; changing ``group`` regroups the banks, after
-    which every slot counts as empty. With ``shape.ring`` weight word w of a slot takes the place of
-    word w - ``ring_words``. A beat that is filled in is readable by what is issued two
-    cycles later, which is when a watermark given with it can be seen. No back-pressure. Not reset:
-    a watermark means nothing until ``progress`` has set it.
+    which every slot counts as empty. One PE reads a word at a time: its banks are one RAM, one
+    behind the other, a slot's words in a row, and there is no network. With ``shape.ring`` weight
+    word w of a slot takes the place of word w - ``ring_words``. A beat that is filled in is
+    readable by what is issued two cycles later, which is when a watermark given with it can be
+    seen. No back-pressure. Not reset: a watermark means nothing until ``progress`` has set it.
 
     Parameters
     ----------
@@ -84,12 +85,11 @@ class BufferStorage(wiring.Component):
             return word if not g.has_ring else word & Mux(
                 self.shape.ring, g.ring_words - 1, (1 << 24) - 1)
 
-        def place(slot, word, name):
-            """Bank and address of a word of a slot."""
-            bank, addr = Signal(g.slot_bits, name=f"{name}_bank"), Signal(24, name=f"{name}_addr")
-            inside = word & ((1 << group) - 1)
-            m.d.comb += [bank.eq((slot << group) | inside), addr.eq(word >> group)]
-            return bank, addr
+        def in_row(slot, word, depth, port, name):
+            """Address for ``port``, a cycle later, of a word of a slot where the banks, of
+            ``depth`` words each, are one behind the other."""
+            return (delay(m, _times(slot << group, depth)[:len(port)], 1, f"{name}_first")
+                    + delay(m, word[:len(port)], 1, f"{name}_inside"))[:len(port)]
 
         # Filling: one register stage, then the banks. Scales are the side region's last words.
         beat = Signal(g.beat_bits)
@@ -107,17 +107,13 @@ class BufferStorage(wiring.Component):
         weight_beat = Signal(g.beat_bits)
         is_weight = Signal()
         m.d.comb += [is_weight.eq(beat >= first_weight), weight_beat.eq(beat - first_weight)]
-        bank, addr = place(
-            self.fill.payload.slot,
-            Mux(is_weight, placed(weight_beat >> _log2(word_beats)), side_word), "fill")
-        write_bank, write_addr = Signal.like(bank), Signal.like(addr)
         write_data = Signal(beat_bits)
         weight_en, side_en = Signal(word_beats), Signal(side_beats)
         param_en, scale_en = Signal(side_beats), Signal(side_beats)
         part = weight_beat & (word_beats - 1)
         side_part = beat & (side_beats - 1)
         m.d.sync += [
-            write_bank.eq(bank), write_addr.eq(addr), write_data.eq(self.fill.payload.data),
+            write_data.eq(self.fill.payload.data),
             weight_en.eq(Mux(self.fill.valid & is_weight, 1 << part[:_log2(word_beats)]
                              if word_beats > 1 else 1, 0)),
             param_en.eq(side_en)]
@@ -129,54 +125,42 @@ class BufferStorage(wiring.Component):
                      self.bank_writes.eq(self.fill.valid),
                      self.bank_reads.eq(sum(read.en for read in self.read))]
 
-        # Reading: a register stage, the RAM, a part of the network, a register, the rest of it.
-        asked = []
-        for index, read in enumerate(self.read):
-            stages = [place(read.slot, placed(read.word), f"word_{index}")]
-            en = Signal(name=f"word_en_{index}")
-            m.d.sync += en.eq(read.en)
-            for later in range(1, 4):
-                bank = Signal(g.slot_bits, name=f"word_bank_{index}_{later}")
-                addr = Signal(24, name=f"word_addr_{index}_{later}")
-                m.d.sync += [bank.eq(stages[-1][0]), addr.eq(stages[-1][1])]
-                stages.append((bank, addr))
-            asked.append((en, stages))
-        outputs = []
-        for number in range(g.banks):
-            ram = share(m, f"word_{number}", platform, BankMemory, 8 * g.word_bytes, g.bank_words,
-                        beat_bits)
-            m.d.comb += [ram.write_addr.eq(write_addr), ram.write_data.eq(write_data)]
-            with m.If(write_bank == number):
-                m.d.comb += ram.write_en.eq(weight_en)
-            for en, stages in asked:
-                bank, addr = stages[1]
-                with m.If(en & (bank == number)):
-                    m.d.comb += [ram.read_en.eq(1), ram.read_addr.eq(addr)]
-            outputs.append(ram.read_data)
-        for index, (read, (_, stages)) in enumerate(zip(self.read, asked, strict=True)):
-            parts = []
-            for at in range(0, g.banks, FAN):
-                part = Signal(8 * g.word_bytes, name=f"word_part_{index}_{at}")
-                m.d.sync += part.eq(_chosen(outputs[at:at + FAN], stages[2][0]))
-                parts.append(part)
-            m.d.comb += read.data.eq(_chosen(parts, stages[3][0][_log2(FAN):]))
+        slot, weight_word = self.fill.payload.slot, placed(weight_beat >> _log2(word_beats))
+        if g.config.pes == 1:
+            read, = self.read
+            ram = share(m, "words", platform, BankMemory, 8 * g.word_bytes,
+                        g.banks * g.bank_words, beat_bits)
+            m.d.comb += [
+                ram.write_addr.eq(in_row(slot, weight_word, g.bank_words, ram.write_addr, "fill")),
+                ram.write_data.eq(write_data), ram.write_en.eq(weight_en),
+                ram.read_addr.eq(in_row(read.slot, placed(read.word), g.bank_words, ram.read_addr,
+                                        "word")),
+                ram.read_en.eq(delay(m, read.en, 1, "word_en")),
+                read.data.eq(delay(m, ram.read_data, 1, "word_data"))]
+        else:
+            def in_turn(slot, word, name):
+                """Bank and address of a word of a slot whose banks take words in turn."""
+                bank = Signal(g.slot_bits, name=f"{name}_bank")
+                addr = Signal(24, name=f"{name}_addr")
+                inside = word & ((1 << group) - 1)
+                m.d.comb += [bank.eq((slot << group) | inside), addr.eq(word >> group)]
+                return bank, addr
+            self._network(m, platform, in_turn(slot, weight_word, "fill"), write_data, weight_en,
+                          [in_turn(read.slot, placed(read.word), f"word_{index}")
+                           for index, read in enumerate(self.read)])
 
         # The side region: parameters and scales, each PE's in RAMs of its own.
         def rows(name, slot, row, en, bits, depth, write_en):
             """Row ``row`` of a slot, chosen of its side word as that leaves the register."""
             each = 8 * g.side_bytes // bits
-            bank, addr = place(slot, row >> _log2(each), name)
-            held_en = Signal(name=f"{name}_en")
-            held_bank = Signal.like(bank, name=f"{name}_bank_1")
-            held_addr = Signal.like(addr, name=f"{name}_addr_1")
             ram = share(m, name, platform, BankMemory, 8 * g.side_bytes, g.banks * depth, beat_bits)
-            word = Signal(8 * g.side_bytes, name=f"{name}_word")
-            m.d.sync += [held_en.eq(en), held_bank.eq(bank), held_addr.eq(addr),
-                         word.eq(ram.read_data)]
             m.d.comb += [
-                ram.write_addr.eq(_times(write_bank, depth) + write_addr),
+                ram.write_addr.eq(in_row(self.fill.payload.slot, side_word, depth, ram.write_addr,
+                                         f"{name}_fill")),
                 ram.write_data.eq(write_data), ram.write_en.eq(write_en),
-                ram.read_en.eq(held_en), ram.read_addr.eq(_times(held_bank, depth) + held_addr)]
+                ram.read_addr.eq(in_row(slot, row >> _log2(each), depth, ram.read_addr, name)),
+                ram.read_en.eq(delay(m, en, 1, f"{name}_en"))]
+            word = delay(m, ram.read_data, 1, f"{name}_word")
             if each == 1:
                 return word
             return word.word_select(delay(m, row[:_log2(each)], 3, f"{name}_part"), bits)
@@ -200,3 +184,36 @@ class BufferStorage(wiring.Component):
             mark = marks.read_port()
             m.d.comb += [mark.addr.eq(read.watch), mark.en.eq(1), read.watermark.eq(mark.data)]
         return m
+
+    def _network(self, m, platform, filled, write_data, weight_en, asked):
+        """The banks, and the way of a word from any of them to each PE: a register stage, the RAM,
+        a part of the network, a register, the rest of it.
+
+        ``filled``, ``asked``: bank and address of what is written, and of each PE's word.
+        """
+        g = self.geometry
+        write_bank, write_addr = Signal.like(filled[0]), Signal.like(filled[1])
+        m.d.sync += [write_bank.eq(filled[0]), write_addr.eq(filled[1])]
+        readers = []
+        for index, (read, (bank, addr)) in enumerate(zip(self.read, asked, strict=True)):
+            en = delay(m, read.en, 1, f"word_en_{index}")
+            banks = [delay(m, bank, cycles, f"word_bank_{index}") for cycles in range(1, 4)]
+            readers.append((en, delay(m, addr, 1, f"word_addr_{index}"), banks))
+        outputs = []
+        for number in range(g.banks):
+            ram = share(m, f"word_{number}", platform, BankMemory, 8 * g.word_bytes, g.bank_words,
+                        8 * g.axi_bytes)
+            m.d.comb += [ram.write_addr.eq(write_addr), ram.write_data.eq(write_data)]
+            with m.If(write_bank == number):
+                m.d.comb += ram.write_en.eq(weight_en)
+            for en, addr, banks in readers:
+                with m.If(en & (banks[0] == number)):
+                    m.d.comb += [ram.read_en.eq(1), ram.read_addr.eq(addr)]
+            outputs.append(ram.read_data)
+        for index, (read, (_, _, banks)) in enumerate(zip(self.read, readers, strict=True)):
+            parts = []
+            for at in range(0, g.banks, FAN):
+                part = Signal(8 * g.word_bytes, name=f"word_part_{index}_{at}")
+                m.d.sync += part.eq(_chosen(outputs[at:at + FAN], banks[1]))
+                parts.append(part)
+            m.d.comb += read.data.eq(_chosen(parts, banks[2][_log2(FAN):]))

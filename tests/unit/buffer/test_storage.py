@@ -17,7 +17,7 @@ def config(**more):
 
 
 async def exercise(ctx, dut, g, rng, broken=False):
-    """Fill every slot in a random order of beats, read all back through both ports at once."""
+    """Fill every slot in a random order of beats, read all back through all ports at once."""
     for name in ("side_words", "blob_beats", "group", "slots", "gu_groups", "out_groups"):
         ctx.set(dut.shape[name], getattr(g, name))
     size = g.axi_bytes
@@ -42,8 +42,8 @@ async def exercise(ctx, dut, g, rng, broken=False):
     queue = []
     for _ in range(400):
         asked = []
-        for port, slot, other in zip(dut.read, rng.sample(slots, 2), rng.sample(slots, 2),
-                                     strict=True):
+        for port, slot, other in zip(dut.read, rng.sample(slots, len(dut.read)),
+                                     rng.sample(slots, len(dut.read)), strict=True):
             word, row = rng.randrange(g.weight_words), rng.randrange(g.param_rows)
             en, param_en = rng.random() < 0.8, rng.random() < 0.8
             for name, value in (("slot", slot), ("word", word), ("en", en), ("row", row),
@@ -77,8 +77,10 @@ def simulate(dut, bench):
 
 
 @pytest.mark.parametrize("more", [
-    {}, {"banks_per_slot": 2}, {"axi_data_bits": 256}, {"max_d_ff": 0, "slots": 3},
+    {}, {"pes": 1}, {"pes": 1, "banks_per_slot": 2},
+    {"pes": 1, "max_d_ff": 0, "slots": 3}, {"banks_per_slot": 2}, {"axi_data_bits": 256}, {"max_d_ff": 0, "slots": 3},
     {"weight_group": 32, "model_d_model": 64, "model_d_ff": 32},
+    {"weight_group": 32, "model_d_model": 64, "model_d_ff": 32, "pes": 1},
     {"weight_group": 32, "model_d_model": 64, "model_d_ff": 32, "axi_data_bits": 128, "rows": 16}])
 def test_every_byte_comes_back_after_regrouping(more):
     made = config(**more)
@@ -95,11 +97,13 @@ def test_every_byte_comes_back_after_regrouping(more):
     simulate(dut, bench)
 
 
-def test_a_wrong_bit_is_noticed():
-    dut = BufferStorage(Geometry(config()))
+@pytest.mark.parametrize("pes", [1, 2])
+def test_a_wrong_bit_is_noticed(pes):
+    made = Geometry(config(pes=pes))
+    dut = BufferStorage(made)
 
     async def bench(ctx):
-        await exercise(ctx, dut, Geometry(config()), random.Random(2), broken=True)
+        await exercise(ctx, dut, made, random.Random(2), broken=True)
     with pytest.raises(AssertionError):
         simulate(dut, bench)
 
