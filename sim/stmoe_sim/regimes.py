@@ -116,8 +116,8 @@ REGIMES = {regime.name: regime for regime in (
                                 "there 4 GB hold experts, which flash of 2 GB/s and 80 us feeds",
            changes=EDGE, buffer_bytes=4 << 30, link_gbps=FLASH.gbps, link_ns=FLASH.ns,
            attention_gbps=51.2, energy="flash", local="lpddr5-6400"),
-    Regime(name="ecp5", summary="preset edge at 100 MHz on an ECP5 board: 16 slots, DDR3 of 1.6 "
-                                "GB/s; experts scaled to d_model 128, d_ff 32",
+    Regime(name="ecp5", summary="2 PEs of 4 x 8 MACs at 100 MHz on an ECP5 board: 16 slots, DDR3 "
+                                "of 1.6 GB/s; experts scaled to d_model 128, d_ff 32",
            changes={"pes": 2, "rows": 4, "lanes": 8, "clock_mhz": 100, "axi_data_bits": 64,
                     "tile_bytes": 512, "outstanding": 8}, slots=16, part="lpddr4-3200",
            bandwidth_scale=0.25, attention_gbps=1.6, context=128, scaled=True,

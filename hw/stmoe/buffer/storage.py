@@ -45,8 +45,8 @@ class BufferStorage(wiring.Component):
     which every slot counts as empty. One PE reads a word at a time: its banks are one RAM, one
     behind the other, a slot's words in a row, and there is no network. With ``shape.ring`` weight
     word w of a slot takes the place of word w - ``ring_words``. A beat that is filled in is
-    readable by what is issued two cycles later, which is when a watermark given with it can be
-    seen. No back-pressure. Not reset: a watermark means nothing until ``progress`` has set it.
+    readable by what is issued two cycles later; a watermark given with it is seen in the next. No
+    back-pressure. Not reset: a watermark means nothing until ``progress`` has set it.
 
     Parameters
     ----------
@@ -181,8 +181,8 @@ class BufferStorage(wiring.Component):
         m.d.comb += [port.addr.eq(self.progress.slot), port.data.eq(self.progress.beats),
                      port.en.eq(self.progress.valid)]
         for read in self.read:
-            mark = marks.read_port()
-            m.d.comb += [mark.addr.eq(read.watch), mark.en.eq(1), read.watermark.eq(mark.data)]
+            mark = marks.read_port(domain="comb")
+            m.d.comb += [mark.addr.eq(read.watch), read.watermark.eq(mark.data)]
         return m
 
     def _network(self, m, platform, filled, write_data, weight_en, asked):

@@ -33,7 +33,7 @@ class IssueUnit(wiring.Component):
     activations: activation words received of every token. hidden: hidden values computed of this
         expert for all its tokens.
     hold: the last word of an expert is not issued.
-    watch, watermark: beats landed in slot ``watch``, answered one cycle later.
+    watch, watermark: beats landed in slot ``watch``, answered in the same cycle.
     asks, denied: a word would be read from the buffer, and may not be now; only where groups are
         split.
     need: beats that must have landed for the next word; only where experts stream through.
@@ -82,20 +82,29 @@ class IssueUnit(wiring.Component):
             with m.If(present.matrix):
                 m.d.comb += self.gate.eq(GATE_ONE)
 
-        # Arrival: the watermark turns to the next expert once the present one is complete.
-        watched = Signal(g.slot_bits)
-        complete, fresh = Signal(), Signal()
+        # Arrival. The watermark turns to the next expert once the present one is complete. Whether
+        # the next word has landed is worked out a cycle ahead, for each word that may be the next.
+        step, change = Signal(), Signal()  # to the expert's next word; to the next expert, or none
+        coming = Signal(interfaces.part(g))
         need = self.need if g.has_ring else Signal(g.beat_bits + 1)
-        landed = Signal()
-        m.d.sync += watched.eq(self.watch)
-        m.d.comb += [
-            self.watch.eq(Mux(follows & complete, following.slot, present.slot)),
-            fresh.eq(watched == present.slot),
-            landed.eq(complete | (fresh & (need <= self.watermark)))]
-        blob_beats = shape.blob_beats
+        first_need, further = Signal.like(need), Signal.like(need)
+        complete, filled_up, arrived, landed = Signal(), Signal(), Signal(), Signal()
+        blob_beats = coming_beats = shape.blob_beats
         if g.config.dense_blobs:
             blob_beats = Mux(self.matrix, shape.matrix_beats, shape.blob_beats)
-        with m.If(valid & fresh & (self.watermark >= blob_beats)):
+            coming_beats = Mux(coming.matrix, shape.matrix_beats, shape.blob_beats)
+        same, turned = self.watch == present.slot, self.watch == coming.slot
+        m.d.comb += [
+            coming.eq(Mux(follows, following, self.work.payload)),
+            self.watch.eq(Mux(follows & complete, following.slot, present.slot)),
+            landed.eq(complete | arrived)]
+        m.d.sync += [
+            first_need.eq(shape.side_words * side_beats + word_beats),
+            arrived.eq(Mux(change, turned & (first_need <= self.watermark), same & Mux(
+                step, further <= self.watermark, need <= self.watermark))),
+            filled_up.eq(Mux(change, turned & (self.watermark >= coming_beats),
+                             same & (self.watermark >= blob_beats)))]
+        with m.If(valid & filled_up):
             m.d.sync += complete.eq(1)
 
         # Whether index and group are their last is worked out as they are counted. What counts is
@@ -145,13 +154,13 @@ class IssueUnit(wiring.Component):
             m.d.comb += [self.asks.eq(able & self.fetch),
                          self.go.eq(able & ~(self.fetch & self.denied)),
                          self.member.eq(self.place + present.first)]
-        step = self.go
+        m.d.comb += step.eq(self.go)
         if g.token_bits:
-            step = self.go & self.whole
+            m.d.comb += step.eq(self.go & self.whole)
             with m.If(self.go):
                 m.d.sync += self.place.eq(Mux(self.whole, 0, self.place + 1))
         with m.If(step):
-            m.d.sync += [word.eq(word + 1), need.eq(need + word_beats)]
+            m.d.sync += [word.eq(word + 1), need.eq(further), further.eq(further + word_beats)]
             with m.If(self.down):  # groups within a tile
                 m.d.sync += [group.eq(group + 1), last_group.eq(near_group)]
                 with m.If(last_group):
@@ -173,18 +182,14 @@ class IssueUnit(wiring.Component):
         m.d.comb += [
             self.work.ready.eq(~valid | (self.down & last_index & complete & ~follows)),
             take.eq(self.work.valid & self.work.ready)]
-        finish = Signal()
-        m.d.comb += finish.eq(self.go & self.end)
-        with m.If(finish | ~valid):
+        m.d.comb += change.eq((self.go & self.end) | ~valid)
+        with m.If(change):
             m.d.sync += [
-                present.eq(Mux(follows, following, self.work.payload)), follows.eq(0),
-                valid.eq(follows | take), complete.eq(0), word.eq(0), index.eq(0), group.eq(0),
-                last_index.eq(single.in_words), last_group.eq(single.gu_groups),
-                self.down.eq(0), hidden_need.eq(lanes),
-                need.eq(shape.side_words * side_beats + word_beats)]
+                present.eq(coming), follows.eq(0), valid.eq(follows | take), complete.eq(0),
+                word.eq(0), index.eq(0), group.eq(0), last_index.eq(single.in_words),
+                last_group.eq(single.gu_groups), self.down.eq(0), hidden_need.eq(lanes),
+                need.eq(first_need), further.eq(first_need + word_beats)]
             if g.config.dense_blobs:  # a part of a matrix is all down projection
-                coming = data.View(interfaces.part(g), Mux(
-                    follows, following, self.work.payload))
                 start = coming.gate
                 if g.token_bits:
                     start = data.View(interfaces.group_tag(), start).expert
@@ -195,7 +200,7 @@ class IssueUnit(wiring.Component):
         with m.Elif(take):
             m.d.sync += [following.eq(self.work.payload), follows.eq(1)]
         if g.config.weight_group:
-            self._count_scales(m, step, last_group, finish | ~valid)
+            self._count_scales(m, step, last_group, change)
         return m
 
     def _count_scales(self, m, step, last_group, restart):

@@ -15,9 +15,11 @@ PRESETS = {
     "edge": AcceleratorConfig(
         name="edge",
         model=ModelShape(name="tiny-moe", layers=8, experts=32, top_k=4, d_model=128, d_ff=32),
-        pes=2, rows=4, lanes=8, slots=16, clock_mhz=100, router_layers=1,
-        # A thousand rows of weights fill 18 of the 208 block RAMs of an ECP5-85F.
-        linear=LinearOptions(features=((0, 1), (0, 2), (1, 0)), leaders=())),
+        # What leaves an ECP5-85F room enough to be routed at its clock. One PE's slots are a single
+        # RAM; four rows of sixteen take half of the requantisers of eight rows of eight.
+        pes=1, rows=4, lanes=16, slots=16, clock_mhz=100, router_layers=0, predictor="linear",
+        linear=LinearOptions(features=((0, 1), (0, 2), (1, 0)), leaders=(), stages=1, lexical=0,
+                             pair=0, previous=0)),
     "board": AcceleratorConfig(  # an ECP5-85F with host link and SDRAM around it
         name="board",
         model=ModelShape(name="tiny-moe", layers=8, experts=32, top_k=4, d_model=128, d_ff=32),

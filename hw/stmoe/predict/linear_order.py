@@ -98,26 +98,30 @@ class ScoreOrder(wiring.Component):
             m.d.sync += [out.payload.layer.eq(layer), out.payload.expert.eq(winner.at),
                          out.payload.score.eq(winner.score), out.payload.end.eq(0)]
 
+        def done():
+            m.d.sync += self.active.eq(0)
+            m.next = "IDLE"
+
         def end():
             m.d.sync += [out.valid.eq(1), out.payload.expert.eq(0), out.payload.score.eq(0),
                          out.payload.end.eq(1)]
-            m.next = "IDLE"
+            done()
 
-        with m.FSM() as fsm:
-            m.d.comb += self.active.eq(~fsm.ongoing("IDLE"))
+        with m.FSM():
             with m.State("IDLE"):
                 m.d.sync += [
                     fetch.eq(0), count.eq(0), unit.eq(0), layer.eq(self.layer),
                     close.eq(self.close),
                     left.eq(Cat(self.experts > e for e in range(shape.experts)))]
                 with m.If(self.start & (self.predict | self.close)):
+                    m.d.sync += self.active.eq(1)
                     m.next = "END"
                     with m.If(self.predict):
                         m.next = "SHARED" if shared else "FILL"
             if shared:
                 with m.State("SHARED"):
                     with m.If(self.cut):
-                        m.next = "IDLE"
+                        done()
                     with m.Elif(room):
                         m.d.sync += [out.valid.eq(1), out.payload.expert.eq(shape.experts + unit),
                                      out.payload.score.eq(-none - 1), unit.eq(unit + 1)]
@@ -127,7 +131,7 @@ class ScoreOrder(wiring.Component):
                 m.d.comb += fetching.eq(1)
                 m.d.sync += [fetch.eq(fetch + 1), wait.eq(1)]
                 with m.If(self.cut):
-                    m.next = "IDLE"
+                    done()
                 with m.Elif(fetch == groups - 1):
                     m.next = "WAIT"
             with m.State("AGAIN"):
@@ -140,7 +144,7 @@ class ScoreOrder(wiring.Component):
                     m.next = "PICK"
             with m.State("PICK"):
                 with m.If(self.cut):
-                    m.next = "IDLE"
+                    done()
                 with m.Elif(room & more):
                     m.d.sync += [out.valid.eq(1), count.eq(count + 1),
                                  left.bit_select(winner.at, 1).eq(0),
@@ -149,7 +153,7 @@ class ScoreOrder(wiring.Component):
                 with m.Elif(room & close):
                     end()
                 with m.Elif(room):
-                    m.next = "IDLE"
+                    done()
             with m.State("END"), m.If(room):
                 end()
         return m

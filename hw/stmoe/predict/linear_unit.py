@@ -13,9 +13,10 @@ __all__ = ["LinearUnit"]
 class LinearUnit(wiring.Component):
     """:class:`LinearPredictor` with the configuration's options; timing and reset are its.
 
-    Words of weight rows are put together here, a row is written with its last word. ``clear``: the
-    next token begins a sequence; rows of expert memory that are on chip are written back, and a
-    token is not taken before they are. ``load`` is taken and forgotten.
+    Words of weight rows are put together here; a row is written before what comes after its last
+    word is heard. ``clear``: the next token begins a sequence; rows of expert memory that are on
+    chip are written back, and a token is not taken before they are. ``load`` is taken and
+    forgotten.
 
     Parameters
     ----------
@@ -50,7 +51,11 @@ class LinearUnit(wiring.Component):
                   for name in ("busy", "error", "beats_read", "beats_written"))]
             outside = inner.busy
             m.d.sync += writing.eq(self.clear | (writing & inner.busy))
-        wiring.connect(m, wiring.flipped(self.observe), unit.observe)
+        whole = Signal()  # a row waits to be written, and all else for that
+        m.d.comb += [
+            unit.observe.payload.eq(self.observe.payload),
+            unit.observe.valid.eq(self.observe.valid & ~whole),
+            self.observe.ready.eq(unit.observe.ready & ~whole)]
         if self.geometry.looks_ahead:
             wiring.connect(m, wiring.flipped(self.ahead), unit.ahead)
             m.d.comb += [unit.ahead_due.eq(self.ahead_due),
@@ -63,9 +68,9 @@ class LinearUnit(wiring.Component):
             m.d.sync += fresh.eq(0)
         settings = self.settings
         m.d.comb += [
-            unit.token.valid.eq(self.token.valid & ~writing),
-            self.token.ready.eq(unit.token.ready & ~writing),
-            self.busy.eq(unit.busy | writing | outside),
+            unit.token.valid.eq(self.token.valid & ~writing & ~whole),
+            self.token.ready.eq(unit.token.ready & ~writing & ~whole),
+            self.busy.eq(unit.busy | writing | whole | outside),
             *(unit.token.payload[name].eq(self.token.payload[name])
               for name in ("identity", "known")),
             unit.token.payload.first.eq(self.token.payload.first | fresh | self.clear),
@@ -83,12 +88,12 @@ class LinearUnit(wiring.Component):
               for name in ("rows_added", "predicted"))]
 
         word = self.weights.payload
-        words = options.row_words(model)
-        kept = Signal(64 * max(1, words - 1))
-        row = Cat(kept, word.data) if words > 1 else word.data
-        m.d.comb += [unit.load.payload.address.eq(word.row), unit.load.payload.row.eq(row),
-                     unit.load.valid.eq(self.weights.valid & word.last),
-                     self.weights.ready.eq(~word.last | unit.load.ready)]
+        row = Signal(64 * options.row_words(model))
+        m.d.comb += [unit.load.payload.row.eq(row), unit.load.valid.eq(whole),
+                     self.weights.ready.eq(~whole)]
         with m.If(self.weights.valid & self.weights.ready):
-            m.d.sync += kept.eq(Cat(kept, word.data)[64:])
+            m.d.sync += [row.eq(Cat(row, word.data)[64:]), unit.load.payload.address.eq(word.row),
+                         whole.eq(word.last)]
+        with m.If(unit.load.valid & unit.load.ready):
+            m.d.sync += whole.eq(0)
         return m

@@ -122,6 +122,6 @@ def test_watermarks_are_those_of_the_slot_watched():
             ctx.set(dut.progress, {"valid": valid, "slot": slot, "beats": beats})
             if valid:
                 marks[slot] = beats
-            await ctx.tick()
             assert [ctx.get(port.watermark) for port in dut.read] == seen
+            await ctx.tick()
     simulate(dut, bench)

@@ -42,26 +42,25 @@ class Bench:
                               "little")
 
     async def memory(self, ctx):
-        """Answers every read three cycles later, every watch one cycle later."""
+        """Answers every read three cycles later, every watch in its cycle."""
         g, reads = self.g, self.dut.read
         side = g.side_words * g.side_bytes
         pending = [[(None, None, None)] * (BufferReadSignature.LATENCY - 1) for _ in reads]
         members = []
         for read in reads:
             members += [read.en, read.slot, read.word, read.param_en, read.param_slot, read.row,
-                        read.watch, read.group if g.config.weight_group else Const(0)]
+                        read.group if g.config.weight_group else Const(0)]
         async for _clk, _rst, *values in ctx.tick().sample(
                 *members, self.dut.mac_words, self.dut.side_reads):
             self.mac_words += values[-2]
             self.side_reads += values[-1]
             if self.mac_words:
                 self.busy.append(values[-2])
-            words = [tuple(values[8 * index + 1:8 * index + 3]) for index in range(len(reads))
-                     if values[8 * index]]
+            words = [tuple(values[7 * index + 1:7 * index + 3]) for index in range(len(reads))
+                     if values[7 * index]]
             assert len(dict(words)) == len(set(words)), "two words of a slot in a cycle"
             for index, read in enumerate(reads):
-                en, slot, word, param_en, param_slot, row, watch, group = values[
-                    8 * index:8 * index + 8]
+                en, slot, word, param_en, param_slot, row, group = values[7 * index:7 * index + 7]
                 data, scales, params = pending[index].pop(0)
                 ctx.set(read.data, data if data is not None else self.random.getrandbits(64))
                 ctx.set(read.params, params if params is not None else self.random.getrandbits(64))
@@ -75,11 +74,12 @@ class Bench:
                     self.words(slot, group, g.config.rows, g.param_words * g.side_bytes)
                     if en else None,
                     self.words(param_slot, row, 4 * g.config.rows, 0) if param_en else None))
-                ctx.set(read.watermark, self.landed[watch])
             for slot, blob in enumerate(self.slots):
                 if blob and self.rate:
                     self.landed[slot] = min(g.blob_beats, self.landed[slot]
                                             + (self.random.random() < self.rate))
+            for read in reads:
+                ctx.set(read.watermark, self.landed[ctx.get(read.watch)])
 
     async def releases(self, ctx):
         release, held = self.dut.release, None
