@@ -75,11 +75,16 @@ def mac(streams: int) -> Case:
     rows, words = weights.shape[1] // 4, weights.shape[2] // LANES  # every fourth row is one's own
     w = weights[:, ::4].reshape(streams, rows * words, LANES)
     a = np.tile(x.reshape(streams, words, LANES), (1, rows, 1))
-    sums, unit = (w * a).sum(2), DotRow(LANES)
+    unit = DotRow(LANES)
+    sums = (w * a).reshape(streams, rows * words, unit.parts, -1).sum(3)
+
+    def joined(parts: np.ndarray) -> int:
+        return sum((int(part) & (1 << unit.sum_bits) - 1) << unit.sum_bits * place
+                   for place, part in enumerate(parts))
 
     def right(outputs: list[dict[str, list[int]]]) -> bool:
-        late = 2  # products, sum
-        return all(outputs[t + late]["sum"][s] == int(sums[s, t]) & (1 << unit.sum_bits) - 1
+        late = 2  # products, sums
+        return all(outputs[t + late]["sums"][s] == joined(sums[s, t])
                    for t in range(rows * words - late) for s in range(streams))
 
     return Case("mac", unit, LANES, [

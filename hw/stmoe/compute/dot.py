@@ -1,6 +1,6 @@
 """Dot products of a weight word's rows with an operand word."""
 
-from amaranth.hdl import Module, Signal, signed
+from amaranth.hdl import Cat, Module, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -8,17 +8,22 @@ from ..sharing import share
 
 __all__ = ["DotProducts"]
 
-RADIX = 16  # products summed per pipeline stage
+RADIX = 8  # values summed per pipeline stage
 
 
-def _sum_bits(lanes: int) -> int:
-    return 16 + (lanes - 1).bit_length()
+def _stages(lanes: int) -> list[int]:
+    """Values after each stage of adders: the last leaves one or two."""
+    left = [-(-lanes // RADIX)]
+    while left[-1] > 2:
+        left.append(-(-left[-1] // RADIX))
+    return left
 
 
 class DotProducts(wiring.Component):
     """``rows`` dot products of ``lanes`` int8 pairs per cycle, :attr:`latency` cycles late.
 
-    Streams without back-pressure. Stages: operands, products, and one per factor of 16 in lanes.
+    Streams without back-pressure. Stages: operands, products, and sums of eight values, until two
+    are left: whoever takes them adds something in any case.
 
     Parameters
     ----------
@@ -28,18 +33,16 @@ class DotProducts(wiring.Component):
     -------
     weights: byte ``r * lanes + i`` is row r, lane i. operand: byte i is lane i.
     fetch: of what ``holds``: these weights are taken; else the last ones taken stand.
-    sums: ``rows`` signed sums of ``sum_bits`` bits, row 0 lowest.
+    sums: of each row ``parts`` signed values of ``sum_bits`` bits, whose sum it is, row 0 lowest.
     """
 
     def __init__(self, rows: int, lanes: int, *, holds: bool = False):
         self.rows, self.lanes, self.holds = rows, lanes, holds
-        self.sum_bits = _sum_bits(lanes)
-        stages, left = 0, lanes
-        while left > 1:
-            stages, left = stages + 1, -(-left // RADIX)
-        self.latency = 2 + stages
+        row = DotRow(lanes)
+        self.parts, self.sum_bits = row.parts, row.sum_bits
+        self.latency = 2 + len(_stages(lanes))
         super().__init__({"weights": In(8 * rows * lanes), "operand": In(8 * lanes),
-                          "sums": Out(self.sum_bits * rows)} | ({"fetch": In(1)} if holds else {}))
+                          "sums": Out(rows * self.parts * self.sum_bits)} | ({"fetch": In(1)} if holds else {}))
 
     def elaborate(self, platform):
         m = Module()
@@ -51,8 +54,13 @@ class DotProducts(wiring.Component):
             unit = share(m, f"row_{row}", platform, DotRow, self.lanes)
             m.d.comb += [
                 unit.weights.eq(weights.word_select(row, 8 * self.lanes)), unit.operand.eq(operand),
-                self.sums.word_select(row, self.sum_bits).eq(unit.sum)]
+                self.sums.word_select(row, len(unit.sums)).eq(unit.sums)]
         return m
+
+    def parts_of(self, row: int) -> list[Value]:
+        """The values whose sum is the dot product of ``row``, signed."""
+        return [self.sums.word_select(row * self.parts + part, self.sum_bits).as_signed()
+                for part in range(self.parts)]
 
 
 class DotRow(wiring.Component):
@@ -60,9 +68,10 @@ class DotRow(wiring.Component):
 
     def __init__(self, lanes: int):
         self.lanes = lanes
-        self.sum_bits = _sum_bits(lanes)
+        self.parts = _stages(lanes)[-1]
+        self.sum_bits = 16 + (-(-lanes // self.parts) - 1).bit_length()
         super().__init__({"weights": In(8 * lanes), "operand": In(8 * lanes),
-                          "sum": Out(signed(self.sum_bits))})
+                          "sums": Out(self.parts * self.sum_bits)})
 
     def elaborate(self, platform):
         m = Module()
@@ -72,13 +81,12 @@ class DotRow(wiring.Component):
             m.d.sync += product.eq(self.weights.word_select(lane, 8).as_signed()
                                    * self.operand.word_select(lane, 8).as_signed())
             values.append(product)
-        stage = 0
-        while len(values) > 1:
+        for stage, left in enumerate(_stages(self.lanes)):
             parts = []
-            for at in range(0, len(values), RADIX):
-                part = Signal(signed(self.sum_bits), name=f"sum_{stage}_{at // RADIX}")
-                m.d.sync += part.eq(sum(values[at:at + RADIX]))
+            for at in range(left):
+                part = Signal(signed(self.sum_bits), name=f"sum_{stage}_{at}")
+                m.d.sync += part.eq(sum(values[RADIX * at:RADIX * (at + 1)]))
                 parts.append(part)
-            values, stage = parts, stage + 1
-        m.d.comb += self.sum.eq(values[0])
+            values = parts
+        m.d.comb += self.sums.eq(Cat(values))
         return m

@@ -176,7 +176,7 @@ class ProcessingElement(wiring.Component):
             before = [running_read.data[row] for row in range(rows)]
         for row, total in enumerate(totals):
             base = Signal(signed(32), name=f"base_{row}")
-            part = dot.sums[dot.sum_bits * row:dot.sum_bits * (row + 1)].as_signed()
+            part = sum(dot.parts_of(row))
             stored = partial_read.data[32 * row:32 * row + 32].as_signed()
             m.d.comb += base.eq(Mux(now.first, 0, Mux(now.down, stored, before[row])))
             if many:

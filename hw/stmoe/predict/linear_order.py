@@ -4,6 +4,7 @@ from amaranth.hdl import Array, Cat, Const, Module, Mux, Signal, signed, unsigne
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from ..one_of import one_of
 from .linear_shape import LinearShape
 
 __all__ = ["ScoreOrder"]
@@ -83,15 +84,19 @@ class ScoreOrder(wiring.Component):
             with m.If(ages[1] & (of[1] == g)):
                 m.d.sync += kept.eq(half)
 
-        winner = self._best(m, bests, "winner")
+        fit = data.StructLayout({**best.members, "fits": 1})  # whether it may go out
+        ends = [Signal(fit, name=f"end{g}") for g in range(groups)]
+        for end, kept in zip(ends, bests, strict=True):
+            m.d.comb += [end.score.eq(kept.score), end.at.eq(kept.at), end.fits.eq(
+                (kept.score != none) & (kept.score >= self.threshold))]
+        winner = self._best(m, ends, "winner")
         layer, count, close = Signal.like(self.layer), Signal.like(self.limit), Signal()
         wait = Signal()
         unit = Signal(range(max(2, shared)))
         room, more = Signal(), Signal()
         m.d.comb += [
             room.eq(~out.valid | out.ready),
-            more.eq((count != self.limit) & (winner.score != none)
-                    & (winner.score >= self.threshold))]
+            more.eq((count != self.limit) & winner.fits)]
         with m.If(out.ready):
             m.d.sync += out.valid.eq(0)
         with m.If(room):
@@ -160,15 +165,22 @@ class ScoreOrder(wiring.Component):
 
     @staticmethod
     def _best(m, entries, name):
-        """The highest score of ``entries``, the earlier among equals, as a named signal."""
+        """The highest score of ``entries``, the earlier among equals, as a named signal: of four at
+        a time, of which each pair is compared at once."""
         level = 0
         while len(entries) > 1:
             above = []
-            for i in range(0, len(entries) - 1, 2):
-                better = Signal(entries[i].shape(), name=f"{name}_{level}_{i}")
-                m.d.comb += better.eq(Mux(entries[i + 1].score > entries[i].score,
-                                          entries[i + 1].as_value(), entries[i].as_value()))
-                above.append(better)
-            entries = above + entries[len(entries) & ~1:]
-            level += 1
+            for at in range(0, len(entries), 4):
+                four = entries[at:at + 4]
+                better = {(i, j): Signal(name=f"{name}_{level}_{at + i}_{at + j}")
+                          for j in range(len(four)) for i in range(j)}
+                for (i, j), signal in better.items():
+                    m.d.comb += signal.eq(four[i].score >= four[j].score)
+                best = Signal(four[0].shape(), name=f"{name}_{level}_{at}")
+                m.d.comb += best.eq(one_of(
+                    [Cat(better[i, j] if i < j else ~better[j, i]
+                         for j in range(len(four)) if j != i).all() for i in range(len(four))],
+                    [entry.as_value() for entry in four]))
+                above.append(best)
+            entries, level = above, level + 1
         return entries[0]

@@ -117,9 +117,8 @@ class Router(wiring.Component):
         logit_write, logit_read = logits.write_port(), logits.read_port()
         m.d.comb += [logit_write.en.eq(ends), logit_write.addr.eq(written)]
         for row, total in enumerate(sums):
-            part = dot.sums[dot.sum_bits * row:dot.sum_bits * (row + 1)].as_signed()
             with m.If(summed):
-                m.d.sync += total.eq(Mux(begins, 0, total) + part)
+                m.d.sync += total.eq(Mux(begins, 0, total) + sum(dot.parts_of(row)))
             m.d.comb += logit_write.data[row].eq(total)
         with m.If(ends):
             m.d.sync += written.eq(written + 1)

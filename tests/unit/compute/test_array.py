@@ -78,8 +78,11 @@ class Bench:
                 if blob and self.rate:
                     self.landed[slot] = min(g.blob_beats, self.landed[slot]
                                             + (self.random.random() < self.rate))
-            for read in reads:
-                ctx.set(read.watermark, self.landed[ctx.get(read.watch)])
+            self.show_watermarks(ctx)
+
+    def show_watermarks(self, ctx):
+        for read in self.dut.read:
+            ctx.set(read.watermark, self.landed[ctx.get(read.watch)])
 
     async def releases(self, ctx):
         release, held = self.dut.release, None
@@ -136,6 +139,7 @@ class Bench:
             for slot, expert in zip(slots, experts, strict=True):
                 self.landed[slot] = 0 if self.rate else g.blob_beats
                 self.slots[slot] = pack(expert, g)
+            self.show_watermarks(ctx)
             await self.send(ctx, dut.work, [{"slot": slot, "gate": int(gate)}
                                             for slot, gate in zip(slots, gates, strict=True)])
             await self.settle(ctx, slots, moe_layer(x, experts, gates))

@@ -37,6 +37,7 @@ class Dense(Bench):
                 word = (number ^ self.swapped) * g.matrix_tiles
                 gate = len(x) - 1 | word << 6 if g.token_bits else word
                 work.append({"slot": slot, "gate": gate, "matrix": 1})
+            self.show_watermarks(ctx)
             self.random.shuffle(work)
             await self.send(ctx, dut.work, work)
             await self.settle(ctx, slots, [dense_layer(row, parts) for row in x])

@@ -51,6 +51,7 @@ class Tokens(Bench):
             for slot, found in zip(slots, groups, strict=True):
                 self.landed[slot] = 0 if self.rate or found.expert in self.missing else g.blob_beats
                 self.slots[slot] = pack(self.experts[found.expert], g)
+            self.show_watermarks(ctx)
             work = [{"slot": slot, "gate": len(tokens) - 1 | expert << 6}
                     for slot, (expert, tokens) in zip(slots, groups, strict=True)]
             await self.hand_out(ctx, work)
