@@ -202,7 +202,8 @@ class BufferReadSignature(wiring.Signature):
 
     ``data`` (weight word ``word`` of ``slot``) answers ``LATENCY`` cycles after ``en``, ``params``
     (parameter row ``row`` of ``param_slot``) as many after ``param_en``; they hold no longer than
-    that cycle. ``watermark`` (beats landed in slot ``watch``) answers in the same cycle.
+    that cycle. ``watermark`` (beats landed in slot ``watch``) answers in the same cycle, and so does
+    ``watermark_next``, for ``watch_next``.
     At most one PE reads a slot at a time; where groups are split, several may, of which those that
     read in the same cycle read the same word. Weights of four bits: ``scales``, number ``group`` of
     the slot's, a byte for each row, come with ``data``.
@@ -215,7 +216,8 @@ class BufferReadSignature(wiring.Signature):
             "en": Out(1), "slot": Out(g.slot_bits), "word": Out(24), "data": In(8 * g.word_bytes),
             "param_en": Out(1), "param_slot": Out(g.slot_bits), "row": Out(16),
             "params": In(32 * g.config.rows),
-            "watch": Out(g.slot_bits), "watermark": In(g.beat_bits)} | ({
+            "watch": Out(g.slot_bits), "watermark": In(g.beat_bits),
+            "watch_next": Out(g.slot_bits), "watermark_next": In(g.beat_bits)} | ({
                 "group": Out(24), "scales": In(8 * g.config.rows)} if g.config.weight_group
                 else {}))
 

@@ -47,7 +47,7 @@ def placed(tmp_path, monkeypatch):
 
     def run(mhz, placer="static"):
         place_and_route(tmp_path, Path("netlist.json"), ["--85k"], mhz, 1, placer, steps.append,
-                        lpf=Path("pins.lpf"))
+                        Path("pins.lpf"))
         assert (tmp_path / "harness.bit").exists()
         return (tmp_path / "nextpnr.log").read_text()
 

@@ -91,7 +91,10 @@ class BufferStorage(wiring.Component):
             return (delay(m, _times(slot << group, depth)[:len(port)], 1, f"{name}_first")
                     + delay(m, word[:len(port)], 1, f"{name}_inside"))[:len(port)]
 
-        # Filling: one register stage, then the banks. Scales are the side region's last words.
+        # Filling: two register stages, then the banks. Scales are the side region's last words.
+        filled = Signal.like(self.fill.payload)
+        fill_valid = delay(m, self.fill.valid, 1, "fill_valid")
+        m.d.sync += filled.eq(self.fill.payload)
         beat = Signal(g.beat_bits)
         first_weight = Signal(g.beat_bits)
         side_word = beat >> _log2(side_beats)
@@ -102,7 +105,7 @@ class BufferStorage(wiring.Component):
             m.d.sync += first_scale.eq((params + (side_rows - 1)) >> _log2(side_rows))
             m.d.comb += is_scale.eq(side_word >= first_scale)
             side_word = Mux(is_scale, side_word - first_scale, side_word)
-        m.d.comb += [beat.eq(self.fill.payload.beat),
+        m.d.comb += [beat.eq(filled.beat),
                      first_weight.eq(self.shape.side_words * side_beats)]
         weight_beat = Signal(g.beat_bits)
         is_weight = Signal()
@@ -113,19 +116,19 @@ class BufferStorage(wiring.Component):
         part = weight_beat & (word_beats - 1)
         side_part = beat & (side_beats - 1)
         m.d.sync += [
-            write_data.eq(self.fill.payload.data),
-            weight_en.eq(Mux(self.fill.valid & is_weight, 1 << part[:_log2(word_beats)]
+            write_data.eq(filled.data),
+            weight_en.eq(Mux(fill_valid & is_weight, 1 << part[:_log2(word_beats)]
                              if word_beats > 1 else 1, 0)),
             param_en.eq(side_en)]
         if g.config.weight_group:
             m.d.sync += [param_en.eq(Mux(is_scale, 0, side_en)),
                          scale_en.eq(Mux(is_scale, side_en, 0))]
-        m.d.comb += [side_en.eq(Mux(self.fill.valid & ~is_weight, 1 << side_part[:_log2(side_beats)]
+        m.d.comb += [side_en.eq(Mux(fill_valid & ~is_weight, 1 << side_part[:_log2(side_beats)]
                                     if side_beats > 1 else 1, 0)),
                      self.bank_writes.eq(self.fill.valid),
                      self.bank_reads.eq(sum(read.en for read in self.read))]
 
-        slot, weight_word = self.fill.payload.slot, placed(weight_beat >> _log2(word_beats))
+        slot, weight_word = filled.slot, placed(weight_beat >> _log2(word_beats))
         if g.config.pes == 1:
             read, = self.read
             ram = share(m, "words", platform, BankMemory, 8 * g.word_bytes,
@@ -155,7 +158,7 @@ class BufferStorage(wiring.Component):
             each = 8 * g.side_bytes // bits
             ram = share(m, name, platform, BankMemory, 8 * g.side_bytes, g.banks * depth, beat_bits)
             m.d.comb += [
-                ram.write_addr.eq(in_row(self.fill.payload.slot, side_word, depth, ram.write_addr,
+                ram.write_addr.eq(in_row(filled.slot, side_word, depth, ram.write_addr,
                                          f"{name}_fill")),
                 ram.write_data.eq(write_data), ram.write_en.eq(write_en),
                 ram.read_addr.eq(in_row(slot, row >> _log2(each), depth, ram.read_addr, name)),
@@ -181,8 +184,10 @@ class BufferStorage(wiring.Component):
         m.d.comb += [port.addr.eq(self.progress.slot), port.data.eq(self.progress.beats),
                      port.en.eq(self.progress.valid)]
         for read in self.read:
-            mark = marks.read_port(domain="comb")
-            m.d.comb += [mark.addr.eq(read.watch), read.watermark.eq(mark.data)]
+            for watch, watermark in ((read.watch, read.watermark),
+                                     (read.watch_next, read.watermark_next)):
+                mark = marks.read_port(domain="comb")
+                m.d.comb += [mark.addr.eq(watch), watermark.eq(mark.data)]
         return m
 
     def _network(self, m, platform, filled, write_data, weight_en, asked):

@@ -33,7 +33,8 @@ class IssueUnit(wiring.Component):
     activations: activation words received of every token. hidden: hidden values computed of this
         expert for all its tokens.
     hold: the last word of an expert is not issued.
-    watch, watermark: beats landed in slot ``watch``, answered in the same cycle.
+    watch, watermark: beats landed in slot ``watch``, answered in the same cycle; of the expert in
+        hand. watch_next, watermark_next: of the next one.
     asks, denied: a word would be read from the buffer, and may not be now; only where groups are
         split.
     need: beats that must have landed for the next word; only where experts stream through.
@@ -55,6 +56,7 @@ class IssueUnit(wiring.Component):
             "shape": In(interfaces.shape_layout(g)),
             "activations": In(16), "hidden": In(16), "hold": In(1),
             "watch": Out(g.slot_bits), "watermark": In(g.beat_bits),
+            "watch_next": Out(g.slot_bits), "watermark_next": In(g.beat_bits),
             "go": Out(1), "slot": Out(g.slot_bits), "word": Out(24), "gate": Out(16),
             "down": Out(1), "index": Out(16), "group": Out(16), "first": Out(1), "last": Out(1),
             "begin": Out(1), "end": Out(1), "waiting": Out(1)} | ({} if not g.token_bits else {
@@ -82,8 +84,8 @@ class IssueUnit(wiring.Component):
             with m.If(present.matrix):
                 m.d.comb += self.gate.eq(GATE_ONE)
 
-        # Arrival. The watermark turns to the next expert once the present one is complete. Whether
-        # the next word has landed is worked out a cycle ahead, for each word that may be the next.
+        # Arrival. The next expert is looked at once the present one is complete. Whether the next
+        # word has landed is worked out a cycle ahead, for each word that may be the next.
         step, change = Signal(), Signal()  # to the expert's next word; to the next expert, or none
         coming = Signal(interfaces.part(g))
         need = self.need if g.has_ring else Signal(g.beat_bits + 1)
@@ -93,17 +95,21 @@ class IssueUnit(wiring.Component):
         if g.config.dense_blobs:
             blob_beats = Mux(self.matrix, shape.matrix_beats, shape.blob_beats)
             coming_beats = Mux(coming.matrix, shape.matrix_beats, shape.blob_beats)
-        same, turned = self.watch == present.slot, self.watch == coming.slot
+        turned = follows & complete
         m.d.comb += [
             coming.eq(Mux(follows, following, self.work.payload)),
-            self.watch.eq(Mux(follows & complete, following.slot, present.slot)),
+            self.watch.eq(present.slot), self.watch_next.eq(following.slot),
             landed.eq(complete | arrived)]
+
+        def reached(first_beats):
+            """Of what comes: whether its slot's watermark, if it is known already, is there."""
+            return Mux(turned, first_beats <= self.watermark_next,
+                       (coming.slot == present.slot) & (first_beats <= self.watermark))
         m.d.sync += [
             first_need.eq(shape.side_words * side_beats + word_beats),
-            arrived.eq(Mux(change, turned & (first_need <= self.watermark), same & Mux(
+            arrived.eq(Mux(change, reached(first_need), Mux(
                 step, further <= self.watermark, need <= self.watermark))),
-            filled_up.eq(Mux(change, turned & (self.watermark >= coming_beats),
-                             same & (self.watermark >= blob_beats)))]
+            filled_up.eq(Mux(change, reached(coming_beats), blob_beats <= self.watermark))]
         with m.If(valid & filled_up):
             m.d.sync += complete.eq(1)
 

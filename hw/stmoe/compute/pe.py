@@ -85,7 +85,8 @@ class ProcessingElement(wiring.Component):
         m.d.comb += [
             issue.shape.eq(self.shape), issue.activations.eq(self.activations),
             issue.hidden.eq(hidden.hidden), issue.watermark.eq(self.read.watermark),
-            self.read.watch.eq(issue.watch), self.idle.eq(issue.idle),
+            issue.watermark_next.eq(self.read.watermark_next),
+            self.read.watch.eq(issue.watch), self.read.watch_next.eq(issue.watch_next), self.idle.eq(issue.idle),
             self.waiting.eq(issue.waiting), self.issued.eq(issue.go),
             self.read.en.eq(issue.go & issue.fetch if many else issue.go),
             self.read.slot.eq(issue.slot),

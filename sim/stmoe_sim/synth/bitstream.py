@@ -120,7 +120,7 @@ def bitstream(board: Board, config: AcceleratorConfig, cache: Path, *, clock_hz:
     keep(placed, lambda scratch: place_and_route(
         scratch, Path("..") / "netlist.json",
         nextpnr_part(platform.device, platform.package, platform.speed), clock / 1e6, seed, placer,
-        lambda step: steps(0, 0, step), top=TOP, lpf=Path("..") / f"{TOP}.lpf"))
+        lambda step: steps(0, 0, step), Path("..") / f"{TOP}.lpf", top=TOP))
     timing = {"seed": seed, "bitstream": str(placed / f"{TOP}.bit"),
               **timing_of(placed, "inside", submodules(units))}
     return {

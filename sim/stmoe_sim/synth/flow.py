@@ -11,8 +11,8 @@ from stmoe.config import AcceleratorConfig, Geometry
 from ..kept import keep
 from . import asic, asic_timing, gates, targets
 from .estimate import estimate
-from .harness import HARNESS, harness
-from .place import merge_script, place_and_route, timing_of
+from .harness import HARNESS, constraints, harness
+from .place import merge_script, place_and_route, placer_for, timing_of
 from .synthesis import Block, Script, netlist_units, synthesise
 from .targets import RESOURCES, Part
 from .tools import available, run_tool, tool_version
@@ -106,7 +106,7 @@ def synth(config: AcceleratorConfig, target: str, cache: Path, *, part: Part | N
     if place and part is not None:
         check_fit(report["total"], part, config.name)
         report["place"] = place_units(name, part, mhz or config.clock_mhz, seed, units, blocks,
-                                      cache, top, steps)
+                                      report["total"], cache, top, steps)
     return report
 
 
@@ -154,15 +154,20 @@ def put_together(name: str, target: str, units: Mapping[str, Unit], blocks: Sequ
 
 
 def place_units(name: str, part: Part, mhz: float, seed: int, units: Mapping[str, Unit],
-                blocks: Sequence[Block], cache: Path, module: str = "stmoe",
-                steps: Steps = lambda done, of, step: None) -> dict[str, Any]:
-    """Put the units below ``module`` together in the harness, place and route; what is there
-    already is kept."""
+                blocks: Sequence[Block], used: Mapping[str, int], cache: Path,
+                module: str = "stmoe", steps: Steps = lambda done, of, step: None,
+                ) -> dict[str, Any]:
+    """Put the units below ``module``, which take ``used`` in all, together in the harness, place
+    and route; what is there already is kept."""
     folder = put_together(name, part.target, units, blocks, cache, module, steps,
                           partial(targets.script, part.target))
     placed = folder / f"{part.name}-{mhz:g}-{seed}"
-    keep(placed, lambda scratch: place_and_route(  # heap: the harness's pins are not located
-        scratch, Path("..") / "netlist.json", part.nextpnr, mhz, seed, "heap",
-        lambda step: steps(0, 0, step)))
+
+    def place(scratch: Path) -> None:
+        (scratch / "pins.lpf").write_text(constraints(part.pins))
+        place_and_route(scratch, Path("..") / "netlist.json", part.nextpnr, mhz, seed,
+                        placer_for(used, part), lambda step: steps(0, 0, step), Path("pins.lpf"))
+
+    keep(placed, place)
     return {"seed": seed, "bitstream": str(placed / "harness.bit"),
             "tool": tool_version("nextpnr-ecp5"), **timing_of(placed, module, submodules(units))}

@@ -1,13 +1,14 @@
 """Pins for a netlist of more ports than any package has: shift registers around it."""
 
 import re
+from collections.abc import Sequence
 
 from amaranth.back import rtlil
 from amaranth.hdl import Cat, ClockSignal, Instance, Module, ResetSignal, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-__all__ = ["HARNESS", "harness", "ports"]
+__all__ = ["HARNESS", "constraints", "harness", "ports"]
 
 HARNESS = "harness"
 _PORT = re.compile(
@@ -60,3 +61,9 @@ def harness(top: str, stub: str) -> str:
     """RTLIL of the harness around the module ``top``, whose ports ``stub`` has."""
     component = Harness(top, ports(stub))
     return rtlil.convert(component, name=HARNESS, emit_src=False)
+
+
+def constraints(pins: Sequence[str]) -> str:
+    """Where the harness's ports are, as nextpnr reads it: sites of clock, reset, input, output."""
+    return "".join(f'LOCATE COMP "{port}" SITE "{site}";\nIOBUF PORT "{port}" IO_TYPE=LVCMOS33;\n'
+                   for port, site in zip(("clk", "rst", "si", "so"), pins, strict=True))

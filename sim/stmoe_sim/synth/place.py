@@ -13,7 +13,7 @@ from .tools import Progress, ToolError, run_tool
 
 __all__ = ["critical_path", "merge_script", "place_and_route", "placer_for", "timing_of"]
 
-SPARSE = 0.4  # of a part, up to which a design has been spread: 0.38 ended, 0.48 did not
+SPARSE = 0.4  # of a part's LUTs, up to which a design has been spread: 0.38 ended, 0.42 did not
 SPREAD = 1000  # iterations of the static placer; what it has spread took at most 400
 ROUTED = 250  # iterations of router2 with its usual weights; what they have routed took 143
 _ITERATION = re.compile(r"Info: (?P<router> {4})?iter=(?P<step>\d+) ")
@@ -43,17 +43,15 @@ def placer_for(used: Mapping[str, int], part: Part) -> str:
     default one, heap, packs it, and router2 does not end in an hour. On a fuller part the static
     one itself does not: more LUTs go on overlapping than it takes for done.
     """
-    full = max(used["lut"] / part.lut, used["dsp"] / part.dsp)
-    return "static" if full < SPARSE else "heap"
+    return "static" if used["lut"] < SPARSE * part.lut else "heap"
 
 
 def place_and_route(home: Path, netlist: Path, part: Sequence[str], mhz: float, seed: int,
-                    placer: str, progress: Progress, *, top: str = HARNESS,
-                    lpf: Path | None = None) -> None:
+                    placer: str, progress: Progress, lpf: Path, *, top: str = HARNESS) -> None:
     """From ``netlist`` (JSON, a path from ``home``) to ``top``.bit and ``timing.json``.
 
-    ``part``: arguments of nextpnr. ``placer``: of :func:`placer_for`. ``lpf``: constraints, a path
-    from ``home``; without them pins are where they happen to be, which heap alone can do. heap
+    ``part``: arguments of nextpnr. ``placer``: of :func:`placer_for`. ``lpf``: where pins are, a
+    path from ``home``; the static placer cannot do without. heap
     places what the static placer does not: it comes to no end, or dies of designs of a few cells.
     router2 settles a full part in a fraction of router1's time. With its usual weights, which grow
     from iteration to iteration, some tens of wires may change places for good: then all is done
@@ -64,8 +62,7 @@ def place_and_route(home: Path, netlist: Path, part: Sequence[str], mhz: float, 
             run_tool("nextpnr-ecp5", [
                 *part, "--json", str(netlist), "--textcfg", f"{top}.config",
                 "--report", "timing.json", "--placer", placer, "--router", "router2",
-                *more, "--freq", f"{mhz:g}", "--seed", str(seed),
-                *(["--lpf", str(lpf)] if lpf else ["--lpf-allow-unconstrained"]),
+                *more, "--freq", f"{mhz:g}", "--seed", str(seed), "--lpf", str(lpf),
                 "--timing-allow-fail"], home, "nextpnr.log", progress, watch)
         except ToolError:
             if not ended_after_its_work(home, top):

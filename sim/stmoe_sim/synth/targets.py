@@ -60,7 +60,8 @@ FREE = re.compile(r"PFUMX|L6MUX21|GSR|\$scopeinfo|VHI|VLO|MUX2_\w+|GND|VCC|WIDEF
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """A part of ``devices.toml``: what there is, and the arguments by which nextpnr knows it."""
+    """A part of ``devices.toml``: what there is, the arguments by which nextpnr knows it, and where
+    it has the harness's pins."""
 
     name: str
     target: str
@@ -70,13 +71,15 @@ class Part:
     bram: int
     bram_bits: int
     nextpnr: tuple[str, ...] = ()
+    pins: tuple[str, ...] = ()
 
 
 @cache
 def parts() -> dict[str, Part]:
     """All known parts, by name."""
     data = tomllib.loads((Path(__file__).with_name("devices.toml")).read_text())
-    return {name: Part(name=name, target=target, nextpnr=tuple(fields.pop("nextpnr", ())), **fields)
+    return {name: Part(name=name, target=target, nextpnr=tuple(fields.pop("nextpnr", ())),
+                       pins=tuple(fields.pop("pins", ())), **fields)
             for target, of in data.items() for name, fields in of.items()}
 
 

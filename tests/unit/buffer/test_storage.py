@@ -108,20 +108,43 @@ def test_a_wrong_bit_is_noticed(pes):
         simulate(dut, bench)
 
 
+@pytest.mark.parametrize("pes", [1, 2])
+@pytest.mark.parametrize("later", [1, 2])
+def test_a_beat_is_there_for_what_is_issued_two_cycles_later(pes, later):
+    g = Geometry(config(pes=pes, axi_data_bits=256))  # a beat is a word
+    dut = BufferStorage(g)
+
+    async def bench(ctx):
+        for name in ("side_words", "blob_beats", "group", "slots"):
+            ctx.set(dut.shape[name], getattr(g, name))
+        port, word = dut.read[0], random.Random(7).getrandbits(256)
+        ctx.set(dut.fill.valid, 1)
+        ctx.set(dut.fill.payload, {"slot": 2, "beat": g.side_words + 5, "data": word})
+        for name, value in (("slot", 2), ("word", 5)):
+            ctx.set(getattr(port, name), value)
+        for cycle in range(later + BufferReadSignature.LATENCY):
+            ctx.set(port.en, cycle == later)
+            await ctx.tick()
+            ctx.set(dut.fill.valid, 0)
+        assert (ctx.get(port.data) == word) == (later == 2)
+    simulate(dut, bench)
+
+
 def test_watermarks_are_those_of_the_slot_watched():
     dut = BufferStorage(Geometry(config()))
 
     async def bench(ctx):
         rng, marks = random.Random(5), [0] * 4
         for _ in range(200):
-            slots = [rng.randrange(4) for _ in dut.read]
-            seen = [marks[slot] for slot in slots]
-            for port, slot in zip(dut.read, slots, strict=True):
-                ctx.set(port.watch, slot)
+            asked = [(watch, mark, rng.randrange(4)) for port in dut.read for watch, mark in (
+                (port.watch, port.watermark), (port.watch_next, port.watermark_next))]
+            for watch, _, slot in asked:
+                ctx.set(watch, slot)
+            seen = [marks[slot] for _, _, slot in asked]
             slot, beats, valid = rng.randrange(4), rng.randrange(100), rng.randrange(2)
             ctx.set(dut.progress, {"valid": valid, "slot": slot, "beats": beats})
             if valid:
                 marks[slot] = beats
-            assert [ctx.get(port.watermark) for port in dut.read] == seen
+            assert [ctx.get(mark) for _, mark, _ in asked] == seen
             await ctx.tick()
     simulate(dut, bench)

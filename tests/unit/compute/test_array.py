@@ -83,6 +83,7 @@ class Bench:
     def show_watermarks(self, ctx):
         for read in self.dut.read:
             ctx.set(read.watermark, self.landed[ctx.get(read.watch)])
+            ctx.set(read.watermark_next, self.landed[ctx.get(read.watch_next)])
 
     async def releases(self, ctx):
         release, held = self.dut.release, None

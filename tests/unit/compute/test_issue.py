@@ -47,7 +47,8 @@ def issued(shape, late=0):
             ctx.set(dut.shape[name], value)
         ctx.set(dut.shape.side_words, 1)
         ctx.set(dut.shape.blob_beats, 1)
-        ctx.set(dut.watermark, (1 << len(dut.watermark)) - 1)
+        for watermark in (dut.watermark, dut.watermark_next):
+            ctx.set(watermark, (1 << len(watermark)) - 1)
         ctx.set(dut.activations, shape["in_words"])
         await ctx.tick().repeat(4)
         given = 0
