@@ -202,11 +202,11 @@ class BufferReadSignature(wiring.Signature):
 
     ``data`` (weight word ``word`` of ``slot``) answers ``LATENCY`` cycles after ``en``, ``params``
     (parameter row ``row`` of ``param_slot``) as many after ``param_en``; they hold no longer than
-    that cycle. ``watermark`` (beats landed in slot ``watch``) answers in the same cycle, and so does
-    ``watermark_next``, for ``watch_next``.
-    At most one PE reads a slot at a time; where groups are split, several may, of which those that
-    read in the same cycle read the same word. Weights of four bits: ``scales``, number ``group`` of
-    the slot's, a byte for each row, come with ``data``.
+    that cycle. ``watermark`` (beats landed in slot ``watch``) answers in the same cycle, and so
+    does ``watermark_next``, for ``watch_next``. At most one PE reads a slot at a time; where groups
+    are split, several may, of which those that read in the same cycle read the same word. Weights
+    of four bits: ``scales``, number ``group`` of the slot's, a byte for each row, come with
+    ``data``.
     """
 
     LATENCY = 3

@@ -15,6 +15,7 @@ __all__ = ["BufferStorage"]
 
 
 FAN = 4  # banks that are multiplexed behind their RAMs, ahead of a register
+DEEP = 1024  # words of a RAM: of an ECP5's block RAM, 16 bits wide
 
 
 def _log2(value: int) -> int:
@@ -42,9 +43,9 @@ class BufferStorage(wiring.Component):
 
     Parameters and scales are few: each PE has its own copy of all, without a network. A slot is
     ``2**shape.group`` banks, which take words in turn; changing ``group`` regroups the banks, after
-    which every slot counts as empty. One PE reads a word at a time: its banks are one RAM, one
-    behind the other, a slot's words in a row, and there is no network. With ``shape.ring`` weight
-    word w of a slot takes the place of word w - ``ring_words``. A beat that is filled in is
+    which every slot counts as empty. One PE reads a word at a time: its banks are one behind
+    another in a few RAMs, a slot's words in a row, and there is no network. With ``shape.ring``
+    weight word w of a slot takes the place of word w - ``ring_words``. A beat that is filled in is
     readable by what is issued two cycles later; a watermark given with it is seen in the next. No
     back-pressure. Not reset: a watermark means nothing until ``progress`` has set it.
 
@@ -85,14 +86,24 @@ class BufferStorage(wiring.Component):
             return word if not g.has_ring else word & Mux(
                 self.shape.ring, g.ring_words - 1, (1 << 24) - 1)
 
-        def in_row(slot, word, depth, port, name):
-            """Address for ``port``, a cycle later, of a word of a slot where the banks, of
-            ``depth`` words each, are one behind the other."""
-            return (delay(m, _times(slot << group, depth)[:len(port)], 1, f"{name}_first")
-                    + delay(m, word[:len(port)], 1, f"{name}_inside"))[:len(port)]
+        def first(slot, depth):
+            """Where a slot begins whose banks, of ``depth`` words each, are one behind another."""
+            return _times(slot << group, depth)
+
+        def at(address, depth, name):
+            """``address`` in all banks, a cycle later."""
+            later = Signal(range(g.banks * depth), name=f"{name}_at")
+            m.d.sync += later.eq(address)
+            return later
 
         # Filling: two register stages, then the banks. Scales are the side region's last words.
         filled = Signal.like(self.fill.payload)
+
+        def filled_at(word, depth, name):
+            """Address, two cycles after a beat, of its ``word``, which is known in between."""
+            begin = delay(m, first(self.fill.payload.slot, depth), 1, f"{name}_first")
+            return at(begin + word, depth, name)
+
         fill_valid = delay(m, self.fill.valid, 1, "fill_valid")
         m.d.sync += filled.eq(self.fill.payload)
         beat = Signal(g.beat_bits)
@@ -128,18 +139,12 @@ class BufferStorage(wiring.Component):
                      self.bank_writes.eq(self.fill.valid),
                      self.bank_reads.eq(sum(read.en for read in self.read))]
 
-        slot, weight_word = filled.slot, placed(weight_beat >> _log2(word_beats))
+        weight_word = placed(weight_beat >> _log2(word_beats))
         if g.config.pes == 1:
             read, = self.read
-            ram = share(m, "words", platform, BankMemory, 8 * g.word_bytes,
-                        g.banks * g.bank_words, beat_bits)
-            m.d.comb += [
-                ram.write_addr.eq(in_row(slot, weight_word, g.bank_words, ram.write_addr, "fill")),
-                ram.write_data.eq(write_data), ram.write_en.eq(weight_en),
-                ram.read_addr.eq(in_row(read.slot, placed(read.word), g.bank_words, ram.read_addr,
-                                        "word")),
-                ram.read_en.eq(delay(m, read.en, 1, "word_en")),
-                read.data.eq(delay(m, ram.read_data, 1, "word_data"))]
+            self._in_a_row(m, platform, filled_at(weight_word, g.bank_words, "fill"), write_data,
+                           weight_en, at(first(read.slot, g.bank_words) + placed(read.word),
+                                         g.bank_words, "word"))
         else:
             def in_turn(slot, word, name):
                 """Bank and address of a word of a slot whose banks take words in turn."""
@@ -148,7 +153,8 @@ class BufferStorage(wiring.Component):
                 inside = word & ((1 << group) - 1)
                 m.d.comb += [bank.eq((slot << group) | inside), addr.eq(word >> group)]
                 return bank, addr
-            self._network(m, platform, in_turn(slot, weight_word, "fill"), write_data, weight_en,
+            self._network(m, platform, in_turn(filled.slot, weight_word, "fill"), write_data,
+                          weight_en,
                           [in_turn(read.slot, placed(read.word), f"word_{index}")
                            for index, read in enumerate(self.read)])
 
@@ -158,10 +164,9 @@ class BufferStorage(wiring.Component):
             each = 8 * g.side_bytes // bits
             ram = share(m, name, platform, BankMemory, 8 * g.side_bytes, g.banks * depth, beat_bits)
             m.d.comb += [
-                ram.write_addr.eq(in_row(filled.slot, side_word, depth, ram.write_addr,
-                                         f"{name}_fill")),
+                ram.write_addr.eq(filled_at(side_word, depth, f"{name}_fill")),
                 ram.write_data.eq(write_data), ram.write_en.eq(write_en),
-                ram.read_addr.eq(in_row(slot, row >> _log2(each), depth, ram.read_addr, name)),
+                ram.read_addr.eq(at(first(slot, depth) + (row >> _log2(each)), depth, name)),
                 ram.read_en.eq(delay(m, en, 1, f"{name}_en"))]
             word = delay(m, ram.read_data, 1, f"{name}_word")
             if each == 1:
@@ -189,6 +194,27 @@ class BufferStorage(wiring.Component):
                 mark = marks.read_port(domain="comb")
                 m.d.comb += [mark.addr.eq(watch), watermark.eq(mark.data)]
         return m
+
+    def _in_a_row(self, m, platform, write_addr, write_data, weight_en, read_addr):
+        """The banks of a single PE in RAMs of ``DEEP`` words, and a choice of the RAMs behind a
+        register each.
+
+        ``write_addr``, ``read_addr``: of what is written and read in this cycle.
+        """
+        g = self.geometry
+        read, = self.read
+        en, words = delay(m, read.en, 1, "word_en"), g.banks * g.bank_words
+        outputs = []
+        for number, start in enumerate(range(0, words, DEEP)):
+            ram = share(m, f"word_{number}", platform, BankMemory, 8 * g.word_bytes,
+                        min(DEEP, words - start), 8 * g.axi_bytes)
+            m.d.comb += [
+                ram.write_addr.eq(write_addr), ram.write_data.eq(write_data),
+                ram.write_en.eq(Mux(write_addr[_log2(DEEP):] == number, weight_en, 0)),
+                ram.read_addr.eq(read_addr),
+                ram.read_en.eq(en & (read_addr[_log2(DEEP):] == number))]
+            outputs.append(delay(m, ram.read_data, 1, f"word_data_{number}"))
+        m.d.comb += read.data.eq(_chosen(outputs, delay(m, read_addr[_log2(DEEP):], 2, "word_ram")))
 
     def _network(self, m, platform, filled, write_data, weight_en, asked):
         """The banks, and the way of a word from any of them to each PE: a register stage, the RAM,

@@ -42,7 +42,8 @@ class DotProducts(wiring.Component):
         self.parts, self.sum_bits = row.parts, row.sum_bits
         self.latency = 2 + len(_stages(lanes))
         super().__init__({"weights": In(8 * rows * lanes), "operand": In(8 * lanes),
-                          "sums": Out(rows * self.parts * self.sum_bits)} | ({"fetch": In(1)} if holds else {}))
+                          "sums": Out(rows * self.parts * self.sum_bits)} | (
+                              {"fetch": In(1)} if holds else {}))
 
     def elaborate(self, platform):
         m = Module()

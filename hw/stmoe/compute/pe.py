@@ -86,8 +86,8 @@ class ProcessingElement(wiring.Component):
             issue.shape.eq(self.shape), issue.activations.eq(self.activations),
             issue.hidden.eq(hidden.hidden), issue.watermark.eq(self.read.watermark),
             issue.watermark_next.eq(self.read.watermark_next),
-            self.read.watch.eq(issue.watch), self.read.watch_next.eq(issue.watch_next), self.idle.eq(issue.idle),
-            self.waiting.eq(issue.waiting), self.issued.eq(issue.go),
+            self.read.watch.eq(issue.watch), self.read.watch_next.eq(issue.watch_next),
+            self.idle.eq(issue.idle), self.waiting.eq(issue.waiting), self.issued.eq(issue.go),
             self.read.en.eq(issue.go & issue.fetch if many else issue.go),
             self.read.slot.eq(issue.slot),
             self.read.word.eq(issue.word)]
@@ -144,9 +144,10 @@ class ProcessingElement(wiring.Component):
             x_index = delay(m, Mux(issue.matrix, issue.x_index, issue.index), READ_LATENCY - 1,
                             "x_index")
             down = down & ~stages[READ_LATENCY].matrix
+        m.d.sync += x_write.en.eq(self.x_valid)  # a word is read three cycles after at the earliest
+        m.d.sync += [x_write.addr.eq(Cat(self.x_token if many else none, self.x_index)),
+                     x_write.data.eq(self.x)]
         m.d.comb += [
-            x_write.addr.eq(Cat(self.x_token if many else none, self.x_index)),
-            x_write.data.eq(self.x), x_write.en.eq(self.x_valid),
             x_read.addr.eq(Cat(owners[1].token if many else none, x_index)), x_read.en.eq(1),
             hidden.index.eq(index), dot.weights.eq(weights),
             dot.operand.eq(delay(m, Mux(down, hidden.word, x_read.data),

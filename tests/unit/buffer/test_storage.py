@@ -77,8 +77,9 @@ def simulate(dut, bench):
 
 
 @pytest.mark.parametrize("more", [
-    {}, {"pes": 1}, {"pes": 1, "banks_per_slot": 2},
-    {"pes": 1, "max_d_ff": 0, "slots": 3}, {"banks_per_slot": 2}, {"axi_data_bits": 256}, {"max_d_ff": 0, "slots": 3},
+    {}, {"banks_per_slot": 2}, {"axi_data_bits": 256}, {"max_d_ff": 0, "slots": 3},
+    {"pes": 1}, {"pes": 1, "banks_per_slot": 2}, {"pes": 1, "max_d_ff": 0, "slots": 3},
+    {"pes": 1, "max_d_ff": 0, "slots": 23},  # two RAMs
     {"weight_group": 32, "model_d_model": 64, "model_d_ff": 32},
     {"weight_group": 32, "model_d_model": 64, "model_d_ff": 32, "pes": 1},
     {"weight_group": 32, "model_d_model": 64, "model_d_ff": 32, "axi_data_bits": 128, "rows": 16}])
