@@ -1,7 +1,7 @@
 """The accelerator: blocks wired together behind plain AXI ports."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, signed
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Member, Out, connect
 
 from .buffer.manager import ExpertManager
@@ -196,6 +196,9 @@ class Accelerator(wiring.Component):
 
         # Observation, errors, interrupt.
         failed_before, failing = Signal(), Signal()
+        error = Signal(data.StructLayout(  # that the registers take a cycle later
+            {"valid": 1, **{name: getattr(csr, f"error_{name}").shape()
+                            for name in ("code", "layer", "expert", "detail")}}))
         m.d.comb += [
             self.event_valid.eq(manager.event.valid),
             *(getattr(self, f"event_{name}").eq(manager.event.payload[name])
@@ -206,24 +209,25 @@ class Accelerator(wiring.Component):
             csr.status_busy.eq(busy | sequencer.flush_request),
             csr.status_flushing.eq(flushing | manager.flushing),
             failing.eq(manager.layer_failed & ~failed_before),
-            csr.error_valid.eq(sequencer.error_valid | failing),
-            csr.error_code.eq(Mux(
+            error.valid.eq(sequencer.error_valid | failing),
+            error.code.eq(Mux(
                 sequencer.error_valid, sequencer.error_code,
                 Mux(manager.failed_corrupt, ErrorCode.CORRUPT, ErrorCode.BUS))),
-            csr.error_layer.eq(
+            error.layer.eq(
                 Mux(sequencer.error_valid, sequencer.error_layer, manager.failed_layer)),
-            csr.error_expert.eq(
+            error.expert.eq(
                 Mux(sequencer.error_valid, sequencer.error_expert, manager.failed_expert)),
-            csr.error_detail.eq(
+            error.detail.eq(
                 Mux(sequencer.error_valid, sequencer.error_detail, manager.failed_tile))]
         if g.streams_rows:
             row_error = Signal.like(predict.port.error)
             m.d.sync += row_error.eq(predict.port.error)
             with m.If(row_error.valid & ~sequencer.error_valid & ~failing):
                 m.d.comb += [
-                    csr.error_valid.eq(1), csr.error_code.eq(ErrorCode.ROW_BUS),
-                    csr.error_layer.eq(row_error.layer), csr.error_expert.eq(0),
-                    csr.error_detail.eq(0)]
+                    error.valid.eq(1), error.code.eq(ErrorCode.ROW_BUS),
+                    error.layer.eq(row_error.layer), error.expert.eq(0), error.detail.eq(0)]
+        m.d.sync += [getattr(csr, f"error_{name}").eq(error[name])
+                     for name in error.shape().members]
         m.d.sync += failed_before.eq(manager.layer_failed)
         m.d.sync += self.irq.eq(csr.ctrl_irq_enable & (csr.error != 0))
         self._counters(m, csr, sequencer, predict, manager, storage, dma, array)
