@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import cycles, handshake, legaliser, protocol, ring, slots
+from . import counters, cycles, handshake, legaliser, protocol, ring, slots
 from .proof import Mutation, Proof
 from .solve import Outcome, missing, solve
 
@@ -15,7 +15,7 @@ __all__ = ["PROOFS", "faulty", "main", "prove"]
 
 PROOFS: tuple[Proof, ...] = (
     *handshake.PROOFS, *legaliser.PROOFS, *protocol.PROOFS, *slots.PROOFS,
-    *ring.PROOFS, *cycles.PROOFS)
+    *ring.PROOFS, *cycles.PROOFS, *counters.PROOFS)
 
 GOOD = ("proved", "holds")
 

@@ -1,6 +1,6 @@
 """Cycle counters: each cycle has one cause, and the causes' counters sum to the total's."""
 
-from amaranth.hdl import Cat, Signal
+from amaranth.hdl import Cat, Mux, Signal
 
 from stmoe import sequencer, top
 from stmoe.bus import csr
@@ -43,16 +43,17 @@ def partition() -> Bench:
     bench.rule("attention", by_name["attention"] == ~bench.past(command.in_layer))
     bench.rule("stalls", ~(by_name["stall_demand"] | by_name["stall_late"]) | bench.past(
         command.running & ~array.active & ~array.merging))
-    # What each counter has is the sum of its increments, so that by "one_cause" they add up.
+    # The low bits of each counter are those of the sum of its increments, so that by "one_cause"
+    # they add up; what a read makes of them is proved of the bank.
+    clear, freeze = (bench.past(getattr(registers, f"counter_ctrl_{field}"), init)
+                     for field, init in (("clear", 1), ("freeze", 0)))
     agree = []
     for name in ("total", *CYCLE_CAUSES):
-        increment = getattr(registers, f"inc_cycles_{name}")
+        increment, low = (getattr(registers, f"inc_cycles_{name}"),
+                          registers.bank.counts[f"cycles_{name}"])
         counted, pending = Signal(64, name=f"counted_{name}"), bench.past(increment)
-        with bench.m.If(registers.counter_ctrl_clear):
-            bench.m.d.sync += counted.eq(0)
-        with bench.m.Elif(~registers.counter_ctrl_freeze):
-            bench.m.d.sync += counted.eq(counted + pending)
-        agree.append(counted == registers.counts[f"cycles_{name}"])
+        bench.m.d.sync += counted.eq(Mux(clear, 0, counted + (pending & ~freeze)))
+        agree.append(counted[:len(low)] == low)
     bench.rule("counts", Cat(agree).all())
     return bench
 
@@ -67,7 +68,8 @@ PROOFS = (
                  "one_cause"),
         Mutation("top:Accelerator", "Signal(len(causes), init=1)", "Signal(len(causes))",
                  "one_cause"),
-        Mutation("bus.csr:CsrBlock", "m.d.sync += pending.eq(increment)",
-                 "m.d.sync += pending.eq(increment if name != \"cycles_receive\" else 0)",
-                 "counts"))),
+        Mutation("bus.csr:CsrBlock", "getattr(self, f\"inc_{name}\"))",
+                 "0 if name == \"cycles_receive\" else getattr(self, f\"inc_{name}\"))", "counts"),
+        Mutation("bus.counter_bank:CounterBank", "m.d.sync += clear.eq(self.clear)",
+                 "m.d.sync += clear.eq(self.clear & ~self.freeze)", "counts", ("bus.csr",)))),
 )

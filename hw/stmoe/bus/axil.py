@@ -26,17 +26,17 @@ class AxiLiteFront(wiring.Component):
     Write address and write data are taken in any order, each into a register; the access happens
     in the cycle after the later of the two, the response follows a cycle later and holds until it
     is taken. A read's word is known in the cycle after its address, the access follows a cycle
-    later, its data is valid the cycle after that. Throughput: a write every three cycles, a read
-    every four. No output depends on an input of the bus within a cycle. Address bits 1:0 and
-    ``prot`` are ignored. Reset: nothing in flight.
+    later, its data is valid the cycle after that; ``read_wait`` puts the access off. Throughput: a
+    write every three cycles, a read every four. No output depends on an input of the bus within a
+    cycle. Address bits 1:0 and ``prot`` are ignored. Reset: nothing in flight.
 
     Members
     -------
     awaddr .. rready: AXI4-Lite, subordinate side.
     write, write_word, write_data, write_mask: a write access; mask and data of 32 bits each.
     write_bad: answers ``write`` in the same cycle; the response is then SLVERR.
-    read, read_word: a read access, the word a cycle before it too. read_data, read_bad: answer in
-        the same cycle.
+    reading, read_word: a read access is due, the word a cycle before it too. read_wait: not in this
+        cycle. read: the access. read_data, read_bad: answer in the same cycle.
     """
 
     def __init__(self):
@@ -44,8 +44,8 @@ class AxiLiteFront(wiring.Component):
             **axil_members(),
             "write": Out(1), "write_word": Out(ADDRESS_BITS - 2), "write_data": Out(32),
             "write_mask": Out(32), "write_bad": In(1),
-            "read": Out(1), "read_word": Out(ADDRESS_BITS - 2), "read_data": In(32),
-            "read_bad": In(1)})
+            "reading": Out(1), "read_wait": In(1), "read": Out(1),
+            "read_word": Out(ADDRESS_BITS - 2), "read_data": In(32), "read_bad": In(1)})
 
     def elaborate(self, platform):
         m = Module()
@@ -68,7 +68,9 @@ class AxiLiteFront(wiring.Component):
             m.d.sync += self.bvalid.eq(0)
 
         have_read, settled = Signal(), Signal()
-        m.d.comb += [self.arready.eq(~have_read), self.read.eq(have_read & settled & ~self.rvalid)]
+        m.d.comb += [
+            self.arready.eq(~have_read), self.reading.eq(have_read & settled & ~self.rvalid),
+            self.read.eq(self.reading & ~self.read_wait)]
         m.d.sync += settled.eq(have_read & ~self.read)
         with m.If(self.arvalid & self.arready):
             m.d.sync += [have_read.eq(1), self.read_word.eq(self.araddr[2:])]

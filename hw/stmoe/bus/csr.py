@@ -1,5 +1,7 @@
 """Control and status registers behind AXI4-Lite, built from ``stmoe.rdl``."""
 
+from collections.abc import Callable
+
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -7,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from ..config import Geometry
 from ..one_of import one_of
 from .axil import AxiLiteFront, axil_members
+from .counter_bank import CounterBank
 from .counters import counter_widths
 from .registers import Field, Register, register_map, registers
 
@@ -19,8 +22,10 @@ class CsrBlock(wiring.Component):
     Accesses take what :class:`AxiLiteFront` says; back-pressure is honoured on every channel.
     Reads of addresses without a register, and writes to those or to registers without a writable
     field, answer SLVERR and change nothing. Byte strobes are honoured; reserved bits read 0.
-    A counter counts an increment two cycles after it is given; reading the low word of a counter
-    copies its high word, and every high word reads that copy. The first error sets the error
+    Counters are those of :class:`CounterBank`: an increment counts two cycles after it is given.
+    Reading a low word waits for the counter's visit, and shows the count of four cycles before
+    ``rvalid``, at the earliest of the cycle after the address is taken; the access leaves the
+    high word of that cycle in a copy, which every high word reads. The first error sets the error
     registers, which then hold until ``error.code`` is cleared; an error in the very cycle of the
     clear is kept. Reset: the reset values of the description.
 
@@ -54,7 +59,7 @@ class CsrBlock(wiring.Component):
                         name = f"{register.name}_{field.name}"
                     members[name] = In(field.width)
         members |= {f"inc_{name}": In(width) for name, width in counter_widths().items()}
-        self.counts = {name: Signal(64, name=f"count_{name}") for name in counter_widths()}
+        self.bank = CounterBank(counter_widths())
         super().__init__(members)
 
     def elaborate(self, platform):
@@ -68,38 +73,31 @@ class CsrBlock(wiring.Component):
 
         # Reads: which word it is stands in a flip-flop each; then it takes AND and OR alone.
         reads: list[tuple[Value, Value]] = []
-        counts: list[tuple[Value, Value]] = []  # that are read by halves
-        shadow = Signal(32)
 
-        def chosen(word: int) -> Signal:
-            select = Signal(name=f"read_{word}")
-            m.d.sync += select.eq(front.read_word == word)
+        def chosen(where: Value, name: str) -> Signal:
+            select = Signal(name=f"read_{name}")
+            m.d.sync += select.eq(where)
             return select
 
         writable = []
         for register in registers(self.geometry):
             word = register.address // 4
+            if register.width == 64:
+                continue
             write = Signal(name=f"write_{register.name}")
             if any(field.writable for field in register.fields):
                 writable.append(word)
                 m.d.comb += write.eq(front.write & (front.write_word == word))
-            if register.width == 64:
-                count = self._counter(m, register.name)
-                select = chosen(word)
-                reads += [(select, count[:32]), (chosen(word + 1), shadow)]
-                counts.append((select, count[32:]))
-                continue
             value: Value = C(0, 0)
             for field in register.fields:
                 held = self._field(m, front, register, field, write)
                 value = Cat(value, C(0, field.lsb - len(value)), held)
-            reads.append((chosen(word), value))
+            reads.append((chosen(front.read_word == word, str(word)), value))
+        reads += self._counters(m, front, chosen)
 
         m.d.comb += [
             front.write_bad.eq(1), front.read_data.eq(one_of(*zip(*reads, strict=True))),
             front.read_bad.eq(~Cat(select for select, _ in reads).any())]
-        with m.If(front.read & Cat(select for select, _ in counts).any()):
-            m.d.sync += shadow.eq(one_of(*zip(*counts, strict=True)))
         with m.Switch(front.write_word):
             with m.Case(*writable):
                 m.d.comb += front.write_bad.eq(0)
@@ -137,13 +135,26 @@ class CsrBlock(wiring.Component):
             m.d.sync += held.eq(source)
         return held
 
-    def _counter(self, m: Module, name: str) -> Value:
-        increment = getattr(self, f"inc_{name}")
-        pending = Signal.like(increment, name=f"pending_{name}")
-        count = self.counts[name]
-        m.d.sync += pending.eq(increment)
-        with m.If(self.counter_ctrl_clear):
-            m.d.sync += count.eq(0)
-        with m.Elif(~self.counter_ctrl_freeze):
-            m.d.sync += count.eq(count + pending)
-        return count
+    def _counters(self, m: Module, front: AxiLiteFront,
+                  chosen: Callable[[Value, str], Signal]) -> list[tuple[Value, Value]]:
+        """The bank, and what reads see of it."""
+        m.submodules.bank = bank = self.bank
+        words = [register.address // 4 for register in registers(self.geometry)
+                 if register.width == 64]
+        first, end = words[0], words[0] + 2 * len(words)
+        if first % 2 or words != list(range(first, end, 2)):
+            raise ValueError("counters of the register description leave addresses out")
+        m.d.comb += [
+            bank.clear.eq(self.counter_ctrl_clear), bank.freeze.eq(self.counter_ctrl_freeze),
+            *(getattr(bank, f"inc_{name}").eq(getattr(self, f"inc_{name}"))
+              for name in bank.counts)]
+        word = front.read_word
+        here = (word >= first) & (word < end)
+        low, high = chosen(here & ~word[0], "low"), chosen(here & word[0], "high")
+        m.d.comb += [bank.ask.eq(front.reading & low), bank.number.eq((word - first)[1:]),
+                     front.read_wait.eq(low & ~bank.done)]
+        shadow, copied = Signal(bank.width), Signal()
+        m.d.sync += copied.eq(bank.done)
+        with m.If(copied):
+            m.d.sync += shadow.eq(bank.word)
+        return [(low, bank.word), (high, shadow)]

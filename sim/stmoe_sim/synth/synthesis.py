@@ -44,8 +44,9 @@ def netlist_units(config: AcceleratorConfig, cache: Path, progress: Progress) ->
     """The units of a configuration's netlist, emitted once per configuration and generator."""
     state = hashlib.sha256(f"{config.hash:016x}".encode())
     root = Path(stmoe.__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        state.update(path.read_bytes())
+    for path in sorted(root.rglob("*")):
+        if path.is_file() and path.parent.name != "__pycache__":  # the registers are no Python
+            state.update(path.read_bytes())
     home = cache / "synth" / "netlist" / f"{config.name}-{state.hexdigest()[:16]}"
 
     def make(scratch: Path) -> None:
