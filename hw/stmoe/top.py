@@ -1,6 +1,6 @@
 """The accelerator: blocks wired together behind plain AXI ports."""
 
-from amaranth.hdl import Cat, Module, Mux, Signal, signed
+from amaranth.hdl import C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Member, Out, connect
 
@@ -334,19 +334,23 @@ class Accelerator(wiring.Component):
         # A cycle late: what holds is decided through several blocks. Attention holds at reset.
         held = Signal(len(causes), init=1)
         m.d.sync += held.eq(Cat(holds for _, holds in causes))
+        counts = {"cycles_total": C(1)}
         for index, (name, _) in enumerate(causes):
-            m.d.comb += getattr(csr, f"inc_cycles_{name}").eq(held[index] & ~held[:index].any())
-        m.d.comb += csr.inc_cycles_total.eq(1)
+            counts[f"cycles_{name}"] = held[index] & ~held[:index].any()
         for name in ("routed", "hit_resident", "hit_prefetched", "hit_late", "missed", "shared_hit",
                      "shared_late", "shared_missed", "prefetches", "skipped", "cancelled",
                      "dropped", "evictions", "beats_demand", "beats_useful", "beats_wasted",
                      "failed", "map_reads", "rows_withheld"):
-            m.d.comb += getattr(csr, f"inc_{name}").eq(getattr(manager, f"inc_{name}"))
-        m.d.comb += [
-            csr.inc_beats_link.eq(dma.beats), csr.inc_bursts.eq(dma.bursts),
-            csr.inc_retries.eq(dma.retried), csr.inc_corrupted.eq(dma.corrupted),
-            csr.inc_dma_active.eq(dma.active),
-            *(getattr(csr, f"inc_{name}").eq(getattr(predict, name)) for name in COUNTERS),
-            csr.inc_mac_words.eq(array.mac_words), csr.inc_side_reads.eq(array.side_reads),
-            csr.inc_bank_reads.eq(storage.bank_reads), csr.inc_bank_writes.eq(storage.bank_writes),
-            csr.inc_layers_done.eq(sequencer.layer_done), csr.inc_tokens.eq(sequencer.token_seen)]
+            counts[name] = getattr(manager, f"inc_{name}")
+        counts |= {
+            "beats_link": dma.beats, "bursts": dma.bursts, "retries": dma.retried,
+            "corrupted": dma.corrupted, "dma_active": dma.active,
+            **{name: getattr(predict, name) for name in COUNTERS},
+            "mac_words": array.mac_words, "side_reads": array.side_reads,
+            "bank_reads": storage.bank_reads, "bank_writes": storage.bank_writes,
+            "layers_done": sequencer.layer_done, "tokens": sequencer.token_seen}
+        for name, value in counts.items():
+            increment = getattr(csr, f"inc_{name}")
+            if len(value) > len(increment):
+                raise ValueError(f"counter {name} takes {len(increment)} bits, not {len(value)}")
+            m.d.comb += increment.eq(value)

@@ -8,14 +8,17 @@ from .. import interfaces
 from ..config import Geometry
 from ..interfaces import Event
 
-__all__ = ["COUNTERS", "ManagerCounters"]
+__all__ = ["COUNTERS", "ManagerCounters", "increments"]
 
-COUNTERS = {
-    "routed": 1, "hit_resident": 1, "hit_prefetched": 1, "hit_late": 1, "missed": 1,
-    "shared_hit": 1, "shared_late": 1, "shared_missed": 1, "prefetches": 1, "skipped": 1,
-    "cancelled": 1, "dropped": 1, "evictions": 1, "beats_demand": 24, "beats_useful": 24,
-    "beats_wasted": 24, "failed": 1, "map_reads": 1, "rows_withheld": 1}
-"""Bits of the increment ``inc_NAME`` per counter."""
+COUNTERS = (
+    "routed", "hit_resident", "hit_prefetched", "hit_late", "missed", "shared_hit", "shared_late",
+    "shared_missed", "prefetches", "skipped", "cancelled", "dropped", "evictions", "beats_demand",
+    "beats_useful", "beats_wasted", "failed", "map_reads", "rows_withheld")
+
+
+def increments(geometry: Geometry) -> dict[str, int]:
+    """Bits of the increment ``inc_NAME`` per counter."""
+    return {name: geometry.beat_bits if name.startswith("beats_") else 1 for name in COUNTERS}
 
 
 class ManagerCounters(wiring.Component):
@@ -29,7 +32,7 @@ class ManagerCounters(wiring.Component):
     -------
     event: valid and payload. shared: it is about a shared expert. blob_beats: beats of an expert;
         demand_beats: of what is loaded on demand, where that may be dense weights.
-    inc_NAME: increments, see :data:`COUNTERS`.
+    inc_NAME: increments, see :func:`increments`.
     """
 
     def __init__(self, geometry: Geometry):
@@ -37,7 +40,7 @@ class ManagerCounters(wiring.Component):
         super().__init__({
             "event": In(data.StructLayout({"valid": 1, "payload": interfaces.event(geometry)})),
             "shared": In(1), "blob_beats": In(24),
-            **{f"inc_{name}": Out(bits) for name, bits in COUNTERS.items()}} | (
+            **{f"inc_{name}": Out(bits) for name, bits in increments(geometry).items()}} | (
             {"demand_beats": In(24)} if geometry.config.dense_blobs else {}))
 
     def elaborate(self, platform):

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from .. import interfaces
 from ..config import Geometry
 from ..interfaces import Event
-from .counters import COUNTERS, ManagerCounters
+from .counters import COUNTERS, ManagerCounters, increments
 from .decision import Decision
 from .ordering import add_ordering
 from .reporting import add_reporting
@@ -54,7 +54,7 @@ class ExpertManager(wiring.Component):
     worth, worth_floor, counted: only candidates that pay are ordered, see :class:`CandidateWorth`.
     rows_slack: with ``worth``, rows by token identity of a token that begins now are not to be
         moved, ``rows_withheld``, unless the average slack is as much.
-    event: valid and payload, one decision. inc_NAME: increments, see :data:`COUNTERS`.
+    event: valid and payload, one decision. inc_NAME: increments, see :func:`increments`.
     waiting_demand, waiting_late: an expert of this layer loaded on demand, or prefetched too late,
         has not landed whole.
     waiting_victim: the link is idle because a demand waits for the search of a slot.
@@ -88,7 +88,7 @@ class ExpertManager(wiring.Component):
             "layer_failed": Out(1), "failed_layer": Out(g.layer_bits),
             "failed_expert": Out(g.expert_bits),
             "failed_tile": Out(g.tile_bits), "failed_corrupt": Out(1),
-            **{f"inc_{name}": Out(bits) for name, bits in COUNTERS.items()}})
+            **{f"inc_{name}": Out(bits) for name, bits in increments(g).items()}})
 
     def elaborate(self, platform):
         m = Module()

@@ -1,8 +1,6 @@
 """The hardware counters: names and widths of their increments, from the register description."""
 
-from functools import cache
-
-from ..config import PRESETS, Geometry
+from ..config import Geometry
 from .registers import registers
 
 __all__ = ["CYCLE_CAUSES", "counter_widths"]
@@ -12,9 +10,7 @@ CYCLE_CAUSES = ("attention", "receive", "route", "verify", "compute", "stall_dem
 """Causes, exactly one of which holds in each cycle: ``cycles_CAUSE`` sum to ``cycles_total``."""
 
 
-@cache
-def counter_widths() -> dict[str, int]:
-    """Bits of the increment ``inc_NAME`` per counter, the same in every configuration."""
-    some = Geometry(PRESETS["tiny"])
+def counter_widths(geometry: Geometry) -> dict[str, int]:
+    """Bits of the increment ``inc_NAME`` per counter, in order of address."""
     return {register.name: register.fields[0].step
-            for register in registers(some) if register.fields[0].kind == "counter"}
+            for register in registers(geometry) if register.fields[0].kind == "counter"}

@@ -58,8 +58,8 @@ class CsrBlock(wiring.Component):
                         members[name] = Out(field.width)
                         name = f"{register.name}_{field.name}"
                     members[name] = In(field.width)
-        members |= {f"inc_{name}": In(width) for name, width in counter_widths().items()}
-        self.bank = CounterBank(counter_widths())
+        members |= {f"inc_{name}": In(width) for name, width in counter_widths(geometry).items()}
+        self.bank = CounterBank(counter_widths(geometry))
         super().__init__(members)
 
     def elaborate(self, platform):

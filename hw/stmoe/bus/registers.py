@@ -70,7 +70,8 @@ def _parameters(g: Geometry) -> dict[str, int]:
         "DENSE": int(g.config.dense_blobs > 0), **{
             f"MATRIX_{name.upper()}": getattr(g, f"matrix_{name}") if g.config.dense_blobs else 0
             for name in ("tiles", "parts", "beats")},
-        "LEXICAL_LO": rows & 0xffffffff, "LEXICAL_HI": rows >> 32}
+        "LEXICAL_LO": rows & 0xffffffff, "LEXICAL_HI": rows >> 32, "BEATS_STEP": g.beat_bits,
+        "PES_STEP": g.config.pes.bit_length(), "ADDS_STEP": model.top_k.bit_length()}
 
 
 def resolved_source(geometry: Geometry) -> str:

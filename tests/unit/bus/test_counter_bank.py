@@ -8,6 +8,7 @@ from amaranth.sim import Simulator
 from stmoe.bus import counter_bank
 from stmoe.bus.counter_bank import CounterBank, low_bits
 from stmoe.bus.counters import counter_widths
+from stmoe.config import PRESETS, Geometry
 from support.counters import set_counters
 
 SMALL = {"a": 1, "b": 2, "c": 4}  # of words of 8 bits: they carry and come round all the time
@@ -97,7 +98,7 @@ def test_counters_of_64_bits_carry_and_come_round():
 
 
 def test_low_bits_do_not_come_round_between_visits():
-    widths = counter_widths()
+    widths = counter_widths(Geometry(PRESETS["edge"]))
     for name, count in low_bits(widths).items():
         most = 2 * len(widths) * ((1 << widths[name]) - 1)
         assert most < 1 << count <= 2 * most, name

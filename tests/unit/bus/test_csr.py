@@ -192,7 +192,7 @@ def test_first_error_holds_until_cleared_and_hardware_wins_over_a_clear():
 
 
 def test_counters_add_freeze_clear_and_read_coherently():
-    widths = counter_widths()
+    widths = counter_widths(GEOMETRY)
     rng = random.Random(7)
 
     async def process(ctx, dut, host):
@@ -234,7 +234,7 @@ def test_a_high_word_read_is_of_the_time_of_the_low_word():
 
 def test_cycle_causes_have_counters():
     assert set(CYCLE_CAUSES) == {
-        name.removeprefix("cycles_") for name in counter_widths()} & set(CYCLE_CAUSES)
+        name.removeprefix("cycles_") for name in counter_widths(GEOMETRY)} & set(CYCLE_CAUSES)
 
 
 @pytest.mark.parametrize("preset", ["edge", "server"])
