@@ -70,7 +70,7 @@ def test_sidecar_describes_the_netlist(emitted):
     for port in data["ports"]:
         size = f"[{port['width'] - 1}:0] " if port["width"] > 1 else ""
         assert f"  {port['direction']} {size}{port['name']};" in verilog, port
-    assert "stmoe.csr.count_cycles_total" in data["signals"]
+    assert "stmoe.csr.bank.count_cycles_total" in data["signals"]
     assert data["signals"]["stmoe.csr.front.write_word"] == 10
     assert "absent" not in data["tools"].values()
 

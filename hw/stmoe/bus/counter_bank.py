@@ -63,12 +63,16 @@ class CounterBank(wiring.Component):
     ----------
     counts: the low bits of each counter, name -> signal. ram: the sums, after elaboration;
         a word's address is its counter's number, and above it 1 for the high word.
+    here, select: whose turn it is, as a number and as a bit. high: of its high word. fresh: visits
+        to come for which the RAM's sums are 0.
     """
 
     def __init__(self, steps: Mapping[str, int], width: int = 32):
         self.width, self.number_bits = width, (len(steps) - 1).bit_length()
         self.counts = {name: Signal(count, name=f"count_{name}", reset_less=True)
                        for name, count in low_bits(steps, width).items()}
+        self.high, self.select = Signal(), Signal(len(steps), init=1)
+        self.here, self.fresh = Signal(self.number_bits), Signal(range(len(steps) + 1))
         super().__init__({
             **{f"inc_{name}": In(step) for name, step in steps.items()},
             "freeze": In(1), "clear": In(1), "ask": In(1), "number": In(self.number_bits),
@@ -91,10 +95,8 @@ class CounterBank(wiring.Component):
         ahead = next(at for at in range(min(FOLLOWING, number - 1), number)
                      if gcd(at, number) == 1)
         stride = pow(ahead, -1, number)
-        high, select = Signal(), Signal(number, init=1)
-        here, past, written = (Signal(self.number_bits, name=name) for name in (
-            "here", "past", "written"))
-        fresh = Signal(range(number + 1))  # visits for which the RAM's sums are 0
+        high, select, here, fresh = self.high, self.select, self.here, self.fresh
+        past, written = Signal.like(here), Signal.like(here)
         m.d.sync += high.eq(~high)
         with m.If(high):
             m.d.sync += [select.eq(select.rotate_left(stride)), past.eq(here), here.eq(

@@ -232,6 +232,42 @@ def test_a_high_word_read_is_of_the_time_of_the_low_word():
     run(process, seed=3)
 
 
+def test_low_words_of_counters_alone_wait_and_show_what_was_cleared_or_frozen_before():
+    async def process(ctx, dut, host):
+        async def cycles(name):
+            ctx.set(dut.araddr, MAP[name]["address"])
+            ctx.set(dut.arvalid, 1)
+            ctx.set(dut.rready, 1)
+            await ctx.tick()
+            ctx.set(dut.arvalid, 0)
+            for cycle in range(1, 200):
+                if ctx.get(dut.rvalid):
+                    value = ctx.get(dut.rdata)
+                    await ctx.tick()
+                    return cycle, value
+                await ctx.tick()
+            raise AssertionError(f"{name} is not answered")
+
+        ctx.set(dut.inc_cycles_total, 1)
+        others = {(await cycles(name))[0] for name in ("id", "threshold", "tokens_hi")}
+        assert others == {3}
+        waits, names = [], list(counter_widths(GEOMETRY))
+        for name in names:
+            wait, value = await cycles(f"{name}_lo")
+            assert wait <= 2 * len(names) + 6 and (value == 0) == (name != "cycles_total"), name
+            waits.append(wait)
+        assert sum(waits) < 25 * len(names), "one after the other, each is met"
+        for number in range(1, 30):
+            await host.write(MAP["counter_ctrl"]["address"], 1)
+            await ctx.tick().repeat(number)
+            wait, value = await cycles("cycles_total_lo")
+            assert value < number + wait + 4, "the clear that was answered is seen"
+        await host.write(MAP["counter_ctrl"]["address"], 2)
+        frozen = {(await cycles("cycles_total_lo"))[1] for _ in range(3)}
+        assert len(frozen) == 1
+    run(process, pause=0)
+
+
 def test_cycle_causes_have_counters():
     assert set(CYCLE_CAUSES) == {
         name.removeprefix("cycles_") for name in counter_widths(GEOMETRY)} & set(CYCLE_CAUSES)
