@@ -1,5 +1,9 @@
 """The whole netlist's outermost wiring, as far as no block's own test sees it."""
 
+from types import SimpleNamespace
+
+import pytest
+from amaranth.hdl import Module, Signal
 from amaranth.sim import Simulator
 
 from stmoe.bus.csr import register_map
@@ -37,3 +41,22 @@ def test_commands_are_taken_only_while_enabled():
     simulator.add_testbench(host)
     simulator.run()
     assert taken[0] == taken[2] == 0 and taken[1] > 5, "a TOKEN is taken every few cycles"
+
+
+class Anything:
+    """A block every port of which has a bit."""
+
+    def __getattr__(self, name):
+        return Signal(name=name)
+
+
+def test_an_increment_that_its_counter_cannot_take_is_refused():
+    def wire(**more):
+        blocks = [Anything() for _ in range(7)]  # registers, sequencer, and what is counted
+        blocks[1].result = SimpleNamespace(valid=Signal(), ready=Signal())
+        vars(blocks[3]).update(more)
+        Accelerator._counters(None, Module(), *blocks)
+
+    wire()
+    with pytest.raises(ValueError, match="counter missed takes 1 bits, not 2"):
+        wire(inc_missed=Signal(2))
