@@ -119,8 +119,11 @@ class CsrBlock(wiring.Component):
             return C(0, field.width)
         if field.kind == "control":
             held = getattr(self, name)
-            with m.If(write):
-                m.d.sync += held.eq((held & ~mask) | (data & mask))
+            for byte in range(field.lsb // 8, (span.stop + 7) // 8):  # an enable each, no logic
+                low, high = max(8 * byte, field.lsb), min(8 * byte + 8, span.stop)
+                with m.If(write & front.write_mask[8 * byte]):
+                    m.d.sync += held[low - field.lsb:high - field.lsb].eq(
+                        front.write_data[low:high])
             return held
         if field.writable:  # error.code, whose being zero lets the next error in
             held, kept = getattr(self, name), Signal(field.width)
