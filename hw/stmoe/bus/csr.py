@@ -126,8 +126,9 @@ class CsrBlock(wiring.Component):
                         front.write_data[low:high])
             return held
         if field.writable:  # error.code, whose being zero lets the next error in
-            held, kept = getattr(self, name), Signal(field.width)
-            m.d.comb += kept.eq(held & ~Mux(write, data & mask, 0))
+            held, kept, cleared = getattr(self, name), Signal(field.width), Signal(field.width)
+            m.d.sync += cleared.eq(Mux(write, data & mask, 0))
+            m.d.comb += kept.eq(held & ~cleared)
             m.d.comb += self._take_error.eq(self.error_valid & (kept == 0))
             m.d.sync += held.eq(kept)
             source = getattr(self, f"{register.name}_{field.name}")
