@@ -3,6 +3,7 @@
 import random
 
 import pytest
+from amaranth.hdl import ResetInserter, Signal
 from amaranth.sim import Simulator
 
 from stmoe.bus import counter_bank
@@ -19,33 +20,40 @@ class Traffic:
     """What a cycle brings, drawn by probability.
 
     ``busy``: an increment is as large as it can be, else it is anything. ``read``, ``freeze``,
-    ``clear``: that a read is asked for, counters are frozen or let go, and cleared.
+    ``clear``, ``reset``: that a read is asked for, counters are frozen or let go, cleared, and all
+    is reset.
     """
 
-    def __init__(self, busy=0.5, read=0.5, freeze=0.0, clear=0.0):
-        self.busy, self.read, self.freeze, self.clear = busy, read, freeze, clear
+    def __init__(self, busy=0.5, read=0.5, freeze=0.0, clear=0.0, reset=0.0):
+        self.busy, self.read, self.freeze = busy, read, freeze
+        self.clear, self.reset = clear, reset
 
 
 def play(steps, width, traffic, cycles, seed=1, start=None):
     """Run a bank beside plain numbers; returns reads. ``start``: values to begin with."""
     dut = CounterBank(steps, width)
     names, rng, modulus = list(steps), random.Random(seed), 1 << 2 * width
-    sim = Simulator(dut)
+    reset = Signal()
+    sim = Simulator(ResetInserter(reset)(dut))
     sim.add_clock(1e-9)
     reads = []
 
     async def bench(ctx):
         value, pending, clear = dict.fromkeys(names, 0), dict.fromkeys(names, 0), 1
-        history, frozen, asked, high = [], 0, None, None
+        history, frozen, asked, high, after_reset = [], 0, None, None, False
         if start:
             await set_counters(ctx, dut, start)
             value, clear = dict(start), 0
         for cycle in range(cycles):
             frozen ^= rng.random() < traffic.freeze
             clearing = rng.random() < traffic.clear
+            resetting = rng.random() < traffic.reset
+            ctx.set(reset, resetting)
             given = {name: (1 << step) - 1 if rng.random() < traffic.busy
                      else rng.getrandbits(step) for name, step in steps.items()}
-            if asked is None and rng.random() < traffic.read:
+            if after_reset:  # nor is anything asked for
+                asked = high = None
+            elif asked is None and rng.random() < traffic.read:
                 asked = rng.randrange(len(names))
             for name in names:
                 ctx.set(getattr(dut, f"inc_{name}"), given[name])
@@ -66,7 +74,8 @@ def play(steps, width, traffic, cycles, seed=1, start=None):
             await ctx.tick()
             for name in names:
                 value[name] = 0 if clear else (value[name] + pending[name]) % modulus
-            pending, clear = {name: 0 if frozen else given[name] for name in names}, clearing
+            pending = {name: 0 if frozen else given[name] for name in names}
+            clear, after_reset = clearing or resetting, resetting
 
     sim.add_testbench(bench)
     sim.run()
@@ -75,8 +84,9 @@ def play(steps, width, traffic, cycles, seed=1, start=None):
 
 @pytest.mark.parametrize("traffic", [
     Traffic(), Traffic(busy=1), Traffic(freeze=0.1), Traffic(read=1, clear=0.005),
-    Traffic(read=1, clear=0.1, freeze=0.05), Traffic(clear=0.02, freeze=0.3, read=1)],
-    ids=["any", "most", "freeze", "clear", "all", "frozen and cleared"])
+    Traffic(read=1, clear=0.1, freeze=0.05), Traffic(clear=0.02, freeze=0.3, read=1),
+    Traffic(read=1, clear=0.005, reset=0.01)],
+    ids=["any", "most", "freeze", "clear", "all", "frozen and cleared", "reset"])
 @pytest.mark.parametrize("steps", [SMALL, {"a": 1, "b": 3}, MANY], ids=["3", "2", "20"])
 def test_a_read_shows_what_a_plain_counter_has(steps, traffic):
     reads = play(steps, 8, traffic, 800 + 80 * len(steps))
