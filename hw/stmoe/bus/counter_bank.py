@@ -34,15 +34,15 @@ def low_bits(steps: Mapping[str, int], width: int = 32) -> dict[str, int]:
 class CounterBank(wiring.Component):
     """Counters of two words: the low bits of each in flip-flops, the whole in a RAM.
 
-    The low bits count for themselves and come round. A visit replaces them in the sum that the RAM
-    has, and adds what they lack: as the sum is never older than the bits take to come round,
-    it is known from their difference. So a visit changes nothing that counts, and may see a count
-    in any cycle. Visits follow one another, of two cycles each, low word and high word, whatever is
-    read; a read waits for the next visit of its counter.
+    The low bits count for themselves and come round. A visit adds to the sum in the RAM by how much
+    they are ahead of its own low bits: all that was counted since, as the sum is never older than
+    they take to come round. So a visit changes nothing that counts. Visits follow one another, of
+    two cycles each, low word and high word, whatever is read; a read waits for its counter's.
 
     An increment counts two cycles after it is given, unless ``freeze`` is 1 when it is given. Of
     those given up to the cycle of ``clear`` nothing is left; every visit of the round that follows
-    takes the sum in the RAM, which needs no initial contents, for 0. Reset: as after a clear.
+    takes the sum in the RAM, which needs no initial contents, for 0. Reset: as after a clear; nothing
+    is to be asked for in it, nor in the cycle after.
 
     A read that is asked for in cycle t shows its counter as it is in a cycle from t to t + 2
     ``counters`` - 1, three cycles before ``done``. Throughput: a read per visit.
