@@ -41,8 +41,8 @@ class CounterBank(wiring.Component):
 
     An increment counts two cycles after it is given, unless ``freeze`` is 1 when it is given. Of
     those given up to the cycle of ``clear`` nothing is left; every visit of the round that follows
-    takes the sum in the RAM, which needs no initial contents, for 0. Reset: as after a clear; nothing
-    is to be asked for in it, nor in the cycle after.
+    takes the sum in the RAM, which needs no initial contents, for 0. Reset: as after a clear;
+    nothing is to be asked for in it, nor in the cycle after.
 
     A read that is asked for in cycle t shows its counter as it is in a cycle from t to t + 2
     ``counters`` - 1, three cycles before ``done``. Throughput: a read per visit.
