@@ -60,7 +60,7 @@ def prefetch_dma() -> Bench:
     shape = dut.shape
     bench.still(shape)
     bench.assume((shape.blob_beats != 0) & (shape.blob_beats <= g.max_blob_beats)
-                 & (shape.base % g.axi_bytes == 0) & (shape.stride % 64 == 0))
+                 & (shape.base % g.alignment == 0) & (shape.stride % g.alignment == 0))
     for order in (dut.demand, dut.prefetch):
         bench.assume(bench.stable(order))
     keeps_reads(bench, dut.axi, g)
@@ -147,7 +147,7 @@ PROOFS = (
                  "self.order.ready.eq(room & ~again.any())", "read"))),
     Proof(name=READ, module="PrefetchDma", build=prefetch_dma, mode="bmc",
           depth=16, quick=10, fault_depth=10, faults=(
-        Mutation("prefetch.legaliser:Legaliser", "least(page, tile, \"boundary\")", "tile", "read",
+        Mutation("prefetch.legaliser:Legaliser", "most = g.tile_beats - 1", "most = 255", "read",
                  ("prefetch.dma",)),)),
     Proof(name=READ, module="RowFetch", build=row_fetch, mode="bmc",
           depth=16, quick=12, fault_depth=8, faults=(

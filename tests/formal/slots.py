@@ -276,11 +276,11 @@ ORDERING, ROUTING, DECISION = (
     "buffer.ordering:add_ordering", "buffer.routing:add_routing", "buffer.decision:Decision")
 USERS = ("buffer.manager",)
 FAULTS = (
-    Mutation(ORDERING, """d.list_op(ListOp.REMOVE, d.slot)
-            d.predicted(d.slot)""", "d.predicted(d.slot)", "evicted_idle", USERS),
-    Mutation(ORDERING, """d.list_op(ListOp.REMOVE, d.slot)
+    Mutation(ORDERING, """d.list_op(ListOp.REMOVE)
+            d.predicted()""", "d.predicted()", "evicted_idle", USERS),
+    Mutation(ORDERING, """d.list_op(ListOp.REMOVE)
             d.write_record""", "d.write_record", "evicted_idle", USERS),
-    Mutation(DECISION, """        self.set_resident(self.found, slot, 0)
+    Mutation(DECISION, """        self.set_resident(self.found, 0)
 """, "", "hit_as_it_is", USERS),
     Mutation(ROUTING, '"promised": 0', '"promised": d.found.promised', "settles_promises", USERS),
 )

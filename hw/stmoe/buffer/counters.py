@@ -1,10 +1,9 @@
 """Counters of the expert manager: increments that follow from its events."""
 
-from amaranth.hdl import Cat, Module, Mux
-from amaranth.lib import data, wiring
+from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from .. import interfaces
 from ..config import Geometry
 from ..interfaces import Event
 
@@ -22,7 +21,7 @@ def increments(geometry: Geometry) -> dict[str, int]:
 
 
 class ManagerCounters(wiring.Component):
-    """Increments in the cycle of the event; combinational.
+    """Increments in the cycle after the decision, that of its event on the port.
 
     Parameters
     ----------
@@ -30,30 +29,30 @@ class ManagerCounters(wiring.Component):
 
     Members
     -------
-    event: valid and payload. shared: it is about a shared expert. blob_beats: beats of an expert;
-        demand_beats: of what is loaded on demand, where that may be dense weights.
+    made: per :class:`Event`, such a decision is made; one at a time. arg, expert: of its event.
+    shared: it is about a shared expert. blob_beats: beats of an expert; demand_beats: of what is
+        loaded on demand, where that may be dense weights; both in the cycle after.
     inc_NAME: increments, see :func:`increments`.
     """
 
     def __init__(self, geometry: Geometry):
-        self.config = geometry.config
+        g, self.config = geometry, geometry.config
         super().__init__({
-            "event": In(data.StructLayout({"valid": 1, "payload": interfaces.event(geometry)})),
-            "shared": In(1), "blob_beats": In(24),
-            **{f"inc_{name}": Out(bits) for name, bits in increments(geometry).items()}} | (
-            {"demand_beats": In(24)} if geometry.config.dense_blobs else {}))
+            "made": In(len(Event)), "arg": In(24), "expert": In(g.expert_bits),
+            "shared": In(1), "blob_beats": In(g.beat_bits),
+            **{f"inc_{name}": Out(bits) for name, bits in increments(g).items()}} | (
+            {"demand_beats": In(g.beat_bits)} if geometry.config.dense_blobs else {}))
 
     def elaborate(self, platform):
         m = Module()
-        kind, arg = self.event.payload.kind, self.event.payload.arg
-        beats, shared = self.blob_beats, self.shared
+        arg, beats, shared = self.arg, self.blob_beats, self.shared
         demand_beats, shared_missed = beats, shared
         if self.config.dense_blobs:  # which are no experts
             demand_beats = self.demand_beats
-            shared_missed = shared & (self.event.payload.expert < self.config.model.expert_ids)
+            shared_missed = shared & (self.expert < self.config.model.expert_ids)
 
         def any_of(*kinds):
-            return Cat(kind == k for k in kinds).any()
+            return Cat(self.made[kind] for kind in kinds).any()
 
         verified = (Event.HIT_RESIDENT, Event.HIT_PREFETCHED, Event.HIT_LATE, Event.MISS)
         for name, value in {
@@ -68,12 +67,19 @@ class ManagerCounters(wiring.Component):
                 "prefetches": any_of(Event.PREFETCH), "skipped": any_of(Event.SKIP),
                 "cancelled": any_of(Event.CANCEL),
                 "dropped": any_of(Event.DROP), "evictions": any_of(Event.EVICT),
-                "beats_demand": Mux(any_of(Event.DEMAND), demand_beats, 0),
-                "beats_useful": Mux(any_of(Event.HIT_PREFETCHED, Event.HIT_LATE), beats, 0),
-                "beats_wasted": Mux(any_of(Event.CANCEL), arg, Mux(
-                    any_of(Event.DROP) | (any_of(Event.FAIL) & ~arg[0]), beats, 0)),
                 "failed": any_of(Event.FAIL), "rows_withheld": any_of(Event.TOKEN) & arg[0],
                 "map_reads": any_of(*verified, Event.TOUCH, Event.PREFETCH, Event.SKIP,
                                     Event.STOP)}.items():
-            m.d.comb += getattr(self, f"inc_{name}").eq(value)
+            m.d.sync += getattr(self, f"inc_{name}").eq(value)
+        loaded, useful, wasted, cut = (
+            Signal(name=name) for name in ("loaded", "useful", "wasted", "cut"))
+        read = Signal.like(arg)
+        m.d.sync += [
+            loaded.eq(any_of(Event.DEMAND)), read.eq(arg), cut.eq(any_of(Event.CANCEL)),
+            useful.eq(any_of(Event.HIT_PREFETCHED, Event.HIT_LATE)),
+            wasted.eq(any_of(Event.DROP) | (any_of(Event.FAIL) & ~arg[0]))]
+        m.d.comb += [
+            self.inc_beats_demand.eq(Mux(loaded, demand_beats, 0)),
+            self.inc_beats_useful.eq(Mux(useful, beats, 0)),
+            self.inc_beats_wasted.eq(Mux(cut, read, Mux(wasted, beats, 0)))]
         return m

@@ -7,6 +7,7 @@ from amaranth.lib import data, fifo, memory, wiring
 
 from .. import interfaces
 from ..config import Geometry
+from ..one_of import one_of
 from .residency import ResidencyMap
 from .retention import Retention
 from .slack import LinkSlack
@@ -37,7 +38,8 @@ class Decision:
     ----------
     resident, order, retention, queue: residency map, list of evictable slots, due times, work.
     worth, slack: judge of candidates, and what it measures of the link.
-    record, found: read port of the slots' records, and the record read.
+    record, found: slot whose record is read, by default ``subject``, and the record a cycle later.
+        mapped: that of the slot which the residency map has for an expert, if any, goes before.
     layer, gates, experts, rank: the layer in work, its experts in rank order, the next rank.
     missed, next_missed: ranks to be ordered, and the lowest. demanding, late: experts awaited.
     about: layer that comes next; guessing: of the token to come. rounds, stopped: rounds that are
@@ -48,6 +50,8 @@ class Decision:
         that not the candidates are wanted but all experts of the layer that comes next. sweep,
         sweeping, next_swept, swept: how many have been decided on, whether some are left, the next
         one, and whether ``tag`` is one of them.
+    subject: slot that the methods below are about: by the state alone, for what is done to it is
+        known late.
     slot, chosen: that is given out next, and whether it is known. tag: expert that gets it.
     visit_due: due times of the layer in work are still to be updated.
     matrix: the blobs in work are parts of a matrix of dense weights.
@@ -73,9 +77,14 @@ class Decision:
         m.submodules.records = records = memory.Memory(shape=self.layout, depth=g.banks, init=[])
         m.submodules.promised = promised = memory.Memory(
             shape=unsigned(g.slot_bits), depth=max(2, round_size), init=[])
-        self.record, self.record_write = records.read_port(), records.write_port()
+        self.record_write = records.write_port()
+        self.record, self.mapped, self.found = Signal(g.slot_bits), Signal(), Signal(self.layout)
+        by_number, by_map = (records.read_port(domain="comb") for _ in range(2))
+        mapped = self.mapped & self.resident.found
+        m.d.comb += [by_number.addr.eq(self.record), by_map.addr.eq(self.resident.slot)]
+        # No Mux: yosys would make one port with a late address of the two.
+        m.d.sync += self.found.eq(one_of([mapped, ~mapped], [by_map.data, by_number.data]))
         self.promise, self.promise_write = promised.read_port(), promised.write_port()
-        self.found = self.record.data
 
         # The layer in work: what was routed, and which of it is still to be ordered.
         self.gates = Signal(data.ArrayLayout(16, active))
@@ -109,10 +118,20 @@ class Decision:
                                  & (self.sweep != ports.shape.experts + units)),
                 self.next_swept.eq(Mux(self.sweep < units, experts + self.sweep,
                                        self.sweep - units) if units else self.sweep)]
+        m.d.comb += [  # right in every cycle in which an answer is used
+            self.resident.at.layer.eq(self.candidate.layer),
+            self.resident.at.expert.eq(self.candidate.expert)]
+        if self.many:
+            with m.If(~ports.candidates.valid):
+                m.d.comb += [self.resident.at.layer.eq(self.about),
+                             self.resident.at.expert.eq(self.next_swept)]
+        with m.If(ports.routed.valid):
+            m.d.comb += [self.resident.at.layer.eq(self.routed.layer),
+                         self.resident.at.expert.eq(self.routed.expert)]
         m.d.comb += self.deep.eq(self.guessing | (self.candidate.layer != self.about))
 
         # Event and work of this decision.
-        self.made = Signal(interfaces.event(g))
+        self.made, self.made_of = Signal(interfaces.event(g)), Signal(len(interfaces.Event))
         self.shared = Signal()
         self.push = Signal(interfaces.work(g))
         m.d.comb += self.queue.w_data.eq(self.push)
@@ -120,11 +139,17 @@ class Decision:
         # Slots.
         self.list_ready = self.order.op.ready
         self.report = Signal(interfaces.status(g))
-        self.unused, self.landed, self.landing = Signal(g.slot_bits), Signal(24), Signal()
+        self.unused, self.landing = Signal(g.slot_bits), Signal()
+        self.landed = Signal(g.landed_bits)
         self.tag = Signal(data.StructLayout(interfaces.expert_tag(g)))
         self.slot, self.chosen, self.evictable = Signal(g.slot_bits), Signal(), Signal()
+        self.subject = subject = Signal(g.slot_bits)
         resident, retention, found = self.resident, self.retention, self.found
         m.d.comb += [
+            self.record.eq(subject), self.record_write.addr.eq(subject),
+            self.order.op.payload.slot.eq(subject), resident.to_slot.eq(subject),
+            retention.state.slot.eq(subject),
+            retention.predicted.slot.eq(subject),
             self.evictable.eq(
                 (found.state == SlotState.READY) & ~found.pinned & ~found.promised),
             self.slot.eq(Mux(ports.retention, retention.victim, self.order.front)),
@@ -149,50 +174,50 @@ class Decision:
     def log(self, kind, tag=None, slot=0, arg=0):
         """The event of this cycle."""
         made = self.made
-        self.m.d.comb += [made.kind.eq(kind), made.slot.eq(slot), made.arg.eq(arg)]
+        self.m.d.comb += [self.made_of[kind].eq(1), made.kind.eq(kind), made.slot.eq(slot),
+                          made.arg.eq(arg)]
         if tag is not None:
             self.m.d.comb += [made.layer.eq(tag.layer), made.expert.eq(tag.expert)]
 
-    def write_record(self, slot, **fields):
-        """A slot's record becomes ``fields``, all others 0."""
+    def write_record(self, **fields):
+        """The slot's record becomes ``fields``, all others 0."""
         write = self.record_write
-        self.m.d.comb += [write.en.eq(1), write.addr.eq(slot),
+        self.m.d.comb += [write.en.eq(1),
                           *(write.data[name].eq(value) for name, value in fields.items())]
 
-    def update_record(self, slot, **fields):
-        """``fields`` of a slot's record change; it has been read."""
-        self.write_record(slot, **({name: self.found[name] for name, _ in self.layout} | fields))
+    def update_record(self, **fields):
+        """``fields`` of the slot's record change; it has been read."""
+        self.write_record(**({name: self.found[name] for name, _ in self.layout} | fields))
 
-    def set_resident(self, tag, slot, value=1):
-        """An expert is in a slot, or no longer."""
+    def set_resident(self, tag, value=1):
+        """An expert is in the slot, or no longer in one."""
         to = self.resident.to
         self.m.d.comb += [self.resident.write.eq(1), to.layer.eq(tag.layer),
-                          to.expert.eq(tag.expert), self.resident.to_slot.eq(slot),
+                          to.expert.eq(tag.expert),
                           self.resident.resident.eq(value)]
 
-    def list_op(self, kind, slot, free=0):
-        """A slot becomes evictable, possibly ``free``, or is no longer, or changes its place."""
+    def list_op(self, kind, free=0):
+        """The slot becomes evictable, possibly ``free``, or is no longer, or changes its place."""
         op = self.order.op
-        self.m.d.comb += [op.valid.eq(1), op.payload.kind.eq(kind), op.payload.slot.eq(slot)]
+        self.m.d.comb += [op.valid.eq(1), op.payload.kind.eq(kind)]
         if kind != ListOp.MOVE_BACK:
-            self.set_state(slot, evictable=kind != ListOp.REMOVE, free=free)
+            self.set_state(evictable=kind != ListOp.REMOVE, free=free)
 
-    def set_state(self, slot, **fields):
-        """State of a slot as the search for victims sees it."""
+    def set_state(self, **fields):
+        """State of the slot as the search for victims sees it."""
         state = self.retention.state
-        self.m.d.comb += [state.valid.eq(1), state.slot.eq(slot),
+        self.m.d.comb += [state.valid.eq(1),
                           *(state[name].eq(value) for name, value in fields.items())]
 
-    def predicted(self, slot):
+    def predicted(self):
         """The slot's expert, that of ``tag``, is expected when its layer is visited next."""
-        self.m.d.comb += [self.retention.predicted.valid.eq(1),
-                          self.retention.predicted.slot.eq(slot)]
+        self.m.d.comb += self.retention.predicted.valid.eq(1)
 
-    def free(self, slot):
-        """A slot whose record has been read is freed."""
-        self.write_record(slot)
-        self.set_resident(self.found, slot, 0)
-        self.list_op(ListOp.PUSH_FRONT, slot, free=1)
+    def free(self):
+        """The slot, whose record has been read, is freed."""
+        self.write_record()
+        self.set_resident(self.found, 0)
+        self.list_op(ListOp.PUSH_FRONT, free=1)
 
     def hand_out(self, slot, rank):
         """Work for the PEs."""

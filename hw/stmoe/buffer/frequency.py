@@ -6,7 +6,6 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import Geometry
 from ..interfaces import expert_tag
-from ..ram_style import fast_read
 from .victim import CLOCK_BITS
 
 __all__ = ["LEADERS", "UseFrequency"]
@@ -37,7 +36,7 @@ class UseFrequency(wiring.Component):
     ask: expert; ``update`` its averages, ``used`` or not, before they are read. ``leader`` of its
         layer's last visit, ``former`` of the one before. layers: of the model.
     wait: answer, quarters of layer visits between its layer's last visit and its use.
-    clear, at: sets all of the expert ``at`` to 0; not while anything is asked for.
+    clear, at: sets all of the expert ``at`` to 0, a cycle later; not while anything is asked for.
     """
 
     def __init__(self, geometry: Geometry):
@@ -59,13 +58,13 @@ class UseFrequency(wiring.Component):
         record = data.StructLayout({
             "all": data.ArrayLayout(average, 2), "pattern": 2,
             "after": data.ArrayLayout(average, PATTERNS)})
+        never_met = {"no_rw_check": 1}  # an expert that is written is not read in that cycle
         m.submodules.ram = ram = memory.Memory(
-            shape=record, depth=model.layers << g.expert_bits, init=[],
-            attrs=fast_read(model.layers << g.expert_bits))
+            shape=record, depth=model.layers << g.expert_bits, init=[], attrs=never_met)
         read, write = ram.read_port(), ram.write_port()
         led = data.ArrayLayout(LED_BITS, LEADERS)
         m.submodules.led = led_ram = memory.Memory(
-            shape=led, depth=model.layers << g.expert_bits, init=[])
+            shape=led, depth=model.layers << g.expert_bits, init=[], attrs=never_met)
         led_read, led_write = led_ram.read_port(), led_ram.write_port(granularity=1)
         asking, asked = Signal.like(self.ask), Signal.like(self.ask)
         old, aged, fresh = Signal(record), Signal(record), Signal(record)
@@ -95,24 +94,33 @@ class UseFrequency(wiring.Component):
                 *(aged.all[i].eq(age(old.all[i], SHIFTS[i])) for i in range(2)),
                 aged.after[old.pattern].eq(age(Array(old.after)[old.pattern], SHIFTS[2])),
                 aged.pattern.eq(Cat(asked.used, old.pattern))]
+        clearing, cleared = Signal(), Signal.like(self.at)
+        m.d.sync += [clearing.eq(self.clear), cleared.eq(self.at)]
+        with m.If(self.clear):
+            m.d.sync += [fresh.eq(0), led_fresh.eq(0)]
         m.d.comb += [
-            write.en.eq(update | self.clear),
-            write.addr.eq(Mux(self.clear, Cat(self.at.expert, self.at.layer), address)),
-            write.data.eq(Mux(self.clear, 0, fresh.as_value())),
+            write.en.eq(update | clearing), write.data.eq(fresh),
+            write.addr.eq(Mux(clearing, Cat(cleared.expert, cleared.layer), address)),
             led_write.addr.eq(write.addr), led_write.en.eq(Mux(
-                self.clear, (1 << LEADERS) - 1, Mux(update, 1 << led_former, 0))),
-            *(entry.eq(Mux(self.clear, 0, led_fresh)) for entry in led_write.data)]
+                clearing, (1 << LEADERS) - 1, Mux(update, 1 << led_former, 0))),
+            *(entry.eq(led_fresh) for entry in led_write.data)]
 
         mixed, shared_parts, shared_mixed = Signal(INDEX_BITS), Signal(), Signal()
-        parts = Signal(data.ArrayLayout(average, len(WEIGHTS)))
+        weighted = unsigned(BITS + (max(WEIGHTS) - 1).bit_length())
+        parts = Signal(data.ArrayLayout(weighted, len(WEIGHTS)))
         tokens = Signal(range(max(WAIT) + 1))
         time = Signal(CLOCK_BITS)
         valid = Signal(7)
+
+        def times(weight, f):
+            """By additions, which are over sooner than a multiplier."""
+            return sum(f << place for place in range(weight.bit_length()) if weight >> place & 1)
+
         m.d.sync += [
-            *(parts[i].eq(part) for i, part in enumerate((
+            *(parts[i].eq(times(WEIGHTS[i], part)) for i, part in enumerate((
                 fresh.all[0], fresh.all[1], Array(fresh.after)[fresh.pattern],
                 led_now << (BITS - LED_BITS)))),
-            mixed.eq(sum(w * f for w, f in zip(WEIGHTS, parts, strict=True))
+            mixed.eq(((parts[0] + parts[1]) + (parts[2] + parts[3]))
                      >> (BITS + sum(WEIGHTS).bit_length() - 1 - INDEX_BITS)),
             shared_parts.eq(shared), shared_mixed.eq(shared_parts),
             valid.eq(Cat(self.ask.valid, valid)),

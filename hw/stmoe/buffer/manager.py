@@ -73,7 +73,7 @@ class ExpertManager(wiring.Component):
             "candidates": In(stream.Signature(interfaces.candidate(g))),
             "demand": Out(order), "prefetch": Out(order),
             "promote": Out(on_slot), "cancel": Out(on_slot), "cancel_ack": In(1),
-            "cancel_beats": In(24), "cancel_landed": In(24),
+            "cancel_beats": In(g.beat_bits), "cancel_landed": In(g.landed_bits),
             "status": In(stream.Signature(interfaces.status(g))),
             "work": Out(stream.Signature(interfaces.work(g))),
             "release": In(stream.Signature(data.StructLayout({"slot": unsigned(g.slot_bits)}))),
@@ -113,30 +113,29 @@ class ExpertManager(wiring.Component):
             self.waiting_victim.eq(fsm.ongoing("IDLE") & d.missed.any() & d.order.front_valid
                                    & self.link_idle & ~d.chosen),
             self.idle.eq(fsm.ongoing("IDLE") & ~waiting.any()),
-            counters.event.eq(self.event), counters.blob_beats.eq(self.shape.blob_beats),
+            counters.made.eq(d.made_of), counters.arg.eq(d.made.arg), counters.shared.eq(d.shared),
+            counters.expert.eq(d.made.expert), counters.blob_beats.eq(self.shape.blob_beats),
             *([counters.demand_beats.eq(
                 Mux(d.matrix, self.shape.matrix_beats, self.shape.blob_beats))]
               if self.geometry.config.dense_blobs else []),
             *(getattr(self, f"inc_{name}").eq(getattr(counters, f"inc_{name}"))
               for name in COUNTERS)]
-        m.d.sync += [self.event.valid.eq(d.made.kind != Event.NONE), self.event.payload.eq(d.made),
-                     counters.shared.eq(d.shared)]
+        m.d.sync += [self.event.valid.eq(d.made_of.any()), self.event.payload.eq(d.made)]
         return m
 
     def _choose(self, m, d):
         """The next decision, in order of priority."""
-        m.d.comb += [d.resident.ask.eq(1), d.resident.at.layer.eq(d.routed.layer),
-                     d.resident.at.expert.eq(d.routed.expert)]
+        m.d.comb += d.resident.ask.eq(1)
         with m.If(self.flush):
             m.d.comb += d.order.clear.eq(1)
             m.next = "FLUSH"
         with m.Elif(self.status.valid):
             m.d.comb += [self.status.ready.eq(1),
-                         d.record.addr.eq(self.status.payload.slot)]
+                         d.record.eq(self.status.payload.slot)]
             m.d.sync += d.report.eq(self.status.payload)
             m.next = "STATUS"
         with m.Elif(self.release.valid):
-            m.d.comb += d.record.addr.eq(self.release.payload.slot)
+            m.d.comb += d.record.eq(self.release.payload.slot)
             m.next = "RELEASE"
         with m.Elif(d.retention.busy):
             pass
@@ -171,7 +170,7 @@ class ExpertManager(wiring.Component):
                 m.d.sync += d.matrix.eq(0)
             m.next = "LOOKUP"
         with m.Elif(d.missed.any()):
-            m.d.comb += d.record.addr.eq(d.slot)
+            m.d.comb += d.record.eq(d.slot)
             m.d.sync += [d.tag.layer.eq(d.layer), d.tag.expert.eq(d.experts[d.next_missed])]
             with m.If(d.chosen & self.demand.ready):
                 m.next = "DEMAND-EVICT"
@@ -179,8 +178,6 @@ class ExpertManager(wiring.Component):
         all_promised = ~d.order.front_valid & (d.promises >= self.shape.slots)
         able = self.prefetch.ready & d.list_ready & (d.chosen | all_promised)
         with m.Elif(self.candidates.valid):
-            m.d.comb += [d.resident.at.layer.eq(d.candidate.layer),
-                         d.resident.at.expert.eq(d.candidate.expert)]
             m.d.sync += [d.tag.layer.eq(d.candidate.layer),
                          d.tag.expert.eq(d.candidate.expert), d.tag_deep.eq(d.deep)]
             with m.If(d.candidate.end):
@@ -194,8 +191,6 @@ class ExpertManager(wiring.Component):
                 m.next = "CANDIDATE-LOOKUP"
         if d.many:
             with m.Elif(d.sweeping):
-                m.d.comb += [d.resident.at.layer.eq(d.about),
-                             d.resident.at.expert.eq(d.next_swept)]
                 m.d.sync += [d.tag.layer.eq(d.about), d.tag.expert.eq(d.next_swept),
                              d.tag_deep.eq(d.guessing)]
                 with m.If(able & (self.link_idle | ~d.guessing)):
@@ -210,13 +205,14 @@ class ExpertManager(wiring.Component):
         m.d.comb += [
             self.flushing.eq(1), resident.to.as_value().eq(0), resident.write.eq(1),
             Cat(resident.to.expert, resident.to.layer).eq(position)]
-        m.d.comb += [d.retention.clear.eq(1), d.retention.position.eq(position),
-                     d.worth.clear.eq(1), d.worth.position.eq(position), d.worth.forget.eq(1)]
+        m.d.comb += [
+            d.subject.eq(position), d.retention.clear.eq(1), d.retention.position.eq(position),
+            d.worth.clear.eq(1), d.worth.position.eq(position), d.worth.forget.eq(1)]
         with m.If(position < banks):
-            d.write_record(position)
-            d.set_state(position)
+            d.write_record()
+            d.set_state()
         with m.If(position < self.shape.slots):
-            d.list_op(ListOp.PUSH_BACK, position, free=1)
+            d.list_op(ListOp.PUSH_BACK, free=1)
         m.d.sync += [position.eq(position + 1), d.promises.eq(0), d.missed.eq(0),
                      d.demanding.eq(0), d.late.eq(0), d.wanted_valid.eq(0), d.about.eq(0),
                      d.visit_due.eq(0), *((d.streaming.eq(0),) if d.many else ())]

@@ -29,20 +29,21 @@ def add_ordering(d: Decision, ports: wiring.Component, g: Geometry) -> None:
         stop = stop | (d.promises + DENSE_SLOTS >= ports.shape.slots)
     # A slot for an expert that was missed.
     with m.State("DEMAND-EVICT"):
-        m.d.comb += d.record.addr.eq(d.slot)
+        m.d.comb += d.subject.eq(d.slot)
         with m.If(d.found.state != SlotState.FREE):
             d.log(Event.EVICT, d.found, d.slot)
-            d.set_resident(d.found, d.slot, 0)
+            d.set_resident(d.found, 0)
         m.d.sync += ports.demand.valid.eq(1)  # in the next state
         m.next = "DEMAND-ORDER"
     with m.State("DEMAND-ORDER"):
+        m.d.comb += d.subject.eq(d.slot)
         with m.If(ports.demand.ready):
             m.d.sync += ports.demand.valid.eq(0)
             d.log(Event.DEMAND, d.tag, d.slot)
-            d.set_resident(d.tag, d.slot)
-            d.list_op(ListOp.REMOVE, d.slot)
-            d.write_record(d.slot, state=SlotState.FILLING, pinned=1, demanded=1,
-                         rank=d.next_missed, layer=d.tag.layer, expert=d.tag.expert)
+            d.set_resident(d.tag)
+            d.list_op(ListOp.REMOVE)
+            d.write_record(state=SlotState.FILLING, pinned=1, demanded=1, rank=d.next_missed,
+                           layer=d.tag.layer, expert=d.tag.expert)
             m.d.sync += d.missed.bit_select(d.next_missed, 1).eq(0)
             with m.If(d.visit_due):
                 d.visit()
@@ -56,19 +57,19 @@ def add_ordering(d: Decision, ports: wiring.Component, g: Geometry) -> None:
 
     # A candidate.
     with m.State("CANDIDATE-LOOKUP"):
-        m.d.comb += d.record.addr.eq(Mux(d.resident.found, d.resident.slot, d.slot))
+        m.d.comb += [d.mapped.eq(1), d.record.eq(d.slot)]
         m.next = "CANDIDATE-DECIDE"
     with m.State("CANDIDATE-DECIDE"):
-        m.d.comb += d.record.addr.eq(d.slot)
+        m.d.comb += [d.record.eq(d.slot), d.subject.eq(d.resident.kept_slot)]
         m.next = "IDLE"
-        with m.If(d.resident.found):
+        with m.If(d.resident.kept_found):
             d.decided()
-            d.log(Event.TOUCH, d.tag, d.resident.slot)
+            d.log(Event.TOUCH, d.tag, d.resident.kept_slot)
             with m.If(d.evictable):
-                d.list_op(ListOp.MOVE_BACK, d.resident.slot)
-                d.predicted(d.resident.slot)
+                d.list_op(ListOp.MOVE_BACK)
+                d.predicted()
                 with m.If(~d.wanted_valid):
-                    m.d.sync += [d.wanted.eq(d.resident.slot), d.wanted_valid.eq(1)]
+                    m.d.sync += [d.wanted.eq(d.resident.kept_slot), d.wanted_valid.eq(1)]
         with m.Elif(ports.worth & ~d.pays & ~d.swept if d.many else ports.worth & ~d.pays):
             d.decided()
             d.log(Event.SKIP, d.tag)
@@ -79,19 +80,20 @@ def add_ordering(d: Decision, ports: wiring.Component, g: Geometry) -> None:
         with m.Else():
             with m.If(d.found.state != SlotState.FREE):
                 d.log(Event.EVICT, d.found, d.slot)
-                d.set_resident(d.found, d.slot, 0)
+                d.set_resident(d.found, 0)
             m.d.sync += ports.prefetch.valid.eq(1)
             m.next = "CANDIDATE-ORDER"
     with m.State("CANDIDATE-ORDER"):
+        m.d.comb += d.subject.eq(d.slot)
         with m.If(ports.prefetch.ready):
             m.d.sync += ports.prefetch.valid.eq(0)
             d.decided()
             d.keep_promise(d.promises, d.slot)
             d.log(Event.PREFETCH, d.tag, d.slot)
-            d.set_resident(d.tag, d.slot)
-            d.list_op(ListOp.REMOVE, d.slot)
-            d.predicted(d.slot)
-            d.write_record(d.slot, state=SlotState.FILLING, promised=1, layer=d.tag.layer,
-                         expert=d.tag.expert)
+            d.set_resident(d.tag)
+            d.list_op(ListOp.REMOVE)
+            d.predicted()
+            d.write_record(state=SlotState.FILLING, promised=1, layer=d.tag.layer,
+                           expert=d.tag.expert)
             m.d.sync += d.promises.eq(d.promises + 1)
             m.next = "IDLE"

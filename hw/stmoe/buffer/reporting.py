@@ -14,19 +14,19 @@ def add_reporting(d: Decision, ports: wiring.Component) -> None:
     m = d.m
     # Reports of the DMA.
     with m.State("STATUS"):
-        m.d.comb += d.record.addr.eq(d.report.slot)
+        m.d.comb += d.subject.eq(d.report.slot)
         with m.If(d.list_ready):
             m.next = "IDLE"
             with m.If(d.report.kind == Status.FIRST):
                 d.log(Event.FIRST, d.found, d.report.slot)
-                d.update_record(d.report.slot, first=1)
+                d.update_record(first=1)
             with m.Elif(d.report.kind == Status.DONE):
                 d.log(Event.READY, d.found, d.report.slot)
-                d.update_record(d.report.slot, state=SlotState.READY)
+                d.update_record(state=SlotState.READY)
             with m.Else():
                 d.log(Event.FAIL, d.found, d.report.slot, d.found.pinned)
                 with m.If(d.found.pinned):
-                    d.update_record(d.report.slot, state=SlotState.READY, bad=1)
+                    d.update_record(state=SlotState.READY, bad=1)
                     with m.If(~ports.layer_failed):
                         m.d.sync += [ports.layer_failed.eq(1),
                                      ports.failed_layer.eq(d.found.layer),
@@ -34,7 +34,7 @@ def add_reporting(d: Decision, ports: wiring.Component) -> None:
                                      ports.failed_tile.eq(d.report.tile),
                                      ports.failed_corrupt.eq(d.report.corrupt)]
                 with m.Else():
-                    d.free(d.report.slot)
+                    d.free()
             with m.If(d.found.pinned):
                 with m.If(~d.found.first):
                     d.hand_out(d.report.slot, d.found.rank)
@@ -45,7 +45,7 @@ def add_reporting(d: Decision, ports: wiring.Component) -> None:
     # Slots that the PEs have read to the end.
     with m.State("RELEASE"):
         done = ports.release.payload.slot
-        m.d.comb += d.record.addr.eq(done)
+        m.d.comb += d.subject.eq(done)
         with m.If(d.found.state == SlotState.FILLING):  # its report is on the way
             m.next = "IDLE"
         with m.Elif(d.list_ready):
@@ -55,8 +55,8 @@ def add_reporting(d: Decision, ports: wiring.Component) -> None:
             if d.config.dense_blobs:
                 keeps = keeps & ~d.dense(d.found)
             with m.If(keeps):
-                d.update_record(done, pinned=0, first=0, demanded=0)
-                d.list_op(ListOp.PUSH_BACK, done)
+                d.update_record(pinned=0, first=0, demanded=0)
+                d.list_op(ListOp.PUSH_BACK)
             with m.Else():
-                d.free(done)
+                d.free()
             m.next = "IDLE"

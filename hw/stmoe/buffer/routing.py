@@ -14,15 +14,14 @@ def add_routing(d: Decision, ports: wiring.Component) -> None:
     m = d.m
     # Routed experts.
     with m.State("ASK"):
-        m.d.comb += [d.resident.ask.eq(1), d.resident.at.layer.eq(d.routed.layer),
-                     d.resident.at.expert.eq(d.routed.expert)]
+        m.d.comb += d.resident.ask.eq(1)
         with m.If(ports.routed.valid):
             m.next = "LOOKUP"
     with m.State("LOOKUP"):
-        m.d.comb += d.record.addr.eq(d.resident.slot)
+        m.d.comb += d.mapped.eq(1)
         m.next = "CLASSIFY"
     with m.State("CLASSIFY"):
-        m.d.comb += d.record.addr.eq(d.resident.slot)
+        m.d.comb += d.subject.eq(d.resident.kept_slot)
         with m.If(d.list_ready):
             m.d.comb += [ports.routed.ready.eq(1), d.shared.eq(d.routed.shared),
                          d.worth.used.eq(~d.settle_all), d.retention.used.valid.eq(1),
@@ -33,23 +32,23 @@ def add_routing(d: Decision, ports: wiring.Component) -> None:
             m.d.sync += [d.rank.eq(d.rank + 1), d.gates[d.rank].eq(d.routed.gate),
                          d.experts[d.rank].eq(d.routed.expert)]
             pin = {"pinned": 1, "promised": 0, "rank": d.rank}
-            with m.If(~d.resident.found):
+            with m.If(~d.resident.kept_found):
                 d.log(Event.MISS, d.routed)
                 m.d.sync += [d.missed.bit_select(d.rank, 1).eq(1), d.demanding.eq(d.demanding + 1)]
             with m.Else():
                 with m.If(d.found.state == SlotState.FILLING):
-                    d.log(Event.HIT_LATE, d.routed, d.resident.slot)
+                    d.log(Event.HIT_LATE, d.routed, d.resident.kept_slot)
                     m.d.comb += [ports.promote.valid.eq(1),
-                                 ports.promote.slot.eq(d.resident.slot)]
+                                 ports.promote.slot.eq(d.resident.kept_slot)]
                     m.d.sync += d.late.eq(d.late + 1)
                 with m.Elif(d.found.promised):
-                    d.log(Event.HIT_PREFETCHED, d.routed, d.resident.slot)
+                    d.log(Event.HIT_PREFETCHED, d.routed, d.resident.kept_slot)
                 with m.Else():
-                    d.log(Event.HIT_RESIDENT, d.routed, d.resident.slot)
-                    d.list_op(ListOp.REMOVE, d.resident.slot)
-                d.update_record(d.resident.slot, **pin)
+                    d.log(Event.HIT_RESIDENT, d.routed, d.resident.kept_slot)
+                    d.list_op(ListOp.REMOVE)
+                d.update_record(**pin)
                 m.d.comb += [
-                    d.push.slot.eq(d.resident.slot), d.push.gate.eq(d.routed.gate),
+                    d.push.slot.eq(d.resident.kept_slot), d.push.gate.eq(d.routed.gate),
                     d.queue.w_en.eq((d.found.state == SlotState.READY) | d.found.first)]
             m.next = "ASK"
             with m.If(d.routed.last):
@@ -73,11 +72,11 @@ def add_routing(d: Decision, ports: wiring.Component) -> None:
             with m.If(d.visit_due & ~d.missed.any()):
                 d.visit()
     with m.State("PROMISE-LOOKUP"):
-        m.d.comb += d.record.addr.eq(d.promise.data)
+        m.d.comb += d.record.eq(d.promise.data)
         m.d.sync += [d.unused.eq(d.promise.data), d.index.eq(d.index + 1)]
         m.next = "PROMISE-SETTLE"
     with m.State("PROMISE-SETTLE"):
-        m.d.comb += d.record.addr.eq(d.unused)
+        m.d.comb += d.subject.eq(d.unused)
         m.d.sync += [d.tag.layer.eq(d.found.layer), d.tag.expert.eq(d.found.expert)]
         with m.If(d.list_ready):
             m.next = "PROMISE"
@@ -85,16 +84,16 @@ def add_routing(d: Decision, ports: wiring.Component) -> None:
                 d.keep_promise(d.kept, d.unused)
                 m.d.sync += d.kept.eq(d.kept + 1)
             with m.Elif(d.found.promised & (d.found.state == SlotState.FILLING)):
-                d.free(d.unused)
+                d.free()
                 m.d.sync += ports.cancel.valid.eq(1)
                 m.next = "PROMISE-CANCEL"
             with m.Elif(d.found.promised):
                 d.log(Event.DROP, d.found, d.unused)
                 with m.If(ports.retain):
-                    d.update_record(d.unused, promised=0)
-                    d.list_op(ListOp.PUSH_FRONT, d.unused)
+                    d.update_record(promised=0)
+                    d.list_op(ListOp.PUSH_FRONT)
                 with m.Else():
-                    d.free(d.unused)
+                    d.free()
     with m.State("PROMISE-CANCEL"):
         m.d.sync += ports.cancel.valid.eq(0)
         m.next = "PROMISE-CANCELLED"

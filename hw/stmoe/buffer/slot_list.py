@@ -31,7 +31,7 @@ class SlotList(wiring.Component):
     -------
     op: operation and slot; REMOVE and MOVE_BACK of a slot in the list, pushes of one that is not.
     front, front_valid: first slot; count: slots in the list. They stand while ``op.ready``.
-    clear: empties the list; not together with ``op``.
+    clear: empties the list; not together with ``op``, and only while that is ready.
     """
 
     def __init__(self, slots: int):
@@ -53,6 +53,7 @@ class SlotList(wiring.Component):
         tail = Signal(self.bits)
         count = self.count
         slot, moving = Signal(self.bits), Signal()
+        longer, shorter = Signal(), Signal()
         m.d.comb += [
             self.front_valid.eq(count != 0),
             after.addr.eq(self.op.payload.slot), before.addr.eq(self.op.payload.slot),
@@ -65,7 +66,8 @@ class SlotList(wiring.Component):
             m.d.comb += [write_after.en.eq(1), write_after.addr.eq(new),
                          write_after.data.eq(self.front), write_before.en.eq(1),
                          write_before.addr.eq(self.front), write_before.data.eq(new)]
-            m.d.sync += [self.front.eq(new), count.eq(count + 1)]
+            m.d.comb += longer.eq(1)
+            m.d.sync += self.front.eq(new)
             with m.If(count == 0):
                 m.d.sync += tail.eq(new)
 
@@ -73,16 +75,19 @@ class SlotList(wiring.Component):
             m.d.comb += [write_before.en.eq(1), write_before.addr.eq(new),
                          write_before.data.eq(tail), write_after.en.eq(1),
                          write_after.addr.eq(tail), write_after.data.eq(new)]
-            m.d.sync += [tail.eq(new), count.eq(count + 1)]
+            m.d.comb += longer.eq(1)
+            m.d.sync += tail.eq(new)
             with m.If(count == 0):
                 m.d.sync += self.front.eq(new)
 
+        with m.If(self.clear):
+            m.d.sync += count.eq(0)
+        with m.Elif(longer | shorter):
+            m.d.sync += count.eq(Mux(shorter, count - 1, count + 1))
         with m.FSM():
             with m.State("IDLE"):
                 m.d.comb += self.op.ready.eq(1)
-                with m.If(self.clear):
-                    m.d.sync += count.eq(0)
-                with m.Elif(self.op.valid):
+                with m.If(self.op.valid):
                     with m.Switch(self.op.payload.kind):
                         with m.Case(ListOp.PUSH_FRONT):
                             push_front(self.op.payload.slot)
@@ -100,7 +105,7 @@ class SlotList(wiring.Component):
                     m.d.sync += self.front.eq(after.data)
                 with m.If(slot == tail):
                     m.d.sync += tail.eq(before.data)
-                m.d.sync += count.eq(count - 1)
+                m.d.comb += shorter.eq(1)
                 m.next = "IDLE"
                 with m.If(moving):
                     m.next = "APPEND"

@@ -111,10 +111,10 @@ class CandidateWorth(wiring.Component):
             m.d.comb += rate.addr.eq(note.data.bucket)
             m.d.sync += [crediting.eq(1), credited.eq(note.data.bucket)]
         with m.If(crediting):
-            more = 1 << (ONE_BITS - FORGETS)
-            most = (1 << ONE_BITS) - 1
-            m.d.comb += [rate_write.en.eq(1), rate_write.addr.eq(credited),
-                         rate_write.data.eq(Mux(rate.data > most - more, most, rate.data + more))]
+            more = Signal(ONE_BITS + 1)
+            m.d.comb += [more.eq(rate.data + (1 << (ONE_BITS - FORGETS))),
+                         rate_write.en.eq(1), rate_write.addr.eq(credited),
+                         rate_write.data.eq(more | more[-1].replicate(ONE_BITS))]
         with m.If(self.forget):
             m.d.sync += noted.eq(0)
         with m.If(self.clear):

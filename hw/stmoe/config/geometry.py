@@ -383,6 +383,11 @@ class Geometry:
         return _bits(self.max_blob_beats + 1)
 
     @property
+    def landed_bits(self) -> int:
+        """Bits of the beats of a blob that are written to the buffer, each as often as tried."""
+        return _bits(self.max_blob_beats * (self.config.retries + 1) + 1)
+
+    @property
     def tile_bits(self) -> int:
         """Bits of a tile's number."""
         return _bits(self._at(self.max_d_ff).tiles)

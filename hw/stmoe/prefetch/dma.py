@@ -1,14 +1,14 @@
 """Prefetch DMA: brings experts from memory into slots of the buffer."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, unsigned
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from .. import interfaces
 from ..config import Geometry
 from ..interfaces import AxiReadSignature, Status
-from ..one_of import one_of
-from .legaliser import Legaliser
+from ..one_of import number_of, one_of
+from .legaliser import PAGE_BYTES, Legaliser
 from .reader import BurstReader
 from .ring import RingGuard
 
@@ -64,7 +64,8 @@ class PrefetchDma(wiring.Component):
         super().__init__({
             "demand": In(order), "prefetch": In(order),
             "promote": In(on_slot), "cancel": In(on_slot),
-            "cancel_ack": Out(1), "cancel_beats": Out(24), "cancel_landed": Out(24),
+            "cancel_ack": Out(1), "cancel_beats": Out(g.beat_bits),
+            "cancel_landed": Out(g.landed_bits),
             "status": Out(stream.Signature(interfaces.status(g))),
             "fill": Out(data.StructLayout({"valid": 1, "payload": interfaces.fill(g)})),
             "progress": Out(data.StructLayout(
@@ -85,9 +86,12 @@ class PrefetchDma(wiring.Component):
             self.fill.eq(reader.fill), self.beats.eq(reader.beats), self.bursts.eq(reader.bursts),
             self.retried.eq(reader.retried), self.corrupted.eq(reader.corrupted)]
 
+        byte_bits = g.axi_bytes.bit_length() - 1
+        # What the legaliser looks at of an address; with CRCs nothing.
+        in_page = unsigned(0 if g.config.integrity else PAGE_BYTES.bit_length() - 1)
         channel = data.StructLayout({
-            "slot": unsigned(g.slot_bits), "address": unsigned(g.config.axi_addr_bits),  # of the
-            "issued": unsigned(g.beat_bits), "left": unsigned(g.beat_bits),  # next burst; less one
+            "slot": unsigned(g.slot_bits), "in_page": in_page,  # of the next burst
+            "issued": unsigned(g.beat_bits), "left": unsigned(g.beat_bits),  # less one
             "tile": unsigned(g.tile_bits), "corrupt": unsigned(1)})  # why it failed
         dense, model_ids = g.config.dense_blobs, g.config.blob_ids
         matrix = Signal(channel_count)  # parts of matrices, of fewer beats
@@ -98,7 +102,7 @@ class PrefetchDma(wiring.Component):
             for name in ("valid", "demanded", "unissued", "first", "done", "failed"))
         older = [Signal(channel_count, name=f"older_{c}") for c in range(channel_count)]  # than c
         waiting_fail = Signal(channel_count)  # a failed transfer's watermark is still to be moved
-        cancelled, stopped = Signal(channel_count), Signal(channel_count)
+        cancelled = Signal(channel_count)
         for c in range(channel_count):
             m.d.comb += cancelled[c].eq(
                 self.cancel.valid & valid[c] & (channels[c].slot == self.cancel.slot))
@@ -124,7 +128,13 @@ class PrefetchDma(wiring.Component):
         number = Signal(range(model.layers * model_ids))
         before, within = Signal.like(number), Signal.like(order.expert)
         target = Signal(channel_count)
-        product = Signal(g.config.axi_addr_bits)
+        product, located = (Signal(g.config.axi_addr_bits, name=name)
+                            for name in ("product", "located"))
+        m.submodules.blobs = blobs = memory.Memory(
+            shape=located.shape(), depth=max(2, channel_count), init=[])
+        locates, blob_of = blobs.write_port(), blobs.read_port(domain="comb")
+        m.d.comb += [located.eq(shape.base + product), locates.data.eq(located),
+                     locates.addr.eq(number_of(target))]
         step = Signal(2)
         with m.If(accept):
             m.d.sync += [before.eq(order.layer * (shape.experts + (model_ids - model.experts))),
@@ -151,10 +161,10 @@ class PrefetchDma(wiring.Component):
                          product.eq(number * shape.stride)]
             with m.If(step == 2):
                 m.d.sync += locating.eq(0)
+                m.d.comb += locates.en.eq(1)
                 for c in range(channel_count):
                     with m.If(target[c]):
-                        m.d.sync += [channels[c].address.eq(shape.base + product),
-                                     unissued[c].eq(1)]
+                        m.d.sync += [channels[c].in_page.eq(located), unissued[c].eq(1)]
 
         # Issue: choose a channel, then send its next burst.
         wanting = Signal(channel_count)
@@ -179,18 +189,18 @@ class PrefetchDma(wiring.Component):
         # The next burst of each channel; what it follows from is stable a cycle before a choice.
         order_of = reader.order.payload
         layout = data.StructLayout({"channel": order_of.channel.shape(), "slot": g.slot_bits,
-                                    "address": g.config.axi_addr_bits, "beat": g.beat_bits,
-                                    "len": 8})
+                                    "beat": g.beat_bits, "len": 8, "left": g.beat_bits,
+                                    "in_page": in_page})
         following, lasts = [], Signal(channel_count)
         for c in range(channel_count):
             m.submodules[f"legaliser_{c}"] = legaliser = Legaliser(g)
             burst = Signal(layout, name=f"burst_{c}")
             following.append(burst)
             m.d.comb += [
-                legaliser.address.eq(channels[c].address), legaliser.beat.eq(channels[c].issued),
+                legaliser.address.eq(channels[c].in_page), legaliser.beat.eq(channels[c].issued),
                 legaliser.left.eq(channels[c].left), burst.channel.eq(c),
-                burst.slot.eq(channels[c].slot), burst.address.eq(channels[c].address),
-                burst.beat.eq(channels[c].issued)]
+                burst.slot.eq(channels[c].slot), burst.in_page.eq(channels[c].in_page),
+                burst.beat.eq(channels[c].issued), burst.left.eq(channels[c].left)]
             length = Signal(8, name=f"len_{c}")
             m.d.sync += [length.eq(legaliser.len), lasts[c].eq(legaliser.last)]
             m.d.comb += burst.len.eq(length)
@@ -201,18 +211,18 @@ class PrefetchDma(wiring.Component):
             reader.order.valid.eq(chosen_valid & (
                 chosen & wanting & (demanded | ahead.replicate(channel_count))).any()),
             *(order_of[name].eq(sending[name])
-              for name in ("channel", "slot", "address", "beat", "len")),
+              for name in ("channel", "slot", "beat", "len")),
+            blob_of.addr.eq(number_of(chosen)),
+            order_of.address.eq(blob_of.data + (sending.beat << byte_bits)),
             reader.blob_beats.eq(shape.blob_beats)]
         if dense:
             m.d.comb += [reader.matrix.eq(matrix), reader.matrix_beats.eq(shape.matrix_beats)]
-        byte_bits = g.axi_bytes.bit_length() - 1
         for c in range(channel_count):
-            burst = following[c]
             with m.If(sends & chosen[c]):
                 m.d.sync += [
-                    channels[c].issued.eq(channels[c].issued + burst.len + 1),
-                    channels[c].address.eq(channels[c].address + ((burst.len + 1) << byte_bits)),
-                    channels[c].left.eq(channels[c].left - burst.len - 1)]
+                    channels[c].issued.eq(sending.beat + sending.len + 1),
+                    channels[c].in_page.eq(sending.in_page + ((sending.len + 1) << byte_bits)),
+                    channels[c].left.eq(sending.left - sending.len - 1)]
                 with m.If(lasts[c]):
                     m.d.sync += unissued[c].eq(0)
                 if g.has_ring:
@@ -225,17 +235,18 @@ class PrefetchDma(wiring.Component):
                 m.d.sync += chosen[c].eq(pool[c] & ~(pool & older[c]).any())
 
         # Progress and reports.
-        fails = Signal(channel_count)
+        fails, failing = Signal(channel_count), Signal(channel_count)
         for c in range(channel_count):
-            m.d.comb += fails[c].eq(reader.failed.valid & (reader.failed.channel == c) & valid[c]
-                                    & ~cancelled[c] & ~waiting_fail[c] & ~failed[c])
+            m.d.comb += [failing[c].eq(reader.failed.valid & (reader.failed.channel == c)
+                                       & valid[c] & ~waiting_fail[c] & ~failed[c]),
+                         fails[c].eq(failing[c] & ~cancelled[c])]
             with m.If(fails[c]):
                 m.d.sync += [waiting_fail[c].eq(1), channels[c].tile.eq(reader.failed.tile),
                              channels[c].corrupt.eq(reader.failed.corrupt)]
-        m.d.sync += stopped.eq(cancelled | fails)
-        m.d.comb += [reader.hold.eq(accept), reader.drop.eq(stopped)]
+        m.d.comb += [reader.hold.eq(accept), reader.drop.eq(cancelled | failing)]
         tile_beats = g.tile_beats
-        of_blob = ((shape.blob_beats + tile_beats - 1) >> (tile_beats.bit_length() - 1)
+        blob_beats = shape.blob_beats[:g.beat_bits]
+        of_blob = ((blob_beats + tile_beats - 1) >> (tile_beats.bit_length() - 1)
                    if g.config.integrity else 0)
         with m.If(accept):
             m.d.comb += [self.progress.valid.eq(1), self.progress.slot.eq(order.slot)]
@@ -293,8 +304,8 @@ class PrefetchDma(wiring.Component):
         # Cancellation: the transfer's bursts are dropped, and its beats counted, a cycle later.
         was = Signal(channel_count)
         m.d.sync += [self.cancel_ack.eq(self.cancel.valid), was.eq(cancelled)]
-        spent = [Signal(data.StructLayout({"beats": 24, "landed": 24}), name=f"spent_{c}")
-                 for c in range(channel_count)]
+        sums = data.StructLayout({"beats": g.beat_bits, "landed": g.landed_bits})
+        spent = [Signal(sums, name=f"spent_{c}") for c in range(channel_count)]
         for c in range(channel_count):
             m.d.comb += [spent[c].beats.eq(channels[c].issued),
                          spent[c].landed.eq(reader.written[c])]
@@ -302,9 +313,9 @@ class PrefetchDma(wiring.Component):
                 m.d.sync += [valid[c].eq(0), waiting_fail[c].eq(0)]
         lost = Signal.like(spent[0])
         m.d.comb += [lost.eq(one_of(was, spent)),
-                     self.cancel_beats.eq(Mux(was.any(), lost.beats, shape.blob_beats)),
+                     self.cancel_beats.eq(Mux(was.any(), lost.beats, blob_beats)),
                      self.cancel_landed.eq(
-                         Mux(was.any(), lost.landed, shape.blob_beats - of_blob))]
+                         Mux(was.any(), lost.landed, blob_beats - of_blob))]
         m.d.comb += [self.active.eq(Cat(valid, reader.busy).any()),
                      self.demanding.eq((valid & demanded).any())]
         return m

@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..config import Geometry
 
-__all__ = ["Legaliser"]
+__all__ = ["PAGE_BYTES", "Legaliser"]
 
 PAGE_BYTES = 4096
 
@@ -16,7 +16,9 @@ class Legaliser(wiring.Component):
 
     It has at most ``burst_beats`` beats and ends at the next 4 KiB boundary of the address, the
     next tile boundary of the blob, or the blob's end. Lengths are one less than beats, as in AXI:
-    what is left up to a boundary is the complement of the bits below it.
+    what is left up to a boundary is the complement of the bits below it. With ``integrity`` blobs
+    are aligned so that no tile crosses 4 KiB, and a burst is a tile or what is left of the blob:
+    ``address`` and ``beat`` are where a tile begins.
 
     Parameters
     ----------
@@ -38,6 +40,11 @@ class Legaliser(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         g = self.geometry
+        if g.config.integrity:
+            most = g.tile_beats - 1
+            m.d.comb += [self.last.eq(self.left <= most),
+                         self.len.eq(Mux(self.last, self.left, most))]
+            return m
         byte_bits = g.axi_bytes.bit_length() - 1
         page = ~self.address[byte_bits:PAGE_BYTES.bit_length() - 1]
         tile = ~self.beat[:g.tile_beats.bit_length() - 1]

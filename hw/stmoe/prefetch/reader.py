@@ -1,13 +1,13 @@
 """AXI4 read back end of the prefetch DMA: bursts in flight, in any order of their answers."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, unsigned
-from amaranth.lib import data, stream, wiring
+from amaranth.hdl import Array, Module, Mux, Signal, unsigned
+from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .. import interfaces
 from ..config import Geometry
 from ..interfaces import AxiReadSignature
-from ..one_of import one_of
+from ..one_of import number_of
 from .crc import TileCheck
 
 __all__ = ["BurstReader", "burst"]
@@ -43,9 +43,10 @@ class BurstReader(wiring.Component):
     Members
     -------
     order: bursts. begin: per channel, a new transfer begins (before its first burst).
-    drop: per channel, its bursts in flight are of no use any more; from this cycle on nothing is
-        reported of them, and their beats are drained.
-    fill: a beat has landed. written: beats filled of each channel's transfer, this cycle's too.
+    drop: per channel, its bursts, and one that is taken in this cycle, are of no use any more; from
+        the next cycle on nothing is reported of them, and their beats are drained.
+    fill: a beat has landed. written: beats filled of each channel's transfer, this cycle's too,
+        again where a burst is read again.
     landed: a channel's blob has landed up to the end of a burst, which stands while ``hold``:
         ``content``, beats of its content, or all of its beats if ``whole``; ``first``: its first
         tile has, and is not all of it. blob_beats: of every transfer, stable; where there are parts
@@ -66,7 +67,7 @@ class BurstReader(wiring.Component):
             "order": In(stream.Signature(burst(g, channels))),
             "begin": In(channels), "drop": In(channels), "hold": In(1),
             "fill": Out(data.StructLayout({"valid": 1, "payload": interfaces.fill(g)})),
-            "written": Out(data.ArrayLayout(unsigned(24), channels)),
+            "written": Out(data.ArrayLayout(unsigned(g.landed_bits), channels)),
             "landed": Out(data.StructLayout(
                 {"valid": 1, "channel": channel_bits, "slot": g.slot_bits,
                  "content": g.beat_bits, "first": 1, "whole": 1})),
@@ -87,18 +88,25 @@ class BurstReader(wiring.Component):
         tile_shift = g.tile_beats.bit_length() - 1
         ar, r = self.axi.ar, self.axi.r
 
-        # One entry per AXI id.
+        # One entry per AXI id. What all are asked for at a time is in registers, the rest in RAM.
+        id_bits = max(1, (count - 1).bit_length())
+        turns = unsigned(id_bits)  # bursts of a channel, in the order given
         entry = data.StructLayout({
-            **dict(burst(g, self.channels).members), "tries": 3, "received": 9, "error": 1,
-            # Known a few cycles after the burst is given, which is before it can be over.
-            "end": g.beat_bits, "content": g.beat_bits, "at": g.beat_bits, "whole": 1, "first": 1})
+            "channel": self.landed.channel.shape(), "turn": turns,
+            "tries": range(g.config.retries + 1)})
         entries = [Signal(entry, name=f"burst_{i}") for i in range(count)]
-        used, dropped, done, again = (
-            Signal(count, name=name) for name in ("used", "dropped", "done", "again"))
-        dropping = Signal(count)
-        for i in range(count):
-            m.d.comb += dropping[i].eq(self.drop.bit_select(entries[i].channel, 1))
+        used, dropped, dropping, done, again, error = (Signal(count, name=name) for name in (
+            "used", "dropped", "dropping", "done", "again", "error"))
+        fresh = Signal(count, init=(1 << count) - 1)  # nothing of it has come
+        dropped_channels = Signal(self.channels)
+        m.d.sync += dropped_channels.eq(self.drop)
         m.d.comb += self.busy.eq(used.any())
+
+        def table(name, layout):
+            """A RAM with a word per id, and how to read it in the same cycle."""
+            m.submodules[name] = ram = memory.Memory(shape=layout, depth=max(2, count), init=[])
+            write, read = ram.write_port(), ram.read_port(domain="comb")
+            return write, read.addr, read.data
 
         def lowest(of, name):
             """The lowest bit that is set, alone."""
@@ -110,33 +118,76 @@ class BurstReader(wiring.Component):
         free, repeat = lowest(~used, "free"), lowest(again, "repeat")
         room, is_repeat, takes_order, repeats = Signal(), Signal(), Signal(), Signal()
         order = self.order.payload
+        write_request, read_request, repeated = table("requests", data.StructLayout(
+            {"address": g.config.axi_addr_bits, "len": 8}))
+        next_len, took = Signal(8), Signal()
         m.d.comb += [
             room.eq(~ar.valid | ar.ready), self.order.ready.eq(room & ~used.all() & ~again.any()),
             takes_order.eq(self.order.valid & self.order.ready),
             repeats.eq(room & (repeat & ~dropping).any()),
             ar.payload.size.eq(g.axi_bytes.bit_length() - 1), ar.payload.burst.eq(INCR),
             self.bursts.eq(ar.valid & ar.ready), self.retried.eq(self.bursts & is_repeat)]
-        numbers = [Cat(pick[i] for i in range(count) if i >> bit & 1).any()
-                   for pick in (repeat, free) for bit in range(len(ar.payload.id))]
+        m.d.comb += [read_request.eq(number_of(repeat)),
+                     next_len.eq(Mux(again.any(), repeated.len, order.len))]
         with m.If(room):
-            m.d.sync += ar.valid.eq(takes_order | repeats)
-            with m.If(again.any()):
-                repeated = data.View(entry, one_of(repeat, entries))
-                m.d.sync += [
-                    ar.payload.addr.eq(repeated.address), ar.payload.len.eq(repeated.len),
-                    ar.payload.id.eq(Cat(numbers[:len(ar.payload.id)])), is_repeat.eq(1)]
-            with m.Else():
-                m.d.sync += [
-                    ar.payload.addr.eq(order.address), ar.payload.len.eq(order.len),
-                    ar.payload.id.eq(Cat(numbers[len(ar.payload.id):])), is_repeat.eq(0)]
+            m.d.sync += [
+                ar.valid.eq(takes_order | repeats), is_repeat.eq(again.any()),
+                ar.payload.addr.eq(Mux(again.any(), repeated.address, order.address)),
+                ar.payload.len.eq(next_len),
+                ar.payload.id.eq(Mux(again.any(), number_of(repeat), number_of(free)))]
+        turn_given = [Signal(turns, name=f"turn_given_{c}") for c in range(self.channels)]
+        turn_due = [Signal(turns, name=f"turn_due_{c}") for c in range(self.channels)]
+        for channel, turn in enumerate(turn_given):
+            with m.If(takes_order & (order.channel == channel)):
+                m.d.sync += turn.eq(turn + 1)
         for i in range(count):
+            m.d.sync += dropping[i].eq(self.drop.bit_select(entries[i].channel, 1))
             with m.If(repeats & repeat[i]):
                 m.d.sync += again[i].eq(0)
             with m.If(takes_order & free[i]):
                 m.d.sync += [
-                    *(entries[i][name].eq(order[name]) for name, _ in burst(g, self.channels)),
-                    entries[i].tries.eq(g.config.retries), entries[i].received.eq(0),
-                    entries[i].error.eq(0), used[i].eq(1), dropped[i].eq(0)]
+                    entries[i].channel.eq(order.channel),
+                    entries[i].turn.eq(Array(turn_given)[order.channel]),
+                    entries[i].tries.eq(g.config.retries), used[i].eq(1), dropped[i].eq(0),
+                    dropping[i].eq(self.drop.bit_select(order.channel, 1))]
+
+        # What follows from a burst is worked out in the two cycles after it is given, before any of
+        # it can come, or be over.
+        given, ending = Signal(burst(g, self.channels)), Signal(data.StructLayout({
+            "valid": 1, "id": id_bits, "channel": order.channel.shape(), "slot": g.slot_bits,
+            "end": g.beat_bits}))
+        crcs, crcs_ending = ((beats >> tile_shift) if g.config.integrity else 0
+                             for beats in (given.beat, ending.end))
+        blob_beats = self.blob_beats
+        if g.config.dense_blobs:
+            blob_beats = Mux(self.matrix.bit_select(ending.channel, 1), self.matrix_beats,
+                             self.blob_beats)
+        whole = ending.end == blob_beats
+        write_place, read_place, answered = table("places", data.StructLayout(
+            {"channel": order.channel.shape(), "slot": g.slot_bits, "at": g.beat_bits}))
+        write_owner, read_owner, ended = table("owners", data.StructLayout(
+            {"channel": order.channel.shape(), "tile": g.tile_bits}))
+        write_end, read_end, retiring = table("ends", data.StructLayout(
+            {"channel": order.channel.shape(), "slot": g.slot_bits, "content": g.beat_bits,
+             "first": 1, "whole": 1}))
+        with m.If(takes_order):
+            m.d.sync += given.eq(order)
+        m.d.sync += [
+            took.eq(takes_order), ending.valid.eq(took), ending.id.eq(ar.payload.id),
+            ending.channel.eq(given.channel), ending.slot.eq(given.slot),
+            ending.end.eq(given.beat + given.len + 1)]
+        for write in (write_request, write_place, write_owner):
+            m.d.comb += [write.en.eq(took), write.addr.eq(ar.payload.id)]
+        m.d.comb += [
+            write_request.data.address.eq(ar.payload.addr), write_request.data.len.eq(given.len),
+            write_place.data.channel.eq(given.channel), write_place.data.slot.eq(given.slot),
+            write_place.data.at.eq(given.beat - crcs), write_owner.data.channel.eq(given.channel),
+            write_owner.data.tile.eq(given.beat >> tile_shift),
+            write_end.en.eq(ending.valid), write_end.addr.eq(ending.id),
+            write_end.data.channel.eq(ending.channel), write_end.data.slot.eq(ending.slot),
+            write_end.data.content.eq(Mux(whole, ending.end, ending.end - crcs_ending)),
+            write_end.data.first.eq((ending.end == g.tile_beats) & ~whole),
+            write_end.data.whole.eq(whole)]
 
         # Beats due, and how long the memory takes when it has nothing else to do.
         asked, arrived = Signal.like(self.due), Signal.like(self.due)
@@ -144,10 +195,8 @@ class BurstReader(wiring.Component):
         m.d.comb += self.due.eq(asked - arrived)
         m.d.sync += [arrived.eq(arrived + r.valid), asking.eq(takes_order | repeats),
                      empty.eq(asked == arrived)]
-        with m.If(takes_order):
-            m.d.sync += asked.eq(asked + order.len + 1)
-        with m.Elif(repeats):
-            m.d.sync += asked.eq(asked + repeated.len + 1)
+        with m.If(takes_order | repeats):
+            m.d.sync += asked.eq(asked + next_len + 1)
         timing, elapsed = Signal(), Signal(LATENCY_BITS)
         with m.If(asking & empty):
             m.d.sync += [timing.eq(1), elapsed.eq(2)]
@@ -157,49 +206,53 @@ class BurstReader(wiring.Component):
             m.d.sync += elapsed.eq(elapsed + 1)
 
         # R: a register stage towards the buffer.
-        answered = Array(entries)[r.payload.id]
-        takes = Signal()
+        takes, received = Signal(), Signal(range(max(2, min(256, g.config.burst_beats))))
+        is_fresh = fresh.bit_select(r.payload.id, 1)
+        write_count, read_count, counted = table("counts", received.shape())
         m.d.comb += [
+            read_place.eq(r.payload.id), read_count.eq(r.payload.id),
+            received.eq(Mux(is_fresh, 0, counted)), write_count.en.eq(r.valid),
+            write_count.addr.eq(r.payload.id), write_count.data.eq(received + 1),
             r.ready.eq(1), self.beats.eq(r.valid),
             takes.eq(r.valid & (used & ~dropped & ~dropping).bit_select(r.payload.id, 1)
                      & ~(r.payload.last & g.config.integrity))]
         m.d.sync += [
             self.came.channel.eq(answered.channel),
             self.came.valid.eq(r.valid & (used & ~dropped).bit_select(r.payload.id, 1))]
-        with m.If(takes):
-            m.d.sync += self.written[answered.channel].eq(self.written[answered.channel] + 1)
+        for c in range(self.channels):
+            with m.If(takes & (answered.channel == c)):
+                m.d.sync += self.written[c].eq(self.written[c] + 1)
         m.d.sync += [
             self.fill.valid.eq(takes),
             self.fill.payload.slot.eq(answered.slot), self.fill.payload.data.eq(r.payload.data),
-            self.fill.payload.beat.eq(answered.at + answered.received)]
+            self.fill.payload.beat.eq(answered.at + received)]
 
         # A burst is over with its last beat, or with the verdict on it.
         over, bad, corrupt = Signal(), Signal(), Signal()
-        name = Signal(range(max(2, count)))
-        ended = Array(entries)[name]
+        name = Signal(id_bits)
+        ended_error = error.bit_select(name, 1)
+        m.d.comb += read_owner.eq(name)
         if g.config.integrity:
             m.submodules.check = check = TileCheck(g.config.axi_data_bits, count)
             m.d.sync += [check.beat.valid.eq(r.valid), check.beat.burst.eq(r.payload.id),
-                         check.beat.first.eq(answered.received == 0),
+                         check.beat.first.eq(is_fresh),
                          check.beat.last.eq(r.payload.last)]
             m.d.comb += [
                 check.beat.data.eq(self.fill.payload.data), name.eq(check.verdict.burst),
-                over.eq(check.verdict.valid), corrupt.eq(~ended.error & ~check.verdict.good),
-                bad.eq(ended.error | corrupt)]
+                over.eq(check.verdict.valid), corrupt.eq(~ended_error & ~check.verdict.good),
+                bad.eq(ended_error | corrupt)]
         else:
             m.d.comb += [name.eq(r.payload.id), over.eq(r.valid & r.payload.last),
-                         bad.eq(ended.error | r.payload.resp[1])]
+                         bad.eq(ended_error | r.payload.resp[1])]
         m.d.comb += self.corrupted.eq(over & corrupt)
         m.d.sync += [self.failed.valid.eq(0), self.failed.channel.eq(ended.channel),
-                     self.failed.tile.eq(ended.beat >> tile_shift),
-                     self.failed.corrupt.eq(corrupt)]
+                     self.failed.tile.eq(ended.tile), self.failed.corrupt.eq(corrupt)]
         for i in range(count):
             mine = entries[i]
             with m.If(r.valid & (r.payload.id == i)):
-                m.d.sync += [mine.received.eq(mine.received + 1),
-                             mine.error.eq(mine.error | r.payload.resp[1])]
+                m.d.sync += [fresh[i].eq(0), error[i].eq(error[i] | r.payload.resp[1])]
             with m.If(over & (name == i)):
-                m.d.sync += [mine.received.eq(0), mine.error.eq(0)]
+                m.d.sync += [fresh[i].eq(1), error[i].eq(0)]
                 with m.If(dropped[i] | dropping[i]):
                     m.d.sync += used[i].eq(0)
                 with m.Elif(~bad):
@@ -214,38 +267,28 @@ class BurstReader(wiring.Component):
                     m.d.sync += [used[i].eq(0), done[i].eq(0), again[i].eq(0)]
 
         # Retirement, in order within a channel.
-        marks = [Signal(g.beat_bits, name=f"landed_{c}") for c in range(self.channels)]
-        mark_of = Array(marks)
         in_turn = Signal(count)  # of what is done: a cycle after the burst before it has retired
         for i in range(count):
-            mine, blob_beats = entries[i], self.blob_beats
-            if g.config.dense_blobs:
-                blob_beats = Mux(self.matrix.bit_select(mine.channel, 1), self.matrix_beats,
-                                 self.blob_beats)
-            crcs, crcs_before = ((beats >> tile_shift) if g.config.integrity else 0
-                                 for beats in (mine.end, mine.beat))
-            m.d.sync += [
-                in_turn[i].eq(mine.beat == mark_of[mine.channel]),
-                mine.at.eq(mine.beat - crcs_before),
-                mine.end.eq(mine.beat + mine.len + 1), mine.whole.eq(mine.end == blob_beats),
-                mine.first.eq((mine.end == g.tile_beats) & (mine.end != blob_beats)),
-                mine.content.eq(Mux(mine.end == blob_beats, mine.end, mine.end - crcs))]
+            m.d.sync += in_turn[i].eq(entries[i].turn == Array(turn_due)[entries[i].channel])
         ripe, moves = Signal(count), Signal()
         m.d.comb += [ripe.eq(done & ~dropping & in_turn), moves.eq(~self.landed.valid | ~self.hold)]
         chosen = lowest(ripe, "chosen")
-        retiring = data.View(entry, one_of(chosen, entries))
+        m.d.comb += read_end.eq(number_of(chosen))
         with m.If(moves):
             m.d.sync += [
                 self.landed.valid.eq(ripe.any()),
                 *(self.landed[name].eq(retiring[name])
                   for name in ("channel", "slot", "content", "first", "whole"))]
+            for channel, turn in enumerate(turn_due):
+                with m.If(ripe.any() & (retiring.channel == channel)):
+                    m.d.sync += turn.eq(turn + 1)
             for i in range(count):
                 with m.If(chosen[i]):
-                    m.d.sync += [mark_of[entries[i].channel].eq(entries[i].end), used[i].eq(0),
-                                 done[i].eq(0)]
-        with m.Elif(self.drop.bit_select(self.landed.channel, 1)):
+                    m.d.sync += [used[i].eq(0), done[i].eq(0)]
+        with m.Elif(dropped_channels.bit_select(self.landed.channel, 1)):
             m.d.sync += self.landed.valid.eq(0)
-        for channel, mark in enumerate(marks):
+        for channel in range(self.channels):
             with m.If(self.begin[channel]):
-                m.d.sync += [mark.eq(0), self.written[channel].eq(0)]
+                m.d.sync += [turn_given[channel].eq(0), turn_due[channel].eq(0),
+                             self.written[channel].eq(0)]
         return m
