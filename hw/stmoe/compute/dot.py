@@ -19,6 +19,12 @@ def _stages(lanes: int) -> list[int]:
     return left
 
 
+def _outputs(lanes: int) -> tuple[int, int]:
+    """How many values are left of a row, and their bits."""
+    parts = _stages(lanes)[-1]
+    return parts, 16 + (-(-lanes // parts) - 1).bit_length()
+
+
 class DotProducts(wiring.Component):
     """``rows`` dot products of ``lanes`` int8 pairs per cycle, :attr:`latency` cycles late.
 
@@ -38,8 +44,7 @@ class DotProducts(wiring.Component):
 
     def __init__(self, rows: int, lanes: int, *, holds: bool = False):
         self.rows, self.lanes, self.holds = rows, lanes, holds
-        row = DotRow(lanes)
-        self.parts, self.sum_bits = row.parts, row.sum_bits
+        self.parts, self.sum_bits = _outputs(lanes)
         self.latency = 2 + len(_stages(lanes))
         super().__init__({"weights": In(8 * rows * lanes), "operand": In(8 * lanes),
                           "sums": Out(rows * self.parts * self.sum_bits)} | (
@@ -69,8 +74,7 @@ class DotRow(wiring.Component):
 
     def __init__(self, lanes: int):
         self.lanes = lanes
-        self.parts = _stages(lanes)[-1]
-        self.sum_bits = 16 + (-(-lanes // self.parts) - 1).bit_length()
+        self.parts, self.sum_bits = _outputs(lanes)
         super().__init__({"weights": In(8 * lanes), "operand": In(8 * lanes),
                           "sums": Out(self.parts * self.sum_bits)})
 

@@ -85,11 +85,13 @@ class ScoreOrder(wiring.Component):
                 m.d.sync += kept.eq(half)
 
         fit = data.StructLayout({**best.members, "fits": 1})  # whether it may go out
-        ends = [Signal(fit, name=f"end{g}") for g in range(groups)]
-        for end, kept in zip(ends, bests, strict=True):
-            m.d.comb += [end.score.eq(kept.score), end.at.eq(kept.at), end.fits.eq(
-                (kept.score != none) & (kept.score >= self.threshold))]
-        winner = self._best(m, ends, "winner")
+        threshold = Signal.like(self.threshold)
+        m.d.sync += threshold.eq(self.threshold)
+        finalists = [Signal(fit, name=f"finalist{g}") for g in range(groups)]
+        for finalist, kept in zip(finalists, bests, strict=True):
+            m.d.comb += [finalist.score.eq(kept.score), finalist.at.eq(kept.at), finalist.fits.eq(
+                (kept.score != none) & (kept.score >= threshold))]
+        winner = self._best(m, finalists, "winner")
         layer, count, close = Signal.like(self.layer), Signal.like(self.limit), Signal()
         wait = Signal()
         unit = Signal(range(max(2, shared)))

@@ -112,11 +112,12 @@ class RowWalk(wiring.Component):
         m.d.sync += [self.valid.eq(0), self.lexical.eq(0), self.mark.eq(0), self.stage.eq(stage)]
         with m.FSM() as fsm:
             m.d.comb += self.active.eq(~fsm.ongoing("IDLE") | self.valid | self.mark)
-            with m.State("IDLE"), m.If(self.start):
-                m.d.sync += [self.walked.eq(self.layer), tables.eq(self.tables),
-                             base.eq(0 if shape.streams_weights else self.layer * shape.stride),
-                             left.eq(due), stage.eq(0)]
-                m.next = "BIAS"
+            with m.State("IDLE"):
+                m.d.sync += [tables.eq(self.tables), left.eq(due), stage.eq(0),
+                             base.eq(0 if shape.streams_weights else self.layer * shape.stride)]
+                with m.If(self.start):
+                    m.d.sync += self.walked.eq(self.layer)
+                    m.next = "BIAS"
             with m.State("BIAS"):
                 m.d.comb += fetch.eq(1)
                 m.d.sync += [self.valid.eq(1), self.address.eq(base), rank.eq(0)]

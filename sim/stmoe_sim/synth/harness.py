@@ -43,11 +43,11 @@ class Harness(wiring.Component):
         connections: dict[str, Signal] = {}
         for name, direction, width in self.of:
             if name not in ("clk", "rst"):
-                wire = Signal(width, name=name)
+                wire = Signal(width, name=name, reset_less=True)
                 (inputs if direction == "input" else outputs).append(wire)
                 connections[f"{direction[0]}_{name}"] = wire
         before, after = Cat(*inputs), Cat(*outputs)
-        shifted = Signal(len(after))
+        shifted = Signal(len(after), reset_less=True)
         reset = Signal(2)
         m.d.sync += [before.eq(Cat(self.si, before)), shifted.eq((shifted << 1) ^ after)]
         m.d.comb += self.so.eq(shifted[-1])
