@@ -15,7 +15,12 @@ from amaranth.lib.wiring import In, Out
 from stmoe.bus.registers import register_map
 from stmoe.config import PRESETS, Geometry
 from stmoe.emit import LintError, Sidecar, generate, lint
-from stmoe.emit.netlist import build_netlist, loop_uniform_memories, settle_constants
+from stmoe.emit.netlist import (
+    build_netlist,
+    drop_empty_wires,
+    loop_uniform_memories,
+    settle_constants,
+)
 from stmoe.sharing import share
 from stmoe.top import Accelerator
 from stmoe_sim.verilator import toolchain_env
@@ -182,6 +187,11 @@ def test_banks_are_written_by_hand(emitted):
     verilog = (out / "stmoe.v").read_text()
     assert verilog.count("verilator unroll_disable") == 2  # weight words and parameter rows
     assert verilog.count("module \\stmoe.BankMemory") == 2
+
+
+def test_wires_without_a_bit_are_left_out():
+    text = "  wire [-1:0] early;\n  wire [1:0] late;\n  wire [-1:0] \\a.b ;\n  assign late = 0;\n"
+    assert drop_empty_wires(text) == "  wire [1:0] late;\n  assign late = 0;\n"
 
 
 def test_escaped_names_stay_escaped():

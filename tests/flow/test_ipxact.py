@@ -9,11 +9,11 @@ from peakrdl_ipxact import IPXACTImporter
 from systemrdl import RDLCompiler
 
 from stmoe.bus.registers import register_map
-from stmoe.config import PRESETS, Geometry
+from stmoe.config import PRESETS, Geometry, LinearOptions
 from stmoe.emit import generate
 from stmoe.emit.ipxact import NAMESPACE
 
-EDGE = PRESETS["edge"]
+EDGE = PRESETS["edge"].replace(linear=LinearOptions())  # which streams rows
 NS = {"ipxact": NAMESPACE}
 ORDER = ("vendor", "library", "name", "version", "busInterfaces", "addressSpaces", "memoryMaps",
          "model", "fileSets", "description", "parameters")  # as in the schema

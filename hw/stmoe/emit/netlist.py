@@ -13,8 +13,8 @@ from amaranth.lib.wiring import Component, In
 
 from ..sharing import Emission
 
-__all__ = ["Netlist", "Port", "build_netlist", "build_rtlil", "loop_uniform_memories",
-           "settle_constants"]
+__all__ = ["Netlist", "Port", "build_netlist", "build_rtlil", "drop_empty_wires",
+           "loop_uniform_memories", "settle_constants"]
 
 NAME = "stmoe"
 
@@ -59,8 +59,9 @@ def build_netlist(component: Component, name: str = NAME) -> Netlist:
     listed += [Port(port, direction.value, len(value))
                for port, (value, direction) in _ports(component).items()]
     source = verilog._convert_rtlil_text(through_yosys, strip_internal_attrs=True)
-    return Netlist(verilog=loop_uniform_memories(settle_constants(source)) + by_hand, rtlil=text,
-                   ports=tuple(listed), signals=dict(sorted(signals.items())))
+    source = loop_uniform_memories(settle_constants(drop_empty_wires(source)))
+    return Netlist(verilog=source + by_hand, rtlil=text, ports=tuple(listed),
+                   signals=dict(sorted(signals.items())))
 
 
 def build_rtlil(component: Component, name: str = NAME) -> str:
@@ -166,3 +167,11 @@ def settle_constants(text: str) -> str:
                 f"    {match['target']} = {match['value']};\n  end\n")
 
     return _CONSTANT.sub(wake, text)
+
+
+_EMPTY = re.compile(r"^  (?:wire|reg) \[-1:0\] (?!.*=).*;\n", re.M)
+
+
+def drop_empty_wires(text: str) -> str:
+    """Leave out declarations of no bits, which nothing refers to: Verilog has no such wires."""
+    return _EMPTY.sub("", text)
