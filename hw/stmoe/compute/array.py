@@ -167,7 +167,7 @@ class PeArray(wiring.Component):
         index = Signal(16)
         last = last_index = index == self.shape.out_groups - 1
         if g.token_bits:
-            token, held_token = Signal(g.token_bits), Signal(g.token_bits)
+            token = Signal(g.token_bits)
             last = last_index & (token == self.last_token)
         room = Signal()
         m.d.comb += room.eq(~self.result.valid | self.result.ready)
@@ -175,18 +175,14 @@ class PeArray(wiring.Component):
         last_read, last_added = Signal(), Signal()
         reading = Signal()
         m.d.comb += reading.eq(ready & ~over)
-        # The RAMs read on: while halted, the address of the word in flight stands.
-        held = Signal(16)
         for pe in pes:
-            m.d.comb += pe.sum_index.eq(Mux(room, index, held))
+            m.d.comb += [pe.sum_index.eq(index), pe.sum_read.eq(room)]
             if g.token_bits:
-                m.d.comb += pe.sum_token.eq(Mux(room, token, held_token))
+                m.d.comb += pe.sum_token.eq(token)
         with m.If(room):
-            m.d.sync += [read.eq(reading), held.eq(index), added.eq(read), last_added.eq(last_read),
+            m.d.sync += [read.eq(reading), added.eq(read), last_added.eq(last_read),
                          last_read.eq(last),
                          self.result.valid.eq(added), self.result.payload.last.eq(last_added)]
-            if g.token_bits:
-                m.d.sync += held_token.eq(token)
             with m.If(reading):
                 m.d.sync += index.eq(index + 1)
                 if g.token_bits:

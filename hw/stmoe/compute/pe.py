@@ -44,7 +44,8 @@ class ProcessingElement(wiring.Component):
     release: slots whose last word has been read.
     read: port into the expert buffer.
     finished: pulse, an expert's last sum has been written.
-    sum_index, sums: output sums of a row group, one cycle later; zeros if no expert ran.
+    sum_index, sum_read, sums: output sums of a row group, one cycle after ``sum_read`` and until
+        the next; zeros if no expert ran.
     member, x_token, sum_token: where a layer may have many tokens: the tokens that share an expert,
         written before it is in ``work``, whose ``gate`` is then a ``group_tag``; and the tokens of
         ``x`` and of ``sums``.
@@ -62,7 +63,7 @@ class ProcessingElement(wiring.Component):
             "work": In(stream.Signature(interfaces.part(g))), "idle": Out(1),
             "release": Out(stream.Signature(data.StructLayout({"slot": unsigned(g.slot_bits)}))),
             "shape": In(interfaces.shape_layout(g)), "read": Out(BufferReadSignature(g)),
-            "finished": Out(1), "sum_index": In(16),
+            "finished": Out(1), "sum_index": In(16), "sum_read": In(1),
             "sums": Out(ACCUMULATOR_BITS * g.config.rows),
             "issued": Out(1), "side_read": Out(1), "waiting": Out(1)} | (
             {} if not g.token_bits else {
@@ -220,7 +221,7 @@ class ProcessingElement(wiring.Component):
             shape=ACCUMULATOR_BITS * rows, depth=g.out_groups * tokens, init=[])
         write, read = output.write_port(), output.read_port()
         adding = now.valid & now.down & now.last
-        m.d.comb += [read.en.eq(1), read.addr.eq(Mux(
+        m.d.comb += [read.en.eq(adding | self.sum_read), read.addr.eq(Mux(
             adding, Cat(owners[scaled_at - 1].token if many else none, now.group),
             Cat(self.sum_token if many else none, self.sum_index)))]
         now = stages[scaled_at + 1]
@@ -233,7 +234,9 @@ class ProcessingElement(wiring.Component):
                 m.d.sync += untouched.eq((1 << tokens) - 1)
             with m.Elif(now.valid & now.final):
                 m.d.sync += untouched.bit_select(owner.token, 1).eq(0)
-            asked = delay(m, self.sum_token, 1, "sum_token")
+            asked = Signal.like(self.sum_token, name="sum_token_1")
+            with m.If(self.sum_read):
+                m.d.sync += asked.eq(self.sum_token)
             m.d.comb += ran.eq(~untouched.bit_select(asked, 1))
         sums = []
         for row, value in enumerate(values):
