@@ -83,7 +83,7 @@ def mac(streams: int) -> Case:
                    for place, part in enumerate(parts))
 
     def right(outputs: list[dict[str, list[int]]]) -> bool:
-        late = 2  # products, sums
+        late = 3  # operands, products, sums
         return all(outputs[t + late]["sums"][s] == joined(sums[s, t])
                    for t in range(rows * words - late) for s in range(streams))
 

@@ -125,5 +125,5 @@ def test_gates_that_compute_something_else_are_noticed(case):
     spec.loader.exec_module(bench)
     made = getattr(bench, case)(2)
     build_rtlil(made.unit)
-    silent = [{name: [0, 0] for name in ("sum", "result", "scores")}] * len(made.stimulus)
+    silent = [{name: [0, 0] for name in ("sums", "result", "scores")}] * len(made.stimulus)
     assert not made.right(silent)

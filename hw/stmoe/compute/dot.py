@@ -52,14 +52,13 @@ class DotProducts(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        weights, operand = Signal.like(self.weights), Signal.like(self.operand)
-        m.d.sync += operand.eq(self.operand)
-        with m.If(self.fetch if self.holds else 1):
-            m.d.sync += weights.eq(self.weights)
         for row in range(self.rows):
-            unit = share(m, f"row_{row}", platform, DotRow, self.lanes)
+            unit = share(m, f"row_{row}", platform, DotRow, self.lanes, self.holds)
+            if self.holds:
+                m.d.comb += unit.fetch.eq(self.fetch)
             m.d.comb += [
-                unit.weights.eq(weights.word_select(row, 8 * self.lanes)), unit.operand.eq(operand),
+                unit.weights.eq(self.weights.word_select(row, 8 * self.lanes)),
+                unit.operand.eq(self.operand),
                 self.sums.word_select(row, len(unit.sums)).eq(unit.sums)]
         return m
 
@@ -70,21 +69,26 @@ class DotProducts(wiring.Component):
 
 
 class DotRow(wiring.Component):
-    """A row of :class:`DotProducts`, without its operand registers."""
+    """A row of :class:`DotProducts`, with operand registers of its own beside its multipliers."""
 
-    def __init__(self, lanes: int):
-        self.lanes = lanes
+    def __init__(self, lanes: int, holds: bool = False):
+        self.lanes, self.holds = lanes, holds
         self.parts, self.sum_bits = _outputs(lanes)
         super().__init__({"weights": In(8 * lanes), "operand": In(8 * lanes),
-                          "sums": Out(self.parts * self.sum_bits)})
+                          "sums": Out(self.parts * self.sum_bits)} | (
+                              {"fetch": In(1)} if holds else {}))
 
     def elaborate(self, platform):
         m = Module()
+        weights, operand = Signal.like(self.weights), Signal.like(self.operand)
+        m.d.sync += operand.eq(self.operand)
+        with m.If(self.fetch if self.holds else 1):
+            m.d.sync += weights.eq(self.weights)
         values = []
         for lane in range(self.lanes):
             product = Signal(signed(16), name=f"product_{lane}")
-            m.d.sync += product.eq(self.weights.word_select(lane, 8).as_signed()
-                                   * self.operand.word_select(lane, 8).as_signed())
+            m.d.sync += product.eq(weights.word_select(lane, 8).as_signed()
+                                   * operand.word_select(lane, 8).as_signed())
             values.append(product)
         for stage, left in enumerate(_stages(self.lanes)):
             parts = []

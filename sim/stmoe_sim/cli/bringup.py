@@ -17,7 +17,7 @@ __all__ = ["EPILOG", "bringup"]
 EPILOG = """\b
 Examples:
   stmoe bringup --port /dev/ttyUSB0 --config board.toml
-  stmoe bringup --port /dev/ttyACM0 --preset edge --tokens 64 --policy table --json bringup.json
+  stmoe bringup --port /dev/ttyACM0 --preset edge --tokens 64 --policy linear --json bringup.json
   stmoe bringup --port /dev/ttyUSB0 --config board.toml --test-bytes 65536 --dump counters.json
 Without a board: stmoe rehearse.
 """
