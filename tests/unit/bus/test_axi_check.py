@@ -13,10 +13,10 @@ from stmoe.config import AcceleratorConfig, Geometry, ModelShape
 from stmoe.prefetch.dma import PrefetchDma
 from support.axi_memory import AxiMemory
 
-BASE = 0xC40  # bursts meet 4 KiB boundaries away from tile boundaries
+BASE = 0xC40  # bursts meet 4 KiB boundaries away from tile boundaries, as they may without CRCs
 G = Geometry(AcceleratorConfig(
     model=ModelShape(layers=2, experts=4, top_k=2, d_model=64, d_ff=32), slots=8, outstanding=4,
-    burst_beats=32))
+    burst_beats=32, integrity=False))
 
 
 def run_dma(seed, stall, *, faults=None):
