@@ -24,7 +24,7 @@ CONFIG = fit(preset("tiny").replace(
     router_layers=1, axi_data_bits=32, axi_addr_bits=26, tile_bytes=256, outstanding=2,
     burst_beats=16, linear_lexical=16, linear_pair=16, linear_previous=16, linear_leaders=(),
     linear_features=((0, 1), (1, 0))), TRACE)
-BLOCKS = "storage,BankMemory,DotRow,sequencer"  # in which every kind of cell occurs
+BLOCKS = "storage,WordColumn,DotRow,sequencer"  # in which every kind of cell occurs
 CELLS = {"ecp5": {"LUT4", "PFUMX", "CCU2C", "TRELLIS_FF", "TRELLIS_DPR16X4", "stmoe_DP16KD",
                   "stmoe_MULT18X18D"},
          "generic": {r"\$_NAND_", r"\$_NOT_", r"\$_XOR_", r"\$_MUX_", r"\$_DFF_P_"}}
