@@ -28,7 +28,8 @@ class WordColumn(wiring.Component):
 
     Addresses, enables and what is written are registered here: on an FPGA each column has its own
     registers beside its RAMs. ``read_data`` answers ``read_en`` three cycles later, for a cycle. A
-    word is there for what is asked for with it or later.
+    word is there for what is asked for with it or later. A word a cycle, without back-pressure.
+    Reset: nothing is written or read; contents stand.
 
     Parameters
     ----------

@@ -69,7 +69,8 @@ class DotProducts(wiring.Component):
 
 
 class DotRow(wiring.Component):
-    """A row of :class:`DotProducts`, with operand registers of its own beside its multipliers."""
+    """A row of :class:`DotProducts`, with operand registers of its own beside its multipliers;
+    latency, throughput and members are its, of one row."""
 
     def __init__(self, lanes: int, holds: bool = False):
         self.lanes, self.holds = lanes, holds

@@ -145,9 +145,9 @@ class ProcessingElement(wiring.Component):
             x_index = delay(m, Mux(issue.matrix, issue.x_index, issue.index), READ_LATENCY - 1,
                             "x_index")
             down = down & ~stages[READ_LATENCY].matrix
-        m.d.sync += x_write.en.eq(self.x_valid)  # a word is read three cycles after at the earliest
-        m.d.sync += [x_write.addr.eq(Cat(self.x_token if many else none, self.x_index)),
-                     x_write.data.eq(self.x)]
+        m.d.sync += [  # a word is read three cycles after it came, at the earliest
+            x_write.en.eq(self.x_valid), x_write.data.eq(self.x),
+            x_write.addr.eq(Cat(self.x_token if many else none, self.x_index))]
         m.d.comb += [
             x_read.addr.eq(Cat(owners[1].token if many else none, x_index)), x_read.en.eq(1),
             hidden.index.eq(index), dot.weights.eq(weights),

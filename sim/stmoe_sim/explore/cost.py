@@ -61,7 +61,7 @@ def chip(config: AcceleratorConfig, buffer: str = "sram") -> dict[str, float]:
         "elements": config.pes * (element["multiplier"] * macs + element["row"] * rows
                                   + element["element"]),
         "network": measured["network"]["bit"] * config.pes * g.banks * 8 * g.word_bytes
-        if buffer == "sram" else 0.0,
+        if buffer == "sram" and config.pes > 1 else 0.0,  # one PE has no network
         "rest": measured["rest"]["area"]}
     bits = sum(sram.values())
     return {
