@@ -125,17 +125,19 @@ class ExpertManager(wiring.Component):
 
     def _choose(self, m, d):
         """The next decision, in order of priority."""
-        m.d.comb += d.resident.ask.eq(1)
+        m.d.comb += [
+            d.resident.ask.eq(1),
+            # Whatever is decided: a record is looked at only where it was asked for.
+            d.record.eq(Mux(self.status.valid, self.status.payload.slot, Mux(
+                self.release.valid, self.release.payload.slot, d.slot)))]
         with m.If(self.flush):
             m.d.comb += d.order.clear.eq(1)
             m.next = "FLUSH"
         with m.Elif(self.status.valid):
-            m.d.comb += [self.status.ready.eq(1),
-                         d.record.eq(self.status.payload.slot)]
+            m.d.comb += self.status.ready.eq(1)
             m.d.sync += d.report.eq(self.status.payload)
             m.next = "STATUS"
         with m.Elif(self.release.valid):
-            m.d.comb += d.record.eq(self.release.payload.slot)
             m.next = "RELEASE"
         with m.Elif(d.retention.busy):
             pass
@@ -170,7 +172,6 @@ class ExpertManager(wiring.Component):
                 m.d.sync += d.matrix.eq(0)
             m.next = "LOOKUP"
         with m.Elif(d.missed.any()):
-            m.d.comb += d.record.eq(d.slot)
             m.d.sync += [d.tag.layer.eq(d.layer), d.tag.expert.eq(d.experts[d.next_missed])]
             with m.If(d.chosen & self.demand.ready):
                 m.next = "DEMAND-EVICT"

@@ -79,13 +79,15 @@ class ErrorSteps(wiring.Component):
         with m.If(self.start):
             m.d.sync += [reading.eq(1), group.eq(0), stage.eq(0)]
 
-        # The kept score was read in the cycle before it is replaced.
-        present = Signal(lanes * INDEX_BITS)
-        m.d.sync += [write.addr.eq(read.addr), present.eq(Cat(
-            self._index(m, lane, groups, group, stage) for lane in range(lanes)))]
-        m.d.comb += [write.en.eq(looking & self.keep), write.data.eq(present),
+        # The kept score was read two cycles before it is replaced: one to choose the present ones
+        # of the group, one to clip them.
+        chosen = [self._chosen(m, lane, groups, group, stage) for lane in range(lanes)]
+        looked_addr, present = Signal.like(read.addr), Signal(lanes * INDEX_BITS)
+        m.d.sync += [Cat(looked_addr, write.addr).eq(Cat(read.addr, looked_addr)),
+                     present.eq(Cat(chosen))]
+        m.d.comb += [write.en.eq(last & self.keep), write.data.eq(present),
                      self.error_next.eq(looking & (looked_stage == shape.stages - 1)),
-                     self.error_group.eq(write.addr[:group_bits])]
+                     self.error_group.eq(looked_addr[:group_bits])]
 
         routed = Signal(groups * lanes)
         with m.If(self.start):
@@ -121,17 +123,20 @@ class ErrorSteps(wiring.Component):
                 m.d.sync += line.eq(Cat(line, *new)[lanes * len(new[0]):])
         return m
 
-    def _index(self, m, lane, groups, group, stage):
-        """The sigmoid's index of the lane's expert in ``group``, of the sum up to ``stage``."""
+    def _chosen(self, m, lane, groups, group, stage):
+        """The sigmoid's index, a cycle later, of the sum up to ``stage`` of the lane's expert in
+        ``group``."""
         shape = self.shape
 
-        def chosen(values):
+        def of_group(values):
             return Array(values[e] if e < shape.experts else 0
                          for e in range(lane, groups * self.lanes, self.lanes))[group]
         score = Signal(shape.scores.elem_shape, name=f"score{lane}")
-        index = Signal(INDEX_BITS, name=f"index{lane}")
-        m.d.comb += [score.eq(chosen(self.scores)), index.eq(sigmoid_index(shape, score))]
-        for at in range(shape.stages - 1):
-            with m.If(stage == at):
-                m.d.comb += index.eq(chosen(self.early[at]))
-        return index
+        m.d.sync += score.eq(of_group(self.scores))
+        if shape.stages == 1:
+            return sigmoid_index(shape, score)
+        early, is_early = Signal(INDEX_BITS, name=f"early{lane}"), Signal(name=f"is_early{lane}")
+        m.d.sync += [
+            early.eq(Array(of_group(values) for values in self.early)[stage]),
+            is_early.eq(stage != shape.stages - 1)]
+        return Mux(is_early, early, sigmoid_index(shape, score))

@@ -1,6 +1,6 @@
 """Rows by token identity, on chip."""
 
-from amaranth.hdl import Array, Module, Signal
+from amaranth.hdl import Array, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory, MemoryData
 from amaranth.lib.wiring import In, Out
@@ -71,10 +71,9 @@ class LexicalRows(wiring.Component):
         m.d.comb += [
             self.ready.eq(1), read.en.eq(self.read),
             read.addr.eq(Array(bases)[self.read_table] + self.read_layer),
-            self.row.eq(read.data), write.en.eq(self.write),
-            write.addr.eq(Array(bases)[self.write_table] + self.write_layer),
-            write.data.eq(self.write_row)]
-        with m.If(self.load):
-            m.d.comb += [write.en.eq(1), write.addr.eq(self.load_address),
-                         write.data.eq(self.load_row)]
+            self.row.eq(read.data), write.en.eq(self.write | self.load),
+            # Not chosen by ``load``, see :class:`WeightRows`.
+            write.addr.eq(Mux(self.write, Array(bases)[self.write_table] + self.write_layer,
+                              self.load_address)),
+            write.data.eq(Mux(self.write, self.write_row, self.load_row))]
         return m

@@ -129,12 +129,12 @@ class WeightRows(wiring.Component):
             m.d.sync += self.row.eq(read.data)
             m.d.comb += [
                 read.en.eq(self.valid & ~self.lexical), read.addr.eq(self.address),
-                write.en.eq(self.written & ~lexical[2]), write.addr.eq(address[2]),
-                write.data.eq(new),
+                # Chosen by a register: the load comes late, and would have all bits to reach.
+                write.en.eq(Mux(self.written, ~lexical[2],
+                                self.load & (self.load_address < shape.depth))),
+                write.addr.eq(Mux(self.written, address[2], self.load_address)),
+                write.data.eq(Mux(self.written, new, self.load_row)),
                 *(getattr(self.blocks, name).eq(1) for name in ("here", "held", "settled"))]
-            with m.If(self.load):
-                m.d.comb += [write.en.eq(self.load_address < shape.depth),
-                             write.addr.eq(self.load_address), write.data.eq(self.load_row)]
         if store:
             m.submodules.lexical = store
             with m.If(lexical[0]):
