@@ -14,7 +14,7 @@ from stmoe.emit.netlist import build_rtlil
 
 from ..kept import keep
 from .flow import Steps, check_fit, least
-from .place import merge_script, place_and_route, placer_for, timing_of
+from .place import ROUTER, merge_script, place_and_route, placer_for, timing_of
 from .synthesis import Block, synthesise
 from .targets import RESOURCES, Part, part, resources, script
 from .tools import ToolError, run_tool, tool_version
@@ -116,7 +116,7 @@ def bitstream(board: Board, config: AcceleratorConfig, cache: Path, *, clock_hz:
         run_tool("yosys", ["-q", "-s", "merge.ys"], scratch, "yosys.log")
     keep(folder, merge)
     placer = placer_for(total, fitted)
-    placed = folder / f"{clock / 1e6:g}-{seed}-{placer}"
+    placed = folder / f"{clock / 1e6:g}-{seed}-{placer}-{ROUTER}"
     keep(placed, lambda scratch: place_and_route(
         scratch, Path("..") / "netlist.json",
         nextpnr_part(platform.device, platform.package, platform.speed), clock / 1e6, seed, placer,

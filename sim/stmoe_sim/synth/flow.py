@@ -12,7 +12,7 @@ from ..kept import keep
 from . import asic, asic_timing, gates, targets
 from .estimate import estimate
 from .harness import HARNESS, constraints, harness
-from .place import merge_script, place_and_route, placer_for, timing_of
+from .place import ROUTER, merge_script, place_and_route, placer_for, timing_of
 from .synthesis import Block, Script, netlist_units, synthesise
 from .targets import RESOURCES, Part
 from .tools import available, run_tool, tool_version
@@ -161,12 +161,13 @@ def place_units(name: str, part: Part, mhz: float, seed: int, units: Mapping[str
     and route; what is there already is kept."""
     folder = put_together(name, part.target, units, blocks, cache, module, steps,
                           partial(targets.script, part.target))
-    placed = folder / f"{part.name}-{mhz:g}-{seed}"
+    placer = placer_for(used, part)
+    placed = folder / f"{part.name}-{mhz:g}-{seed}-{placer}-{ROUTER}"
 
     def place(scratch: Path) -> None:
         (scratch / "pins.lpf").write_text(constraints(part.pins))
         place_and_route(scratch, Path("..") / "netlist.json", part.nextpnr, mhz, seed,
-                        placer_for(used, part), lambda step: steps(0, 0, step), Path("pins.lpf"))
+                        placer, lambda step: steps(0, 0, step), Path("pins.lpf"))
 
     keep(placed, place)
     return {"seed": seed, "bitstream": str(placed / "harness.bit"),

@@ -11,20 +11,19 @@ from .paths import block_of
 from .targets import FAMILIES, Part
 from .tools import Progress, ToolError, run_tool
 
-__all__ = ["critical_path", "merge_script", "place_and_route", "placer_for", "timing_of"]
+__all__ = ["ROUTER", "critical_path", "merge_script", "place_and_route", "placer_for", "timing_of"]
 
 SPARSE = 0.4  # of a part's LUTs, up to which a design has been spread: 0.38 ended, 0.42 did not
 SPREAD = 1000  # iterations of the static placer; what it has spread took at most 400
-ROUTED = 250  # iterations of router2 with its usual weights; what they have routed took 143
-_ITERATION = re.compile(r"Info: (?P<router> {4})?iter=(?P<step>\d+) ")
+ROUTER = "router1"
+ROUTED = 20  # arcs that are routed, of each of the design; what was routed took two
+_SPREADING = re.compile(r"Info: iter=(?P<step>\d+) ")
+_ARCS = re.compile(r"Info: Routing (?P<arcs>\d+) arcs")
+_ROUTING = re.compile(r"Info: +(?P<step>\d+) \|(?: +\d+){2} \|(?: +\d+){2} \| +(?P<left>\d+)\|")
 
 
 class NotSpread(RuntimeError):
     """The static placer comes to no end with a design."""
-
-
-class NotRouted(RuntimeError):
-    """router2 comes to no end with its usual weights."""
 
 
 def merge_script(target: str, mapped: list[Path], top: str = HARNESS) -> list[str]:
@@ -39,9 +38,9 @@ def merge_script(target: str, mapped: list[Path], top: str = HARNESS) -> list[st
 def placer_for(used: Mapping[str, int], part: Part) -> str:
     """nextpnr's placer for a design that takes ``used`` of a part and whose pins are located.
 
-    The static one spreads what leaves much of the part free, so that router2 finds its way; the
-    default one, heap, packs it, and router2 does not end in an hour. On a fuller part the static
-    one itself does not: more LUTs go on overlapping than it takes for done.
+    The static one spreads what leaves much of the part free, so that the router finds its way; the
+    default one, heap, packs it. On a fuller part the static one itself comes to no end: more LUTs
+    go on overlapping than it takes for done.
     """
     return "static" if used["lut"] < SPARSE * part.lut else "heap"
 
@@ -53,36 +52,29 @@ def place_and_route(home: Path, netlist: Path, part: Sequence[str], mhz: float, 
     ``part``: arguments of nextpnr. ``placer``: of :func:`placer_for`. ``lpf``: where pins are, a
     path from ``home``; the static placer cannot do without. heap
     places what the static placer does not: it comes to no end, or dies of designs of a few cells.
-    router2 settles a full part in a fraction of router1's time. With its usual weights, which grow
-    from iteration to iteration, some tens of wires may change places for good: then all is done
-    again with its alternate ones, which take more iterations.
+    router1 routes the most critical arcs first and one at a time; router2 leaves some wires that
+    change places for good, and slower paths. :class:`ToolError` if a tool fails, or the router
+    comes to no end.
     """
-    def run(placer: str, *more: str, watch: Callable[[str], None] | None = None) -> None:
+    def run(placer: str) -> None:
         try:
             run_tool("nextpnr-ecp5", [
                 *part, "--json", str(netlist), "--textcfg", f"{top}.config",
-                "--report", "timing.json", "--placer", placer, "--router", "router2",
-                *more, "--freq", f"{mhz:g}", "--seed", str(seed), "--lpf", str(lpf),
-                "--timing-allow-fail"], home, "nextpnr.log", progress, watch)
+                "--report", "timing.json", "--placer", placer, "--router", ROUTER,
+                "--freq", f"{mhz:g}", "--seed", str(seed), "--lpf", str(lpf),
+                "--timing-allow-fail"], home, "nextpnr.log", progress, patience(log, progress))
         except ToolError:
             if not ended_after_its_work(home, top):
                 raise
-    def route(placer: str) -> None:
-        try:
-            run(placer, watch=end_of_patience)
-        except NotRouted:
-            progress("router2 comes to no end: its alternate weights instead")
-            log.rename(home / "nextpnr-usual.log")
-            run(placer, "--router2-alt-weights")
     log = home / "nextpnr.log"
     try:
-        route(placer)
+        run(placer)
     except (NotSpread, ToolError):
-        if placer != "static" or "Running router" in log.read_text(errors="replace"):
+        if placer != "static" or "Info: Routing.." in log.read_text(errors="replace"):
             raise
         progress("the static placer does not place this: the default one instead")
         log.rename(home / "nextpnr-static.log")
-        route("heap")
+        run("heap")
     for picture in home.glob("out_conc_density_*.csv"):  # the placer leaves one per iteration
         picture.unlink()
     progress("packing the bitstream")
@@ -101,11 +93,23 @@ def ended_after_its_work(home: Path, top: str) -> bool:
     return (home / f"{top}.config").is_file()
 
 
-def end_of_patience(line: str) -> None:
-    """:class:`NotSpread` or :class:`NotRouted` if a line of the log is of an iteration too many."""
-    step = _ITERATION.match(line)
-    if step and int(step["step"]) >= (ROUTED if step["router"] else SPREAD):
-        raise NotRouted if step["router"] else NotSpread
+def patience(log: Path, progress: Progress) -> Callable[[str], None]:
+    """Watches lines of nextpnr's ``log``: :class:`NotSpread` or :class:`ToolError` at an iteration
+    of the placer, or a routed arc, too many; ``progress`` is told how many arcs are left."""
+    arcs = 0
+
+    def watch(line: str) -> None:
+        nonlocal arcs
+        if (step := _SPREADING.match(line)) and int(step["step"]) >= SPREAD:
+            raise NotSpread
+        if whole := _ARCS.match(line):
+            arcs = int(whole["arcs"])
+        if step := _ROUTING.match(line):
+            progress(f"routing: {step['left']} arcs left")
+            if int(step["step"]) > ROUTED * arcs:
+                raise ToolError(f"nextpnr-ecp5 does not route this: {step['left']} of {arcs} arcs "
+                                f"are left after {step['step']} were routed; its log: {log}")
+    return watch
 
 
 def timing_of(home: Path, top: str, submodules: Collection[str]) -> dict[str, Any]:
