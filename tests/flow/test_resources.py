@@ -11,9 +11,14 @@ from stmoe_sim.synth.compare import differences, kept_table
 from stmoe_sim.synth.synthesis import netlist_units, synthesise
 
 KEPT = Path(__file__).parents[2] / "docs" / "resources.json"
-# Those that multiply and store, and one of control: seconds each. The others are compared by hand.
-FREQUENT = {"storage", "WordColumn", "BankMemory_1", "DotRow", "Requantiser", "Requantiser_1",
-            "SiluTable", "sequencer"}
+# Those that multiply and store, and of edge one of control: seconds each. The others are compared by
+# hand.
+FREQUENT = {
+    "edge": {"storage", "WordColumn", "BankMemory_1", "DotRow", "Requantiser", "Requantiser_1",
+             "SiluTable", "sequencer"},
+    "tiny": {"BankMemory", "BankMemory_1", "DotRow", "SiluTable"},
+    "board": {"storage", "WordColumn", "BankMemory_1", "DotRow"},
+    "board-small": {"storage", "WordColumn", "DotRow"}}
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +37,12 @@ def ecp5(unit):
     return targets.script("ecp5", unit)
 
 
-def test_frequent_blocks_take_what_is_kept(units, cache):
-    found = rows(units, cache, ecp5, FREQUENT)
-    assert {row["block"] for row in found} == FREQUENT
-    assert differences(found, kept_table(KEPT, "ecp5", "edge")) == []
+@pytest.mark.parametrize("name", FREQUENT)
+def test_frequent_blocks_take_what_is_kept(name, cache):
+    made = netlist_units(preset(name), cache, lambda step: None)
+    found = rows(made, cache, ecp5, FREQUENT[name])
+    assert {row["block"] for row in found} == FREQUENT[name]
+    assert differences(found, kept_table(KEPT, "ecp5", name)) == []
 
 
 def test_lost_inference_is_noticed(units, cache):
