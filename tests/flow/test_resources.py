@@ -11,7 +11,7 @@ from stmoe_sim.synth.compare import differences, kept_table
 from stmoe_sim.synth.synthesis import netlist_units, synthesise
 
 KEPT = Path(__file__).parents[2] / "docs" / "resources.json"
-# Those that multiply and store, and of edge one of control: seconds each. Others are compared by hand.
+# Those that multiply and store, and one of control: seconds each. Others are compared by hand.
 FREQUENT = {
     "edge": {"storage", "WordColumn", "BankMemory_1", "DotRow", "Requantiser", "Requantiser_1",
              "SiluTable", "sequencer"},
