@@ -50,11 +50,10 @@ def place_and_route(home: Path, netlist: Path, part: Sequence[str], mhz: float, 
     """From ``netlist`` (JSON, a path from ``home``) to ``top``.bit and ``timing.json``.
 
     ``part``: arguments of nextpnr. ``placer``: of :func:`placer_for`. ``lpf``: where pins are, a
-    path from ``home``; the static placer cannot do without. heap
-    places what the static placer does not: it comes to no end, or dies of designs of a few cells.
-    router1 comes to an end arc by arc; router2 leaves some wires that change places for good, and
-    slower paths. :class:`ToolError` if a tool fails, or the router
-    comes to no end.
+    path from ``home``; the static placer cannot do without. heap places what the static placer
+    does not: it comes to no end, or dies of designs of a few cells. router1 comes to an end arc by
+    arc; router2 leaves some wires that change places for good, and slower paths.
+    :class:`ToolError` if a tool fails, or the router comes to no end.
     """
     def run(placer: str) -> None:
         try:
