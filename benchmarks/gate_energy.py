@@ -198,11 +198,13 @@ def hold_against_opensta(name: str, module: dict[str, Any], netlist: activity.Ne
         for index, value in enumerate((*of_cell[frozenset(nets.items())], *pair)):
             row[index] += value
     kinds["all"] = [sum(values) for values in zip(*kinds.values(), strict=True)]
+    def beside(theirs: float, ours: float) -> str:
+        differs = f" ({ours / theirs - 1:+.1%})" if theirs else ""  # a kind that never toggles
+        return f"{theirs:8.3f}, ours {ours:8.3f}{differs}"
     print(f"{name}: {tool_version('sta')} of the same transitions, pJ a cycle")
     for kind, (internal, load, their_internal, their_load) in sorted(kinds.items()):
-        print(f"  {kind:9} internal {their_internal:8.3f}, ours {internal:8.3f} "
-              f"({internal / their_internal - 1:+.1%}); switching {their_load:8.3f}, "
-              f"ours {load:8.3f} ({load / their_load - 1:+.1%})", flush=True)
+        print(f"  {kind:9} internal {beside(their_internal, internal)}; "
+              f"switching {beside(their_load, load)}", flush=True)
 
 
 def _script(unit: str, cells: asic.Cells) -> list[str]:
@@ -219,8 +221,8 @@ TAKEN = {  # actions that were not measured: the measured one that is taken for 
     "accumulate": ("requantise", "gate x result, 16 x 16 bits: upper bound, as silu_multiply"),
     "score_add": ("weight_add", "6 bits: upper bound, that add has more")}
 MEASURED = {
-    "mac": "a row of 16 multipliers, with registers of products and sum, by 16; no operand "
-           "register, no int32 accumulator",
+    "mac": "a row of 16 multipliers, with registers of operands, products and its two sums, by 16; "
+           "no int32 accumulator",
     "requantise": "a requantiser of 16 bits, with its registers",
     "weight_add": "the learned predictor's sums of 32 experts, with their registers, by 32"}
 UNITS = {"mac": "MAC", "requantise": "value", "weight_add": "expert of a row",
