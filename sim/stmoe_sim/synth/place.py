@@ -16,7 +16,7 @@ __all__ = ["ROUTER", "critical_path", "merge_script", "place_and_route", "placer
 SPARSE = 0.4  # of a part's LUTs, up to which a design has been spread: 0.38 ended, 0.42 did not
 SPREAD = 1000  # iterations of the static placer; what it has spread took at most 400
 ROUTER = "router1"
-ROUTED = 20  # arcs that are routed, of each of the design; what was routed took two
+ROUTED = 20  # arcs that are routed, for each of the design; what was routed took three at most
 _SPREADING = re.compile(r"Info: iter=(?P<step>\d+) ")
 _ARCS = re.compile(r"Info: Routing (?P<arcs>\d+) arcs")
 _ROUTING = re.compile(r"Info: +(?P<step>\d+) \|(?: +\d+){2} \|(?: +\d+){2} \| +(?P<left>\d+)\|")
